@@ -1,0 +1,10 @@
+//! An OCI runtime as a library: everything that the `rt` program does, callable in process.
+//!
+//! It does not supervise: what it starts is the caller's child (or subreaper's), and nothing stays running in here.
+
+pub mod error;
+pub mod plan;
+pub mod spec;
+pub mod sys;
+
+pub use error::{Context, Error, Kind, Result};

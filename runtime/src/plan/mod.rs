@@ -1,0 +1,1 @@
+//! Spec + bundle + host facts → [`Plan`]. Pure: no system calls; every "invalid config" is born here.
