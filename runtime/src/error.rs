@@ -180,7 +180,10 @@ mod tests {
     #[test]
     fn a_chain_prints_on_one_line_with_the_errno_and_the_cure() {
         let error = Error::os(libc::ENOENT, "open /x").cure("make it").during("read the config");
-        assert_eq!(error.to_string(), "read the config: open /x: no such file or directory (ENOENT) (make it)");
+        assert_eq!(
+            error.to_string(),
+            "read the config: open /x: no such file or directory (ENOENT) (make it)"
+        );
         assert_eq!(error.errno(), Some(libc::ENOENT));
     }
 }

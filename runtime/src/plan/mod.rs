@@ -1,1 +1,1 @@
-//! Spec + bundle + host facts → [`Plan`]. Pure: no system calls; every "invalid config" is born here.
+//! Spec + bundle + host facts → plan. Pure: no system calls; every "invalid config" is born here.

@@ -112,7 +112,7 @@ pub struct Hooks {
 pub struct Hook {
     /// Absolute path of the program.
     pub path: String,
-    /// Its argv, argv[0] included; absent: just the path.
+    /// Its argv, the program's own name included; absent: just the path.
     pub args: List<String>,
     /// Its whole environment.
     pub env: List<String>,
