@@ -2,3 +2,6 @@
 //!
 //! A wrapper takes and returns owned or borrowed descriptors and Rust values, and reports errno through [`nix::Result`].
 #![allow(unsafe_code)]
+
+pub mod alarm;
+pub mod pidfd;

@@ -1,0 +1,117 @@
+//! Whether a process is still the one that we started. It does not wait for and does not signal anyone.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Kind, Result};
+
+/// A process for good: a pid can be given to another process later, a pid with its start time can't.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessId {
+    /// As seen in the runtime's PID namespace.
+    pub pid: i32,
+    /// Field 22 of /proc/PID/stat: clock ticks since boot.
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// The process that has this pid now. NotFound if there is none.
+    pub fn of(pid: i32) -> Result<Self> {
+        match read_stat(pid)? {
+            Some(stat) => Ok(Self { pid, start_time: stat.start_time }),
+            None => Err(Error::new(Kind::NotFound, format!("process {pid} does not exist"))),
+        }
+    }
+
+    /// Still there, and not a zombie.
+    pub fn is_alive(self) -> Result<bool> {
+        let stat = read_stat(self.pid)?;
+        Ok(stat.is_some_and(|s| s.start_time == self.start_time && !matches!(s.state, b'Z' | b'X' | b'x')))
+    }
+
+    /// A descriptor of it, `None` if it is gone. Opened before the check, so that what was checked is what is held.
+    pub fn open(self) -> Result<Option<OwnedFd>> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => Ok(self.is_alive()?.then_some(fd)),
+            Err(rustix::io::Errno::SRCH) => Ok(None),
+            Err(errno) => Err(errno).what(|| format!("open a pidfd of process {pid}", pid = self.pid)),
+        }
+    }
+}
+
+struct Stat {
+    state: u8,
+    start_time: u64,
+}
+
+/// `None` if there is no such process.
+fn read_stat(pid: i32) -> Result<Option<Stat>> {
+    use rustix::io::Errno;
+    let path = format!("/proc/{pid}/stat");
+    // The longest line that the kernel can write is below 1 KiB: 50 numbers of 20 digits would be, and comm has 64 bytes.
+    let mut buffer = [0; 2048];
+    let read = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .and_then(|file| rustix::io::read(&file, &mut buffer));
+    let len = match read {
+        Ok(len) => len,
+        Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+        Err(errno) => return Err(errno).what(|| format!("read {path}")),
+    };
+    match parse_stat(&buffer[..len]) {
+        Some(stat) => Ok(Some(stat)),
+        None => Err(Error::new(Kind::Internal, format!("understand {path}: not as in proc(5)"))),
+    }
+}
+
+/// comm (field 2, in parentheses) may hold anything, parentheses too: fields are counted from its last one.
+fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let comm_end = line.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(line.get(comm_end + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let start_time = fields.nth(22 - 4)?.parse().ok()?;
+    Some(Stat { state, start_time })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comm_can_not_fake_other_fields() {
+        let line = b"89653 (x) S 1 1 (y) R 89630 89653 89653 0 -1 4194560 29689 28896 0 3 146 32 76 19 20 0 1 0 2971844 52965376 3920 1\n";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!((stat.state, stat.start_time), (b'R', 2_971_844));
+        for broken in [&b""[..], b"1", b"1 (x", b"1 (x)", b"1 (x) S 1 2 3", b"1 (x) S \xff"] {
+            assert!(parse_stat(broken).is_none());
+        }
+    }
+
+    #[test]
+    fn this_process_is_alive_and_another_start_time_is_not() {
+        let me = ProcessId::of(std::process::id().try_into().unwrap()).unwrap();
+        assert!(me.is_alive().unwrap() && me.open().unwrap().is_some());
+        let former = ProcessId { start_time: me.start_time - 1, ..me };
+        assert!(!former.is_alive().unwrap() && former.open().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_zombie_is_not_alive() {
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let id = ProcessId::of(child.id().try_into().unwrap()).unwrap();
+        rustix::process::waitid(
+            rustix::process::WaitId::Pid(Pid::from_raw(id.pid).unwrap()),
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+        )
+        .unwrap();
+        assert!(!id.is_alive().unwrap());
+        child.wait().unwrap();
+        assert!(!id.is_alive().unwrap());
+        assert_eq!(ProcessId::of(id.pid).unwrap_err().kind(), Kind::NotFound);
+    }
+}

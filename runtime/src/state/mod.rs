@@ -1,0 +1,16 @@
+//! What is known of a container between two commands: its directory, its record, its status. It has no effect on containers.
+
+mod dir;
+mod liveness;
+mod owner;
+mod record;
+mod status;
+
+pub use dir::{Container, Leftover, Reserved, StateDir};
+pub use liveness::ProcessId;
+pub use owner::name as user_name;
+pub use record::{CgroupRecord, Record, Report};
+pub use status::{Stage, Status};
+
+#[cfg(test)]
+mod tests;

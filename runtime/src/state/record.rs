@@ -1,0 +1,160 @@
+//! What is stored about a container, and the JSON that `state` and hooks get of it. Reading and writing files is in [`super::dir`].
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::liveness::ProcessId;
+use super::status::{Stage, Status};
+use crate::id::Id;
+use crate::spec::{Annotations, Hooks, IdMapping, Namespace, Process, Resources};
+
+/// Everything that later commands need. `config.json` is never read again: it may have been changed since.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Of the bundle's config.
+    pub oci_version: String,
+    /// The container's.
+    pub id: Id,
+    /// How far `create` came.
+    pub stage: Stage,
+    /// Its first process; set from the moment that it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<ProcessId>,
+    /// Absolute.
+    pub bundle: PathBuf,
+    /// Absolute, as on the host.
+    pub rootfs: PathBuf,
+    /// RFC 3339 with nanoseconds, UTC: [`crate::clock::now`].
+    pub created: String,
+    /// The user who created it.
+    pub owner: u32,
+    /// Of the config.
+    #[serde(default, skip_serializing_if = "Annotations::is_empty")]
+    pub annotations: Annotations,
+    /// Absent with `--cgroup-manager=disabled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupRecord>,
+    /// As in the config: new ones have no path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<Namespace>,
+    /// Of its user namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uid_mappings: Vec<IdMapping>,
+    /// Of its user namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gid_mappings: Vec<IdMapping>,
+    /// Only those that later commands run: poststart (`start`), poststop (`delete`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
+    /// What `exec` starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// Execution domain, which `exec` sets too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<crate::spec::Personality>,
+    /// Name, in the container's state directory, of the filter that `exec` loads; see [`super::Container::read_file`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<String>,
+}
+
+/// Where the container's cgroup is and what makes it go away.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CgroupRecord {
+    /// Absolute, in the host's cgroup2 mount.
+    pub path: PathBuf,
+    /// The systemd unit that it belongs to; absent: made by mkdir.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The limits in force, which an `update` of some of them starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+}
+
+impl Record {
+    /// A record as `create` first writes it: stage Creating, nothing known but what was asked for.
+    pub fn new(id: Id, bundle: PathBuf, rootfs: PathBuf) -> Self {
+        Self {
+            oci_version: String::new(),
+            id,
+            stage: Stage::Creating,
+            init: None,
+            bundle,
+            rootfs,
+            created: crate::clock::now(),
+            owner: rustix::process::geteuid().as_raw(),
+            annotations: Annotations::new(),
+            cgroup: None,
+            namespaces: Vec::new(),
+            uid_mappings: Vec::new(),
+            gid_mappings: Vec::new(),
+            hooks: None,
+            process: None,
+            personality: None,
+            seccomp: None,
+        }
+    }
+
+    /// Whether init is PID 1 of a namespace of its own: then the kernel kills all others with it.
+    pub fn has_own_pid_namespace(&self) -> bool {
+        self.namespaces.iter().any(|ns| ns.kind == "pid" && ns.path.as_deref().unwrap_or_default().is_empty())
+    }
+
+    /// The state of runtime.md#state, with the further keys that runc prints.
+    pub fn report(&self, status: Status) -> Report<'_> {
+        let pid = match (status, self.init) {
+            (Status::Stopped, _) | (_, None) => 0,
+            (_, Some(init)) => init.pid,
+        };
+        Report {
+            oci_version: &self.oci_version,
+            id: &self.id,
+            pid,
+            status,
+            bundle: &self.bundle,
+            rootfs: &self.rootfs,
+            created: &self.created,
+            annotations: &self.annotations,
+            owner: super::owner::name(self.owner),
+        }
+    }
+
+    /// What a hook gets on its standard input. SPEC: config.md#posix-platform-hooks
+    pub fn hook_state(&self, status: Status) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512);
+        // A Vec takes any write, and the types in Report have no way to fail.
+        let _ = serde_json::to_writer(&mut out, &self.report(status));
+        out
+    }
+}
+
+/// As `state` and `list` print it, in runc's order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report<'a> {
+    /// Of the bundle's config.
+    pub oci_version: &'a str,
+    /// The container's.
+    pub id: &'a Id,
+    /// 0 without a process.
+    pub pid: i32,
+    /// At the time of asking.
+    pub status: Status,
+    /// Absolute.
+    pub bundle: &'a std::path::Path,
+    /// Absolute.
+    pub rootfs: &'a std::path::Path,
+    /// RFC 3339.
+    pub created: &'a str,
+    /// Left out when there are none.
+    #[serde(skip_serializing_if = "is_empty")]
+    pub annotations: &'a Annotations,
+    /// User name, or `#UID`.
+    pub owner: String,
+}
+
+fn is_empty(annotations: &&Annotations) -> bool {
+    annotations.is_empty()
+}

@@ -1,0 +1,39 @@
+//! Signals and waiting by pidfd, where a pid could be another process by now. Opening one is rustix's `pidfd_open`.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// pidfd_send_signal(2), with any number: rustix's takes only named signals, and systemd's are real-time ones.
+pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> nix::Result<()> {
+    // SAFETY: the call takes a descriptor, which is borrowed here, a number, and a null siginfo, which means "as kill(2)".
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0u32,
+        )
+    };
+    Errno::result(ret).map(drop)
+}
+
+/// Waits until the process has exited (a zombie has). ETIMEDOUT after `timeout`.
+pub fn wait_exit(pidfd: impl AsFd, timeout: Duration) -> nix::Result<()> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Rounded up: poll(2) counts milliseconds, and 0 would spin through the last one.
+        let millis = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, millis) {
+            Ok(0) if left.is_zero() => return Err(Errno::ETIMEDOUT),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
