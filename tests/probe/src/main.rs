@@ -1,0 +1,59 @@
+//! The process that tests run inside a container: `probe report` prints what it sees as JSON, other verbs do one thing.
+//!
+//! It asserts nothing and never retries: what it saw or got (an errno included) is what it prints; judging is the tests' work.
+//! It starts without Rust's runtime (`sys::main`), so that signal dispositions and descriptors are seen as they were inherited.
+#![no_main]
+
+mod acts;
+mod dev;
+mod numbers;
+mod report;
+mod sys;
+
+const VERBS: &str = "\
+probe report [FILE]                 what this process sees, as JSON, on stdout or into FILE
+probe sleep [SECONDS]               wait for the time or a SIGTERM/SIGINT; reap children meanwhile
+probe exit CODE | kill-self SIGNAL
+probe read PATH… | write PATH TEXT | append PATH TEXT | stat PATH… | list PATH | open PATH FLAGS
+probe try-syscall NAME|NUMBER ARG…  prints the result or errno; ARG: number, 0xHEX, s:TEXT, b:SIZE; `--` starts another call
+probe listen PORT [COUNT] | connect PORT TEXT
+probe shm-write NAME TEXT | shm-read NAME | sysv-write KEY TEXT | sysv-read KEY
+probe signal-wait [COUNT]           prints `ready`, then each signal's number as it comes
+probe eat-memory BYTES | spin SECONDS | fork COUNT | orphan | tty-size
+probe hook FILE [exit=N] [sleep=S]  writes what a hook is given (argv, env, stdin, namespaces) as JSON to FILE
+probe chain VERB ARG… [, VERB ARG…] one verb after the other";
+
+/// What `sys::main` calls, with the arguments as they came; the result is the exit code.
+fn run(args: &[String]) -> i32 {
+    let Some((verb, rest)) = args.get(1..).and_then(|a| a.split_first()) else {
+        eprintln!("{VERBS}");
+        return 2;
+    };
+    match one(verb, rest) {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("probe {verb}: {message}");
+            1
+        }
+    }
+}
+
+fn one(verb: &str, rest: &[String]) -> Result<i32, String> {
+    match verb {
+        "report" => report::print(rest),
+        "chain" => chain(rest),
+        "hook" => acts::hook(rest),
+        _ => acts::act(verb, rest),
+    }
+}
+
+fn chain(rest: &[String]) -> Result<i32, String> {
+    for part in rest.split(|arg| arg == ",") {
+        let Some((verb, args)) = part.split_first() else { continue };
+        match one(verb, args)? {
+            0 => {}
+            code => return Ok(code),
+        }
+    }
+    Ok(0)
+}
