@@ -1,3 +1,5 @@
+//! The first test of all: an engine's bundle runs.
+
 use tests::*;
 
 #[test]
