@@ -1,7 +1,20 @@
 //! The only unsafe code of the crate: thin, total, without policy; one file per kernel facility.
 //!
 //! A wrapper takes and returns owned or borrowed descriptors and Rust values, and reports errno through [`nix::Result`].
+//! What rustix or nix already have is called from there directly.
 #![allow(unsafe_code)]
 
 pub mod alarm;
+pub mod alloc;
+pub mod clone;
+pub mod exec;
+pub mod mount;
 pub mod pidfd;
+pub mod process;
+
+use nix::errno::Errno;
+
+/// The result of a raw system call: -1 is an errno.
+fn check(ret: libc::c_long) -> nix::Result<libc::c_long> {
+    if ret < 0 { Err(Errno::last()) } else { Ok(ret) }
+}

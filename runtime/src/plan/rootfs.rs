@@ -1,0 +1,38 @@
+//! Where the container's root comes from and how it is attached.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::mount_options::{self, Propagation};
+use crate::error::{Error, Result};
+use crate::spec;
+
+/// The container's root.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rootfs {
+    /// Absolute path on the host; the mount point of `layers` if there are any.
+    pub path: PathBuf,
+    /// Nothing can be written on the root mount.
+    pub readonly: bool,
+    /// What the root mount becomes in the end.
+    pub propagation: Option<Propagation>,
+}
+
+/// SPEC: config.md#root, config-linux.md#rootfs-mount-propagation
+pub fn plan(bundle: &Path, root: Option<&spec::Root>, linux: &spec::Linux) -> Result<Rootfs> {
+    let root =
+        root.ok_or_else(|| Error::invalid("root is missing").cure("give root.path, such as \"rootfs\""))?;
+    if root.path.is_empty() {
+        return Err(Error::invalid("root.path is empty").cure("give a path, such as \"rootfs\""));
+    }
+    let propagation = match linux.rootfs_propagation.as_deref() {
+        None | Some("") => None,
+        Some(word) => Some(mount_options::propagation(word).ok_or_else(|| {
+            Error::invalid(format!("linux.rootfsPropagation: unknown value {word:?}")).cure(
+                "it is one of shared, slave, private, unbindable, rshared, rslave, rprivate, runbindable",
+            )
+        })?),
+    };
+    Ok(Rootfs { path: bundle.join(&root.path), readonly: root.readonly, propagation })
+}

@@ -1,0 +1,54 @@
+//! mount_setattr(2), which neither nix nor rustix has. KERNEL(5.12)
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use super::check;
+
+/// What to change of a mount, or of a tree of mounts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MountAttr<'a> {
+    /// `MOUNT_ATTR_*` to raise.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` to lower.
+    pub clear: u64,
+    /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`, or 0 for no change.
+    pub propagation: u64,
+    /// Map ids through this user namespace (with `MOUNT_ATTR_IDMAP` in `set`).
+    pub userns: Option<BorrowedFd<'a>>,
+}
+
+/// Which mounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// The one mount.
+    One,
+    /// It and all below it.
+    Tree,
+}
+
+/// Changes the mount that `path`, seen from `dir`, is the root of; an empty path means `dir` itself.
+pub fn mount_setattr(dir: impl AsFd, path: &CStr, depth: Depth, attr: MountAttr<'_>) -> nix::Result<()> {
+    let raw = libc::mount_attr {
+        attr_set: attr.set,
+        attr_clr: attr.clear,
+        propagation: attr.propagation,
+        userns_fd: attr.userns.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    let mut flags = if path.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
+    if depth == Depth::Tree {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: `path` is a C string and `raw` a mount_attr of the size that is passed; both outlive the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            dir.as_fd().as_raw_fd(),
+            path.as_ptr(),
+            flags,
+            &raw const raw,
+            std::mem::size_of_val(&raw),
+        )
+    })
+    .map(drop)
+}
