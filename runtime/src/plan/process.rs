@@ -204,7 +204,7 @@ mod tests {
             (
                 |p| {
                     p.rlimits =
-                        vec![spec::Rlimit { kind: "RLIMIT_CPU".into(), ..Default::default() }; 2].into()
+                        vec![spec::Rlimit { kind: "RLIMIT_CPU".into(), ..Default::default() }; 2].into();
                 },
                 "process.rlimits[1]: RLIMIT_CPU is given twice",
             ),

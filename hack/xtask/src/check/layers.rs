@@ -7,7 +7,7 @@ use super::sources::{Source, names};
 /// Lowest first; the modules of one line do not use each other.
 const LAYERS: [&[&str]; 13] = [
     &["error"],
-    &["log"],
+    &["clock", "id", "log", "step"],
     &["sys"],
     &["spec"],
     &["plan"],
@@ -84,6 +84,8 @@ fn mentions(line: &str, path: &str) -> bool {
         let after = line[at + path.len()..].chars().next();
         !line[..at].chars().next_back().is_some_and(|c| continues(c) || c == ':')
             && (path.ends_with(':') || !after.is_some_and(continues))
+            // Constants of libc are numbers, not calls.
+            && (path != "libc::" || !after.is_some_and(char::is_uppercase))
     })
 }
 
