@@ -2,9 +2,12 @@
 //!
 //! It does not supervise: what it starts is the caller's child (or subreaper's), and nothing stays running in here.
 
+pub mod cli;
 pub mod clock;
 pub mod error;
 pub mod id;
+pub mod log;
+pub mod ops;
 pub mod plan;
 pub mod spec;
 pub mod state;

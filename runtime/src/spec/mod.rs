@@ -18,6 +18,9 @@ pub use process::*;
 pub use resources::*;
 pub use seccomp::*;
 
+/// The newest version of the specification that is understood.
+pub const VERSION: &str = "1.3.0";
+
 /// Names to values, in a stable order.
 pub type Annotations = BTreeMap<String, String>;
 
