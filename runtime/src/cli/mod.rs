@@ -1,6 +1,6 @@
 //! The command line: reads it into typed options, calls the operation, prints an error once, gives the exit code.
 //!
-//! What the operations do is in [`crate::ops`]; how flags are written stands once, in [`tables`].
+//! What the operations do is in [`crate::ops`]; how flags are written stands once, in `tables`.
 
 mod dispatch;
 mod flag;

@@ -4,27 +4,17 @@
 //! are replaced by rename. Nothing is fsynced: all of it dies with the boot, as the containers do.
 //! It does not know what the operations do.
 
-use std::fmt;
-use std::io::{ErrorKind, Read};
-use std::os::fd::OwnedFd;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::place::{Place, START_FIFO};
 use super::record::Record;
 use super::status::{self, Freezer, Presence, Seen, Stage, Status};
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::Id;
-
-const STATE: &str = "state.json";
-const START_FIFO: &str = "exec.fifo";
-/// Far above what any engine writes; a record that is larger is refused when it is written, so that it can be read again.
-const MAX_RECORD: u64 = 16 << 20;
-/// The longest that an operation may wait for another one on the same container.
-const PATIENCE: Duration = Duration::from_secs(30);
-const OPEN_DIR: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 /// The directory of all containers: `--root`.
 #[derive(Debug, Clone)]
@@ -53,21 +43,20 @@ impl StateDir {
                 made => made.what(|| format!("create state directory {}", path.display()))?,
             }
         }
-        let dir = open_dir(&path, id)?;
-        let reserved = Reserved { place: Place { id: id.clone(), path, dir, locked: false }, kept: false };
+        let reserved = Reserved { place: Place::open(path, id)?, kept: false };
         reserved.lock()
     }
 
     /// A container as it is stored now. NotFound if there is none.
     pub fn open(&self, id: &Id) -> Result<Container> {
-        self.place(id)?.load()
+        load(self.place(id)?)
     }
 
     /// The same, and nobody else changes it until this value is dropped or unlocked.
     pub fn open_locked(&self, id: &Id) -> Result<Container> {
         let mut place = self.place(id)?;
         place.lock()?;
-        place.load()
+        load(place)
     }
 
     /// The directory of a container whose record may be missing (`create` was killed early) or broken. Locked.
@@ -99,9 +88,7 @@ impl StateDir {
     }
 
     fn place(&self, id: &Id) -> Result<Place> {
-        let path = self.root.join(id);
-        let dir = open_dir(&path, id)?;
-        Ok(Place { id: id.clone(), path, dir, locked: false })
+        Place::open(self.root.join(id), id)
     }
 
     fn make_root(&self) -> Result<()> {
@@ -158,9 +145,7 @@ impl Reserved {
         debug_assert_eq!(record.stage, Stage::Created);
         self.place.commit(&record)?;
         self.kept = true;
-        let dir = rustix::io::fcntl_dupfd_cloexec(&self.place.dir, 0).what(|| "duplicate a descriptor")?;
-        let place = Place { id: self.place.id.clone(), path: self.place.path.clone(), dir, locked: false };
-        Ok(Container { place, record })
+        Ok(Container { place: self.place.duplicate()?, record })
     }
 }
 
@@ -222,10 +207,7 @@ impl Container {
 
     /// Says that init is past the FIFO: from here on the status is running.
     pub fn remove_fifo(&self) -> Result<()> {
-        match rustix::fs::unlinkat(&self.place.dir, START_FIFO, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(errno).what(|| format!("remove {}", self.fifo_path().display())),
-        }
+        self.place.remove_file(START_FIFO)
     }
 
     /// Reads a file beside the record, at most `limit` bytes.
@@ -283,168 +265,9 @@ impl Leftover {
     }
 }
 
-/// One container's directory.
-struct Place {
-    id: Id,
-    path: PathBuf,
-    dir: OwnedFd,
-    locked: bool,
-}
-
-impl Place {
-    fn load(self) -> Result<Container> {
-        let record = self.read_record()?;
-        Ok(Container { place: self, record })
-    }
-
-    fn read_record(&self) -> Result<Record> {
-        let text = self.read_file(STATE, MAX_RECORD).map_err(|error| match error.kind() {
-            Kind::NotFound => missing(&self.id),
-            _ => error,
-        })?;
-        serde_json::from_slice(&text).map_err(|error| {
-            let what = format!("understand {}: {error}", self.path.join(STATE).display());
-            Error::new(Kind::Internal, what).cure("`rt delete --force` removes it")
-        })
-    }
-
-    fn commit(&self, record: &Record) -> Result<()> {
-        let mut text = Vec::with_capacity(4096);
-        serde_json::to_writer(&mut text, record)
-            .map_err(|error| Error::new(Kind::Internal, format!("write the state as JSON: {error}")))?;
-        if text.len() as u64 > MAX_RECORD {
-            let what =
-                format!("store the container's state: {} bytes, the limit is {MAX_RECORD}", text.len());
-            return Err(Error::invalid(what).cure("shorten the annotations"));
-        }
-        self.write_file(STATE, &text)
-    }
-
-    /// Whole or not at all: written under another name, then renamed.
-    fn write_file(&self, name: &str, contents: &[u8]) -> Result<()> {
-        let draft = format!(".{name}");
-        let write = || -> rustix::io::Result<()> {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let file = rustix::fs::openat(&self.dir, &draft, flags, Mode::from_raw_mode(0o600))?;
-            let mut left = contents;
-            while !left.is_empty() {
-                let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, left))?;
-                left = &left[written..];
-            }
-            rustix::fs::renameat(&self.dir, &draft, &self.dir, name)
-        };
-        write().what(|| format!("write {}", self.path.join(name).display()))
-    }
-
-    fn read_file(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
-        let what = || format!("read {}", self.path.join(name).display());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = match rustix::fs::openat(&self.dir, name, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Err(Error::os(libc::ENOENT, what()).with_kind(Kind::NotFound)),
-            file => file.what(what)?,
-        };
-        let mut contents = Vec::with_capacity(8192);
-        std::fs::File::from(file).take(limit + 1).read_to_end(&mut contents).what(what)?;
-        if contents.len() as u64 > limit {
-            return Err(Error::new(Kind::Denied, format!("{}: longer than {limit} bytes", what())));
-        }
-        Ok(contents)
-    }
-
-    fn lock(&mut self) -> Result<()> {
-        if let Err(errno) = rustix::fs::flock(&self.dir, FlockOperation::NonBlockingLockExclusive) {
-            if errno != Errno::WOULDBLOCK {
-                return Err(errno).what(|| format!("lock {}", self.path.display()));
-            }
-            self.wait_for_lock()?;
-        }
-        self.locked = true;
-        // A directory that was removed while we waited can still be locked, but is no container any more.
-        let stat = rustix::fs::fstat(&self.dir).what(|| format!("look at {}", self.path.display()))?;
-        if stat.st_nlink == 0 { Err(missing(&self.id)) } else { Ok(()) }
-    }
-
-    fn wait_for_lock(&self) -> Result<()> {
-        let locked = crate::sys::alarm::with_deadline(PATIENCE, || {
-            rustix::fs::flock(&self.dir, FlockOperation::LockExclusive)
-                .map_err(|errno| nix::errno::Errno::from_raw(errno.raw_os_error()))
-        });
-        match locked {
-            Err(nix::errno::Errno::ETIMEDOUT) => {
-                let what = format!(
-                    "container \"{}\" is busy: another operation has held it for {PATIENCE:?}",
-                    self.id
-                );
-                Err(Error::new(Kind::Timeout, what))
-            }
-            locked => locked.what(|| format!("lock {}", self.path.display())),
-        }
-    }
-
-    /// Whether `create` still works here: it holds the lock all the while, and the kernel takes it away when it dies.
-    fn creator(&self) -> Result<Presence> {
-        if self.locked {
-            return Ok(Presence::Gone);
-        }
-        match rustix::fs::flock(&self.dir, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => {
-                let _ = rustix::fs::flock(&self.dir, FlockOperation::Unlock);
-                Ok(Presence::Gone)
-            }
-            Err(Errno::WOULDBLOCK) => Ok(Presence::Here),
-            Err(errno) => Err(errno).what(|| format!("look who locks {}", self.path.display())),
-        }
-    }
-
-    fn start_fifo(&self) -> Result<Presence> {
-        match rustix::fs::statat(&self.dir, START_FIFO, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Ok(Presence::Here),
-            Err(Errno::NOENT) => Ok(Presence::Gone),
-            Err(errno) => Err(errno).what(|| format!("look at {}", self.path.join(START_FIFO).display())),
-        }
-    }
-
-    /// Never follows a link out of the directory: std's removal goes by descriptor.
-    fn remove(&self) -> Result<()> {
-        match std::fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(error).what(|| format!("remove state directory {}", self.path.display()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn unlock(&mut self) {
-        if self.locked {
-            // Explicit, not by closing: a child may hold a copy of the descriptor.
-            let _ = rustix::fs::flock(&self.dir, FlockOperation::Unlock);
-            self.locked = false;
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.unlock();
-    }
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.path.fmt(f)
-    }
-}
-
-fn open_dir(path: &Path, id: &Id) -> Result<OwnedFd> {
-    match rustix::fs::open(path, OPEN_DIR, Mode::empty()) {
-        Err(Errno::NOENT) => Err(missing(id)),
-        dir => dir.what(|| format!("open state directory {}", path.display())),
-    }
-}
-
-/// Engines look for "does not exist".
-fn missing(id: &Id) -> Error {
-    Error::new(Kind::NotFound, format!("container \"{id}\" does not exist"))
+fn load(place: Place) -> Result<Container> {
+    let record = place.read_record()?;
+    Ok(Container { place, record })
 }
 
 /// runc's words, with the id.

@@ -3,6 +3,7 @@
 mod dir;
 mod liveness;
 mod owner;
+mod place;
 mod record;
 mod status;
 

@@ -5,9 +5,10 @@
 use super::sources::{Source, names};
 
 /// Lowest first; the modules of one line do not use each other.
-const LAYERS: [&[&str]; 13] = [
+const LAYERS: [&[&str]; 14] = [
     &["error"],
-    &["clock", "id", "log", "step"],
+    &["clock", "id", "step"],
+    &["log"],
     &["sys"],
     &["spec"],
     &["plan"],
