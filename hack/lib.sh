@@ -5,9 +5,12 @@ set -euo pipefail
 REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BIN=$REPO/target/bin
 
-# What is slow to make and does not depend on the checkout: peers, Debian trees, VM images. A directory outside
-# the clone (CI sets one) serves all clones.
-CACHE=${RT_CACHE:-$REPO/target/cache}
+# What is slow to make and does not depend on the checkout: peers, Debian trees, VM images. In this checkout, unless
+# there is a place that serves all of them (.ci/run makes one).
+SHARED_CACHE=/var/cache/rt-tests
+CACHE=$REPO/target/cache
+[ ! -d $SHARED_CACHE ] || CACHE=$SHARED_CACHE
+CACHE=${RT_CACHE:-$CACHE}
 
 if [ -t 2 ]; then BOLD=$'\e[1m' PLAIN=$'\e[0m'; else BOLD='' PLAIN=''; fi
 
