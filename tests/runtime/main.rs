@@ -1,3 +1,11 @@
 //! Black-box tests of the OCI runtime, one file per topic.
 
+mod devices;
+mod exec;
+mod hooks;
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+mod rootfs;
 mod smoke;

@@ -8,13 +8,19 @@ use crate::wait::until;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A created or started container.
 pub struct Running<'a> {
     case: &'a Case,
     id: String,
     output: Option<crate::call::Started>,
-    gone: std::cell::Cell<bool>,
+    pid: i32,
+    /// Processes that end up as this test's children, with their exit codes once they are reaped.
+    children: RefCell<BTreeMap<i32, Option<i32>>>,
+    gone: Cell<bool>,
 }
 
 impl<'a> Running<'a> {
@@ -24,10 +30,20 @@ impl<'a> Running<'a> {
         let mut started = call.spawn();
         until(&format!("create {id} ends"), || started.ended().then_some(()));
         // From here on the container is removed whatever happens.
-        let container = Self { case, id: id.to_owned(), output: Some(started), gone: false.into() };
+        let mut container = Self {
+            case,
+            id: id.to_owned(),
+            output: Some(started),
+            pid: 0,
+            children: RefCell::default(),
+            gone: false.into(),
+        };
         let output =
             container.output.as_ref().map(|s| format!("{}{}", s.stdout(), s.stderr())).unwrap_or_default();
-        assert_ne!(container.status(), "", "create {id} made no container: {output}");
+        let state = container.state();
+        assert!(state.is_object(), "create {id} made no container: {output}");
+        container.pid = state["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+        container.adopt(container.pid);
         container
     }
 
@@ -74,11 +90,11 @@ impl<'a> Running<'a> {
         until(&format!("{} is {status}", self.id), || (self.status() == status).then_some(()));
     }
 
-    /// The process's id on the host.
+    /// The process's id on the host, as the runtime said when the container was new.
     #[track_caller]
     pub fn pid(&self) -> i32 {
-        let pid = self.state()["pid"].as_i64().unwrap_or_else(|| panic!("{} has no pid", self.id));
-        i32::try_from(pid).expect("pids are small")
+        assert_ne!(self.pid, 0, "{} had no process", self.id);
+        self.pid
     }
 
     /// What the container's process has written to stdout so far.
@@ -97,37 +113,66 @@ impl<'a> Running<'a> {
         until(&format!("{} says {text}", self.id), || Some(self.stdout()).filter(|out| out.contains(text)))
     }
 
+    /// A process of the container that this test is to reap: a zombie holds the pid namespace it is in, and so its first process.
+    pub fn adopt(&self, pid: i32) {
+        if pid > 0 {
+            self.children.borrow_mut().entry(pid).or_default();
+        }
+    }
+
     /// Waits for the process's end and reaps it; its exit code, 128+n after a signal.
     #[track_caller]
     pub fn wait_exit(&self, pid: i32) -> i32 {
+        self.adopt(pid);
         until(&format!("process {pid} of {} ends", self.id), || {
-            match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(_, code)) => Some(code),
-                Ok(WaitStatus::Signaled(_, signal, _)) => Some(128 + signal as i32),
-                Ok(_) => None,
-                Err(e) => panic!("process {pid} is not ours to wait for: {e}"),
-            }
+            self.reap();
+            self.children.borrow().get(&pid).copied().flatten()
         })
     }
 
     /// Ends and removes it; after this, dropping it does nothing.
     #[track_caller]
     pub fn delete(&self) -> Output {
-        let output = self.call_with("delete", &["--force"], &[]).run().ok();
-        self.gone.set(true);
+        let output = self.remove().ok();
+        self.is_gone();
         output
     }
 
     /// Says that the test has removed it itself.
     pub fn is_gone(&self) {
         self.gone.set(true);
+        crate::wait::within(Duration::from_secs(1), || self.reap().then_some(()));
+    }
+
+    /// `delete --force`, reaping meanwhile as a supervisor does.
+    fn remove(&self) -> Output {
+        let mut call = self.call_with("delete", &["--force"], &[]).spawn();
+        crate::wait::within(crate::DEADLINE, || {
+            self.reap();
+            call.ended().then_some(())
+        });
+        call.wait()
+    }
+
+    /// Reaps those that have ended; true if all have.
+    fn reap(&self) -> bool {
+        let mut all = true;
+        for (pid, code) in self.children.borrow_mut().iter_mut().filter(|(_, code)| code.is_none()) {
+            match waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(_, exit)) => *code = Some(exit),
+                Ok(WaitStatus::Signaled(_, signal, _)) => *code = Some(128 + signal as i32),
+                _ => all = false,
+            }
+        }
+        all
     }
 }
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if !self.gone.get() {
-            let _ = self.call_with("delete", &["--force"], &[]).run();
+            let _ = self.remove();
+            self.is_gone();
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 /// A runtime's name and executable.
 pub struct Runtime {
     name: String,
+    version: String,
     path: PathBuf,
 }
 
@@ -23,9 +24,12 @@ impl Runtime {
         })
     }
 
-    /// Whether it is the one named: `rt`, `runc` or `crun`.
+    /// Whether it is the one named: `rt`, `runc`, `crun`, or of such a version, `runc 1.1`.
     pub fn is(&self, name: &str) -> bool {
-        self.name == name
+        match name.split_once(' ') {
+            None => self.name == name,
+            Some((name, version)) => self.name == name && self.version.starts_with(&format!("{version}.")),
+        }
     }
 
     /// Its executable.
@@ -39,8 +43,11 @@ fn find(asked: &str) -> Result<Runtime, String> {
     let version =
         Command::new(&path).arg("--version").output().map_err(|e| format!("{}: {e}", path.display()))?;
     let text = String::from_utf8_lossy(&version.stdout).into_owned();
-    let name = text.split_whitespace().next().ok_or_else(|| format!("{}: no version", path.display()))?;
-    Ok(Runtime { name: name.to_owned(), path })
+    // The first line is `NAME version X`.
+    let mut words = text.split_whitespace();
+    let name = words.next().ok_or_else(|| format!("{}: no version", path.display()))?.to_owned();
+    let version = words.nth(1).unwrap_or_default().to_owned();
+    Ok(Runtime { name, version, path })
 }
 
 fn named(name: &str) -> Result<PathBuf, String> {

@@ -19,7 +19,10 @@ pub extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
         // SAFETY: the C library passes `argc` valid, NUL-terminated strings that live as long as the process.
         .map(|i| unsafe { CStr::from_ptr(*argv.add(i)) }.to_string_lossy().into_owned())
         .collect();
-    crate::run(&args)
+    let code = crate::run(&args);
+    // Rust's own runtime would do this at the end.
+    let _ = std::io::Write::flush(&mut std::io::stdout());
+    code
 }
 
 fn check(result: c_long) -> Result<i64, Errno> {
@@ -53,7 +56,8 @@ pub fn syscall(number: i64, args: &mut [Arg]) -> Result<i64, Errno> {
 
 fn call(number: c_long, args: [c_long; 4]) -> Result<i64, Errno> {
     // SAFETY: used below only with calls whose arguments are plain numbers.
-    check(unsafe { libc::syscall(number, args[0], args[1], args[2], args[3]) })
+    // Unused ones are zero: prctl refuses anything else.
+    check(unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], 0, 0) })
 }
 
 /// Real, effective, saved user id, or group id.

@@ -1,0 +1,257 @@
+//! `exec`: a further process in a container has all that the container has, and its own arguments.
+//!
+//! Terminals of exec are in `terminal`.
+
+use tests::*;
+
+const KINDS: [&str; 7] = ["pid", "ipc", "uts", "mnt", "net", "cgroup", "user"];
+
+fn namespaces(pid: i32) -> Vec<String> {
+    let link = |kind: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("a process of ours");
+    KINDS.iter().map(|kind| link(kind).display().to_string()).collect()
+}
+
+#[test]
+fn exec_joins_everything_the_container_has() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    let container = case.start_sleeping(&mut bundle);
+    let report = container.exec_report(&[]);
+    let seen: Vec<&str> = KINDS.iter().map(|kind| report.namespace(kind)).collect();
+    assert_eq!(seen, namespaces(container.pid()));
+    assert_eq!(report["cgroup"].as_str().expect("a cgroup").lines().next_back(), Some("0::/"));
+    assert_eq!(
+        report["root"]["inode"],
+        std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(bundle.host_path("/")).expect("the rootfs"))
+    );
+    assert_eq!(report.fds(), [0, 1, 2]);
+    assert_eq!(report["hostname"], "box");
+    assert_eq!(report["signals"], json!({ "ignored": [], "blocked": [] }));
+}
+
+#[test]
+fn exec_joins_a_user_namespace() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.user_namespace(100_000, 65_536);
+    let container = case.start_sleeping(&mut bundle);
+    let report = container.exec_report(&["--user", "5:6"]);
+    let seen: Vec<&str> = KINDS.iter().map(|kind| report.namespace(kind)).collect();
+    assert_eq!(seen, namespaces(container.pid()));
+    assert_eq!(report["uid"], json!([5, 5, 5]));
+    assert_eq!(report["gid"], json!([6, 6, 6]));
+}
+
+#[test]
+fn exec_process_gives_its_exit_code() {
+    let case = case!();
+    let container = case.start_sleeping(&mut case.bundle());
+    for code in [0, 1, 77, 255] {
+        container.exec(&["/probe", "exit", &code.to_string()]).exits(code);
+    }
+    container.exec(&["/probe", "kill-self", "6"]).exits(134);
+}
+
+#[test]
+fn exec_takes_process_settings_from_the_container() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.directory("/work").config["process"]["cwd"] = json!("/work");
+    bundle.config["process"]["env"] = json!(["PATH=/bin", "FROM=config"]);
+    let container = case.start_sleeping(&mut bundle);
+    let report = container.exec_report(&[]);
+    assert_eq!(report["cwd"], "/work");
+    assert_eq!(report.env("FROM").as_deref(), Some("config"));
+    assert_eq!(report.capabilities("effective").len(), 14);
+    assert_eq!(report["no_new_privs"], 1);
+}
+
+#[test]
+fn exec_options_change_the_process() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.directory("/other");
+    let container = case.start_sleeping(&mut bundle);
+    let report = container.exec_report(&[
+        "--user",
+        "1000:1001",
+        "--cwd",
+        "/other",
+        "--env",
+        "NEW=1",
+        "--env",
+        "WHO=exec",
+        "--additional-gids",
+        "7",
+    ]);
+    assert_eq!(report["uid"], json!([1000, 1000, 1000]));
+    assert_eq!(report["gid"], json!([1001, 1001, 1001]));
+    assert_eq!(report["cwd"], "/other");
+    assert_eq!(report.env("NEW").as_deref(), Some("1"));
+    assert_eq!(report.env("WHO").as_deref(), Some("exec"));
+    assert!(report["groups"].as_array().is_some_and(|g| g.contains(&json!(7))), "{}", report["groups"]);
+}
+
+#[test]
+fn exec_cap_adds_without_making_it_inheritable() {
+    let case = case!();
+    let container = case.start_sleeping(&mut case.bundle());
+    let report = container.exec_report(&["--cap", "CAP_NET_ADMIN"]);
+    assert!(report.capabilities("effective").contains(&"CAP_NET_ADMIN".to_owned()));
+    assert!(report.capabilities("bounding").contains(&"CAP_NET_ADMIN".to_owned()));
+    assert!(report.capabilities("inheritable").is_empty(), "CVE-2022-29162");
+}
+
+#[test]
+fn exec_with_a_process_file() {
+    let case = case!();
+    let container = case.start_sleeping(&mut case.bundle());
+    let file = case.dir().join("process.json");
+    let process = json!({
+        "args": ["/probe", "report"], "cwd": "/etc", "env": ["X=file"], "user": { "uid": 12, "gid": 34, "umask": 63 },
+        "capabilities": { "bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"] },
+        "rlimits": [{ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 }], "noNewPrivileges": true, "oomScoreAdj": 600,
+    });
+    std::fs::write(&file, process.to_string()).expect("write");
+    let output = case.call(["exec", "--process"]).arg(&file).arg(container.id()).run().ok();
+    let report = Report::parse(&output.stdout);
+    assert_eq!(report["cwd"], "/etc");
+    assert_eq!(report["uid"], json!([12, 12, 12]));
+    if !Runtime::under_test().is("runc 1.1") {
+        assert_eq!(report["umask"], 63);
+    }
+    assert_eq!(report["rlimits"]["RLIMIT_NOFILE"], json!([100, 200]));
+    assert_eq!(report.capabilities("bounding"), ["CAP_KILL"]);
+    assert_eq!(report.env("X").as_deref(), Some("file"));
+    assert_eq!(report.env("WHO"), None, "a process file stands for itself");
+    // runc takes the container's.
+    if !Runtime::under_test().is("runc") {
+        assert_eq!(report["oom_score_adj"], 600);
+    }
+}
+
+#[test]
+fn detached_exec_returns_and_writes_its_pid() {
+    let case = case!();
+    let container = case.start_sleeping(&mut case.bundle());
+    let file = case.dir().join("pid");
+    let path = file.to_string_lossy();
+    container.call_with("exec", &["--detach", "--pid-file", &path], &["/probe", "sleep"]).run().ok();
+    let pid: i32 = std::fs::read_to_string(&file).expect("the pid file").parse().expect("a number alone");
+    container.adopt(pid);
+    assert_eq!(namespaces(pid), namespaces(container.pid()));
+    container.delete();
+    assert_eq!(container.wait_exit(pid), 137);
+}
+
+#[test]
+fn exec_into_what_does_not_run_is_refused() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "exit", "0"]);
+    let container = case.start(&bundle);
+    container.wait_for("stopped");
+    container.exec(&["/probe", "exit", "0"]).exits(255).fails(&["stopped"]);
+    case.call(["exec", "nobody", "/probe"]).run().exits(255).fails(&["does not exist"]);
+}
+
+#[test]
+fn exec_into_a_created_container_works() {
+    let case = case!();
+    let container = case.create(&case.bundle());
+    let report = container.exec_report(&[]);
+    assert_eq!(report["hostname"], "box");
+    assert_eq!(container.status(), "created");
+}
+
+#[test]
+fn exec_into_a_paused_container_is_refused() {
+    let case = case!();
+    let container = case.start_sleeping(&mut case.bundle());
+    container.call("pause").run().ok();
+    container.exec(&["/probe", "exit", "0"]).exits(255).fails(&["paused"]);
+    container.call("resume").run().ok();
+    container.exec(&["/probe", "exit", "0"]).ok();
+}
+
+#[test]
+fn exec_of_a_missing_command_says_so() {
+    let case = case!();
+    let container = case.start_sleeping(&mut case.bundle());
+    let output = container.exec(&["/no/such"]);
+    assert!([255, 127, 1].contains(&output.code()), "{output}");
+    assert!(output.stderr.contains("no such file or directory"), "engines look for these words: {output}");
+    let output = container.exec(&["nowhere"]);
+    assert!(output.stderr.contains("executable file not found in $PATH"), "{output}");
+}
+
+#[test]
+fn exec_reads_stdin() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.with_busybox();
+    let container = case.start_sleeping(&mut bundle);
+    let output = container.call_with("exec", &[], &["/bin/cat"]).input("fed").run().ok();
+    assert_eq!(output.stdout, "fed");
+}
+
+#[test]
+fn exec_forwards_signals() {
+    let case = case!();
+    let container = case.start_sleeping(&mut case.bundle());
+    let exec = container.call_with("exec", &[], &["/probe", "signal-wait"]).spawn();
+    until("the process is ready", || exec.stdout().contains("ready").then_some(()));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(exec.pid()), nix::sys::signal::Signal::SIGTERM)
+        .expect("signal");
+    assert!(exec.wait().ok().stdout.contains("signal 15"));
+}
+
+#[test]
+fn exec_preserves_descriptors_asked_for() {
+    let case = case!();
+    let container = case.start_sleeping(&mut case.bundle());
+    let file = case.dir().join("given");
+    std::fs::write(&file, "").expect("write");
+    let shell = |options: &str| {
+        case.program(std::path::Path::new("/bin/sh")).arg("-c").arg(format!(
+            "exec 3<'{file}' 4<'{file}'; exec '{}' --root '{}' exec {options} {} /probe report",
+            Runtime::under_test().path().display(),
+            case.state_root().display(),
+            container.id(),
+            file = file.display(),
+        ))
+    };
+    assert_eq!(Report::parse(&shell("").run().ok().stdout).fds(), [0, 1, 2]);
+    assert_eq!(Report::parse(&shell("--preserve-fds 1").run().ok().stdout).fds(), [0, 1, 2, 3]);
+}
+
+#[test]
+fn execs_side_by_side() {
+    let case = case!();
+    let container = case.start_sleeping(&mut case.bundle());
+    let calls: Vec<_> = (0..6)
+        .map(|n| container.call_with("exec", &[], &["/probe", "exit", &n.to_string()]).spawn())
+        .collect();
+    for (call, code) in calls.into_iter().zip(0..) {
+        call.wait().exits(code);
+    }
+}
+
+#[test]
+fn exec_in_a_container_with_a_private_cgroup_view_is_in_its_cgroup() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    let container = case.start_sleeping(&mut bundle);
+    let file = case.dir().join("pid");
+    container
+        .call_with("exec", &["--detach", "--pid-file", &file.to_string_lossy()], &["/probe", "sleep"])
+        .run()
+        .ok();
+    let pid = std::fs::read_to_string(&file).expect("the pid file");
+    container.adopt(pid.parse().expect("a number"));
+    let procs =
+        std::fs::read_to_string(case.cgroup_dir(bundle.cgroup()).join("cgroup.procs")).expect("cgroup.procs");
+    assert!(procs.lines().any(|p| p == pid), "{procs} lacks {pid}");
+    container.delete();
+    container.wait_exit(pid.parse().expect("a number"));
+}
