@@ -8,6 +8,7 @@ pub mod error;
 pub mod id;
 pub mod log;
 pub mod ops;
+pub mod parent;
 pub mod plan;
 pub mod spec;
 pub mod state;

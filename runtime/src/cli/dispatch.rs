@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use super::{Command, Invocation, parse};
 use crate::error::{Error, Result};
+use crate::ops;
 use crate::ops::options::Global;
-use crate::ops::stdout;
 
 /// Does what the command line (without the program's name) asks for, and gives the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
@@ -27,23 +27,23 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     })
 }
 
-fn perform(_global: &Global, command: Command) -> Result<i32> {
+fn perform(global: &Global, command: Command) -> Result<i32> {
     match command {
-        Command::Print(text) => stdout::print(text.as_bytes()).map(|()| 0),
+        Command::Print(text) => ops::print(text.as_bytes()).map(|()| 0),
         Command::Create(_) => Err(not_yet("create")),
         Command::Run(_) => Err(not_yet("run")),
         Command::Start(_) => Err(not_yet("start")),
-        Command::State(_) => Err(not_yet("state")),
-        Command::Kill(_) => Err(not_yet("kill")),
-        Command::Delete(_) => Err(not_yet("delete")),
-        Command::List(_) => Err(not_yet("list")),
+        Command::State(id) => ops::state::state(global, &id),
+        Command::Kill(options) => ops::kill::kill(global, &options),
+        Command::Delete(options) => ops::delete::delete(global, &options),
+        Command::List(options) => ops::list::list(global, options),
         Command::Exec(_) => Err(not_yet("exec")),
-        Command::Ps(_) => Err(not_yet("ps")),
-        Command::Pause(_) => Err(not_yet("pause")),
-        Command::Resume(_) => Err(not_yet("resume")),
+        Command::Ps(options) => ops::ps::ps(global, &options),
+        Command::Pause(id) => ops::pause::pause(global, &id),
+        Command::Resume(id) => ops::pause::resume(global, &id),
         Command::Update(_) => Err(not_yet("update")),
         Command::Events(_) => Err(not_yet("events")),
-        Command::Spec(_) => Err(not_yet("spec")),
+        Command::Spec(options) => ops::spec::spec(&options),
         Command::Features => Err(not_yet("features")),
         Command::Plan(_) => Err(not_yet("plan")),
     }

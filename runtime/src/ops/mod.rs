@@ -2,5 +2,14 @@
 //!
 //! They print what they were asked for on standard output and give the exit code; errors go up to the command line.
 
+pub mod delete;
+pub mod kill;
+pub mod list;
 pub mod options;
-pub mod stdout;
+pub mod pause;
+pub mod ps;
+pub mod spec;
+pub mod state;
+mod stdout;
+
+pub use stdout::print;

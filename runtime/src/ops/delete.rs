@@ -1,0 +1,90 @@
+//! `rt delete`: removes what a container holds, its processes first, its id last. What is gone already is no error, so that it
+//! can be repeated, after a SIGKILL of `create` or of `delete` itself too.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::kill::occupants;
+use super::options::{Delete, Global};
+use crate::error::{Context, Error, Kind, Result};
+use crate::state::{Container, StateDir, Status};
+use crate::sys::pidfd;
+
+/// How long a killed process may take. The kernel needs more than a moment only where it hangs in a device or in NFS.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Removes the container.
+pub fn delete(global: &Global, options: &Delete) -> Result<i32> {
+    let leftover = match StateDir::new(&global.root).open_leftover(&options.id) {
+        Err(error) if error.kind() == Kind::NotFound && options.force => return Ok(0),
+        leftover => leftover?,
+    };
+    let container = match leftover.load() {
+        Ok(container) => container,
+        // `create` was killed before it made anything.
+        Err((leftover, error)) if error.kind() == Kind::NotFound => {
+            leftover.remove()?;
+            return if options.force { Ok(0) } else { Err(error) };
+        }
+        Err((leftover, error)) if options.force => {
+            tracing::warn!("remove container \"{}\" without its processes and cgroup: {error}", options.id);
+            return leftover.remove().map(|()| 0);
+        }
+        Err((_, error)) => return Err(error),
+    };
+    match container.status()? {
+        Status::Stopped | Status::Created => {}
+        _ if options.force => {}
+        status => {
+            let what = format!("cannot delete container {} that is not stopped: {status}", options.id);
+            return Err(Error::new(Kind::WrongStatus, what).cure("`rt delete --force` kills it first"));
+        }
+    }
+    remove(container)?;
+    Ok(0)
+}
+
+/// Kills what is left of the container, and removes everything.
+pub fn remove(container: Container) -> Result<()> {
+    kill_all(&container)?;
+    remove_cgroup(&container)?;
+    let record = container.record().clone();
+    container.remove()?;
+    run_poststop_hooks(&record);
+    Ok(())
+}
+
+fn kill_all(container: &Container) -> Result<()> {
+    if let Some(occupants) = occupants(container)? {
+        occupants.kill()?;
+        occupants.wait_empty(PATIENCE)?;
+    }
+    // Without a cgroup of its own, or moved out of it by somebody.
+    let Some(init) = container.record().init.map(|init| init.open()).transpose()?.flatten() else {
+        return Ok(());
+    };
+    let what = || format!("kill init of container \"{}\"", container.id());
+    match pidfd::send_signal(init.as_fd(), libc::SIGKILL) {
+        Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+        Err(errno) => return Err(errno).what(what),
+    }
+    pidfd::wait_exit(&init, PATIENCE).what(what)
+}
+
+fn remove_cgroup(container: &Container) -> Result<()> {
+    match occupants(container)? {
+        Some(occupants) => occupants.remove(),
+        None => Ok(()),
+    }
+}
+
+/// SPEC: runtime.md#lifecycle, step 13: a poststop hook that fails is a warning, and the others run all the same.
+fn run_poststop_hooks(record: &crate::state::Record) {
+    let count = record.hooks.as_ref().map_or(0, |hooks| hooks.poststop.len());
+    if count > 0 {
+        tracing::warn!(
+            "{count} poststop hooks of container \"{}\" are not run: not supported yet",
+            record.id
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! Effects on the host, by `rt` itself: before init is born, while it waits, and after it is gone.
+
+pub mod occupants;

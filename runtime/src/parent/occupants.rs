@@ -1,0 +1,197 @@
+//! The processes in a cgroup that exists: list, freeze and kill them, wait until none is left, remove what is empty.
+//!
+//! It makes no cgroup and sets no limit. Waiting is poll(2) on cgroup.events, never sleep.
+//! KERNEL(5.14): cgroup.kill; KERNEL(5.2): cgroup.freeze
+
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::{Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Context, Error, Kind, Result};
+
+const OPEN_DIR: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+/// A cgroup of the cgroup2 tree, with all below it.
+#[derive(Debug)]
+pub struct Occupants {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+/// A line of cgroup.events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Empty,
+    Frozen,
+    Thawed,
+}
+
+impl Event {
+    fn line(self) -> &'static str {
+        match self {
+            Self::Empty => "populated 0",
+            Self::Frozen => "frozen 1",
+            Self::Thawed => "frozen 0",
+        }
+    }
+}
+
+impl Occupants {
+    /// `None` if there is no such cgroup.
+    pub fn of(path: &Path) -> Result<Option<Self>> {
+        match rustix::fs::open(path, OPEN_DIR, Mode::empty()) {
+            Ok(dir) => Ok(Some(Self { path: path.to_owned(), dir })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno).what(|| format!("open cgroup {}", path.display())),
+        }
+    }
+
+    /// All process ids, of cgroups below too; not sorted.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let mut pids = Vec::new();
+        self.collect(&self.dir, &mut pids)?;
+        Ok(pids)
+    }
+
+    fn collect(&self, dir: &OwnedFd, pids: &mut Vec<i32>) -> Result<()> {
+        match read(dir, "cgroup.procs") {
+            Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+            // Threaded: its processes are listed further up. Or it was removed while we looked.
+            Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT) => {}
+            Err(errno) => {
+                return Err(errno).what(|| format!("list processes of cgroup {}", self.path.display()));
+            }
+        }
+        for child in self.children(dir)? {
+            self.collect(&child.1, pids)?;
+        }
+        Ok(())
+    }
+
+    /// Kills all at once, also those that are being forked, or frozen.
+    pub fn kill(&self) -> Result<()> {
+        match write(&self.dir, "cgroup.kill", "1") {
+            Err(Errno::NODEV) => Ok(()), // removed: nobody is left
+            Err(Errno::NOENT) => Err(Error::unsupported(format!("kill cgroup {}", self.path.display()))
+                .cure("there is no cgroup.kill before Linux 5.14")),
+            killed => killed.what(|| format!("kill cgroup {}", self.path.display())),
+        }
+    }
+
+    /// Waits until all have exited; those that nobody has waited for yet have.
+    pub fn wait_empty(&self, timeout: Duration) -> Result<()> {
+        self.wait(Event::Empty, timeout)
+    }
+
+    /// Stops all, and waits until they stand.
+    pub fn freeze(&self, timeout: Duration) -> Result<()> {
+        let frozen = self.set_freezer("1").and_then(|()| self.wait(Event::Frozen, timeout));
+        if frozen.is_err() {
+            // Half frozen is worse than not at all. The first error is the one to tell.
+            let _ = self.set_freezer("0");
+        }
+        frozen
+    }
+
+    /// Lets all go on.
+    pub fn thaw(&self, timeout: Duration) -> Result<()> {
+        self.set_freezer("0")?;
+        self.wait(Event::Thawed, timeout)
+    }
+
+    fn set_freezer(&self, value: &str) -> Result<()> {
+        write(&self.dir, "cgroup.freeze", value)
+            .what(|| format!("write {value} to {}", self.path.join("cgroup.freeze").display()))
+    }
+
+    fn wait(&self, event: Event, timeout: Duration) -> Result<()> {
+        let what = || format!("read {}", self.path.join("cgroup.events").display());
+        let file = match rustix::fs::openat(
+            &self.dir,
+            "cgroup.events",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) {
+            Err(Errno::NOENT | Errno::NODEV) if event == Event::Empty => return Ok(()),
+            file => file.what(what)?,
+        };
+        let deadline = Instant::now() + timeout;
+        let mut buffer = [0; 256];
+        loop {
+            // Reading arms the next poll.
+            let len = match rustix::io::pread(&file, &mut buffer, 0) {
+                Err(Errno::NODEV) => return Ok(()),
+                len => len.what(what)?,
+            };
+            if buffer[..len].split(|byte| *byte == b'\n').any(|line| line == event.line().as_bytes()) {
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let what = format!("wait for `{}` in cgroup {}", event.line(), self.path.display());
+                return Err(Error::new(Kind::Timeout, format!("{what}: not so after {timeout:?}")));
+            }
+            let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+            let millis = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
+            match poll(&mut fds, millis) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => return Err(errno).what(what),
+            }
+        }
+    }
+
+    /// Removes the cgroup and all below it. They must be empty.
+    pub fn remove(self) -> Result<()> {
+        for (name, child) in self.children(&self.dir)? {
+            let below = Self { path: self.path.join(&name), dir: child };
+            below.remove()?;
+        }
+        match rustix::fs::rmdir(&self.path) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno).what(|| format!("remove cgroup {}", self.path.display())),
+        }
+    }
+
+    fn children(&self, dir: &OwnedFd) -> Result<Vec<(String, OwnedFd)>> {
+        let what = || format!("read cgroup {}", self.path.display());
+        let mut children = Vec::new();
+        // A cgroup has two links, and one for each below it: mostly there is nothing to read.
+        if rustix::fs::fstat(dir).what(what)?.st_nlink == 2 {
+            return Ok(children);
+        }
+        for entry in Dir::read_from(dir).what(what)? {
+            let entry = entry.what(what)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type() == FileType::Directory && name != "." && name != ".." {
+                match rustix::fs::openat(dir, &name, OPEN_DIR, Mode::empty()) {
+                    Ok(child) => children.push((name, child)),
+                    Err(Errno::NOENT) => {}
+                    Err(errno) => return Err(errno).what(what),
+                }
+            }
+        }
+        Ok(children)
+    }
+}
+
+fn read(dir: &OwnedFd, name: &str) -> rustix::io::Result<String> {
+    use std::io::Read;
+    let file = rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = String::new();
+    match std::fs::File::from(file).read_to_string(&mut text) {
+        Ok(_) => Ok(text),
+        Err(error) if error.kind() == ErrorKind::InvalidData => Err(Errno::ILSEQ),
+        Err(error) => Err(Errno::from_raw_os_error(error.raw_os_error().unwrap_or(libc::EIO))),
+    }
+}
+
+fn write(dir: &OwnedFd, name: &str, text: &str) -> rustix::io::Result<()> {
+    let file = rustix::fs::openat(dir, name, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, text.as_bytes()).map(drop)
+}
