@@ -189,7 +189,10 @@ fn linux(audience: Audience) -> Result<oci_spec::runtime::Linux, oci_spec::OciSp
             let one = |host: u32| {
                 LinuxIdMappingBuilder::default().host_id(host).container_id(0u32).size(1u32).build()
             };
-            linux.uid_mappings([one(uid)?]).gid_mappings([one(gid)?])
+            let mut linux = linux.uid_mappings([one(uid)?]).gid_mappings([one(gid)?]).build()?;
+            // The builder starts from limits, and a user has no cgroup to set them in.
+            linux.set_resources(None);
+            return Ok(linux);
         }
     };
     linux.build()
