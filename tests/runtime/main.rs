@@ -1,5 +1,6 @@
 //! Black-box tests of the OCI runtime, one file per topic.
 
+mod cgroup;
 mod devices;
 mod exec;
 mod hooks;
@@ -8,4 +9,6 @@ mod mounts;
 mod namespaces;
 mod process;
 mod rootfs;
+mod seccomp;
 mod smoke;
+mod terminal;
