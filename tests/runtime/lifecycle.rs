@@ -8,6 +8,7 @@ use tests::*;
 
 #[test]
 fn create_start_kill_delete() {
+    unless!("crun", "it says so in other words");
     let case = case!();
     let mut bundle = case.bundle();
     bundle.args(["/probe", "sleep"]);
@@ -25,6 +26,7 @@ fn create_start_kill_delete() {
 
 #[test]
 fn state_says_what_the_spec_asks() {
+    unless!("crun", "its rootfs is as the config has it, relative");
     let case = case!();
     let mut bundle = case.bundle();
     bundle.config["annotations"] = json!({ "a": "b", "org.example/c": "" });
@@ -87,6 +89,7 @@ fn delete_refuses_a_running_container_and_force_ends_it() {
 
 #[test]
 fn delete_force_of_what_is_not_there_is_fine() {
+    unless!("crun", "it says so in other words");
     let case = case!();
     case.call(["delete", "--force", "nobody"]).run().ok();
     case.call(["delete", "nobody"]).run().exits(1).fails(&["does not exist"]);
@@ -120,6 +123,7 @@ fn kill_all_reaches_every_process() {
 
 #[test]
 fn kill_takes_names_and_numbers() {
+    unless!("crun", "it knows no lower-case names");
     let case = case!();
     for signal in ["USR1", "SIGUSR1", "10", "usr1"] {
         let mut bundle = case.bundle();
@@ -144,6 +148,7 @@ fn kill_sends_term_by_default() {
 
 #[test]
 fn kill_of_a_stopped_container_says_not_running() {
+    unless!("crun", "it says so in other words");
     let case = case!();
     let mut bundle = case.bundle();
     bundle.args(["/probe", "exit", "0"]);
@@ -154,6 +159,7 @@ fn kill_of_a_stopped_container_says_not_running() {
 
 #[test]
 fn start_twice_is_refused() {
+    unless!("crun", "it says so in other words");
     let case = case!();
     let mut bundle = case.bundle();
     let container = case.start_sleeping(&mut bundle);
@@ -322,6 +328,7 @@ fn list_shows_all_containers() {
 
 #[test]
 fn list_of_nothing_is_empty() {
+    unless!("crun", "it writes an empty list over three lines");
     let case = case!();
     assert_eq!(case.call(["list", "--quiet"]).run().ok().stdout.trim(), "");
     let json = case.call(["list", "--format", "json"]).run().ok().stdout;
@@ -430,6 +437,7 @@ fn features_is_json_that_says_the_spec_versions() {
 
 #[test]
 fn log_file_holds_the_error_as_json() {
+    unless!("crun", "it says so in other words");
     let case = case!();
     let log = case.dir().join("log.json");
     let output = case
