@@ -44,7 +44,7 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
         Command::Update(_) => Err(not_yet("update")),
         Command::Events(_) => Err(not_yet("events")),
         Command::Spec(options) => ops::spec::spec(&options),
-        Command::Features => Err(not_yet("features")),
+        Command::Features => ops::features::features(),
         Command::Plan(_) => Err(not_yet("plan")),
     }
 }

@@ -3,6 +3,7 @@
 //! They print what they were asked for on standard output and give the exit code; errors go up to the command line.
 
 pub mod delete;
+pub mod features;
 pub mod kill;
 pub mod list;
 pub mod options;

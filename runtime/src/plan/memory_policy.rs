@@ -16,7 +16,7 @@ pub struct MemoryPolicy {
 }
 
 /// KERNEL: include/uapi/linux/mempolicy.h
-const MODES: [(&str, u32); 7] = [
+pub const MODES: [(&str, u32); 7] = [
     ("MPOL_DEFAULT", 0),
     ("MPOL_PREFERRED", 1),
     ("MPOL_BIND", 2),
@@ -26,7 +26,7 @@ const MODES: [(&str, u32); 7] = [
     ("MPOL_WEIGHTED_INTERLEAVE", 6),
 ];
 /// KERNEL: include/uapi/linux/mempolicy.h
-const FLAGS: [(&str, u32); 3] = [
+pub const FLAGS: [(&str, u32); 3] = [
     ("MPOL_F_STATIC_NODES", 1 << 15),
     ("MPOL_F_RELATIVE_NODES", 1 << 14),
     ("MPOL_F_NUMA_BALANCING", 1 << 13),
