@@ -41,7 +41,7 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
         Command::Ps(options) => ops::ps::ps(global, &options),
         Command::Pause(id) => ops::pause::pause(global, &id),
         Command::Resume(id) => ops::pause::resume(global, &id),
-        Command::Update(_) => Err(not_yet("update")),
+        Command::Update(options) => ops::update::update(global, &options),
         Command::Events(_) => Err(not_yet("events")),
         Command::Spec(options) => ops::spec::spec(&options),
         Command::Features => ops::features::features(),

@@ -5,6 +5,7 @@
 pub mod delete;
 pub mod features;
 pub mod kill;
+pub mod limits;
 pub mod list;
 pub mod options;
 pub mod pause;
@@ -12,5 +13,6 @@ pub mod ps;
 pub mod spec;
 pub mod state;
 mod stdout;
+pub mod update;
 
 pub use stdout::print;
