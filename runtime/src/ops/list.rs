@@ -5,13 +5,13 @@ use std::fmt::Write;
 use super::options::{Format, Global, List, Origin};
 use super::stdout;
 use crate::error::{Error, Kind, Result};
-use crate::state::{Container, Report, StateDir, Status};
+use crate::state::{Container, Record, Report, StateDir, Status, user_name};
 
 /// Prints a table, JSON, or ids.
 pub fn list(global: &Global, options: List) -> Result<i32> {
     let containers = read_all(global)?;
     let reports: Vec<Report<'_>> =
-        containers.iter().map(|(container, status)| container.record().report(*status)).collect();
+        containers.iter().map(|(container, status)| report(container.record(), *status)).collect();
     let text = match (options.quiet, options.format) {
         (true, _) => {
             reports.iter().fold(String::new(), |all, report| all + report.id.as_str() + "\n").into_bytes()
@@ -21,6 +21,10 @@ pub fn list(global: &Global, options: List) -> Result<i32> {
     };
     stdout::print(&text)?;
     Ok(0)
+}
+
+fn report(record: &Record, status: Status) -> Report<'_> {
+    Report { owner: user_name(record.owner), ..record.report(status) }
 }
 
 fn read_all(global: &Global) -> Result<Vec<(Container, Status)>> {
@@ -88,7 +92,7 @@ fn table(reports: &[Report<'_>]) -> String {
 mod tests {
     use super::*;
     use crate::id::Id;
-    use crate::state::{ProcessId, Record};
+    use crate::state::ProcessId;
 
     #[test]
     fn the_table_is_runcs() {
@@ -100,7 +104,7 @@ mod tests {
         let mut other = record.clone();
         other.id = Id::parse("b").unwrap();
         other.bundle = "/a/longer/path".into();
-        let text = table(&[record.report(Status::Running), other.report(Status::Stopped)]);
+        let text = table(&[report(&record, Status::Running), report(&other, Status::Stopped)]);
         let expected = "\
 ID                        PID         STATUS      BUNDLE           CREATED                          OWNER
 a-container-with-a-name   42          running     /b               2026-11-21T04:05:48.000000001Z   root

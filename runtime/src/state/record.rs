@@ -1,6 +1,6 @@
 //! What is stored about a container, and the JSON that `state` and hooks get of it. Reading and writing files is in [`super::dir`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -102,31 +102,42 @@ impl Record {
         self.namespaces.iter().any(|ns| ns.kind == "pid" && ns.path.as_deref().unwrap_or_default().is_empty())
     }
 
-    /// The state of runtime.md#state, with the further keys that runc prints.
+    /// The state of runtime.md#state, with the further keys that runc prints. Its owner is empty there: only `list` says it.
     pub fn report(&self, status: Status) -> Report<'_> {
-        let pid = match (status, self.init) {
-            (Status::Stopped, _) | (_, None) => 0,
-            (_, Some(init)) => init.pid,
-        };
         Report {
             oci_version: &self.oci_version,
             id: &self.id,
-            pid,
+            pid: self.pid(status),
             status,
             bundle: &self.bundle,
             rootfs: &self.rootfs,
             created: &self.created,
             annotations: &self.annotations,
-            owner: super::owner::name(self.owner),
+            owner: String::new(),
         }
     }
 
-    /// What a hook gets on its standard input. SPEC: config.md#posix-platform-hooks
+    /// What a hook gets on its standard input. SPEC: config.md#posix-platform-hooks, runtime.md#state
     pub fn hook_state(&self, status: Status) -> Vec<u8> {
+        let state = HookState {
+            oci_version: &self.oci_version,
+            id: &self.id,
+            status,
+            pid: self.pid(status),
+            bundle: &self.bundle,
+            annotations: &self.annotations,
+        };
         let mut out = Vec::with_capacity(512);
-        // A Vec takes any write, and the types in Report have no way to fail.
-        let _ = serde_json::to_writer(&mut out, &self.report(status));
+        // A Vec takes any write, and the types in there have no way to fail.
+        let _ = serde_json::to_writer(&mut out, &state);
         out
+    }
+
+    fn pid(&self, status: Status) -> i32 {
+        match (status, self.init) {
+            (Status::Stopped, _) | (_, None) => 0,
+            (_, Some(init)) => init.pid,
+        }
     }
 }
 
@@ -143,9 +154,9 @@ pub struct Report<'a> {
     /// At the time of asking.
     pub status: Status,
     /// Absolute.
-    pub bundle: &'a std::path::Path,
+    pub bundle: &'a Path,
     /// Absolute.
-    pub rootfs: &'a std::path::Path,
+    pub rootfs: &'a Path,
     /// RFC 3339.
     pub created: &'a str,
     /// Left out when there are none.
@@ -153,6 +164,18 @@ pub struct Report<'a> {
     pub annotations: &'a Annotations,
     /// User name, or `#UID`.
     pub owner: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct HookState<'a> {
+    oci_version: &'a str,
+    id: &'a Id,
+    status: Status,
+    pid: i32,
+    bundle: &'a Path,
+    #[serde(skip_serializing_if = "is_empty")]
+    annotations: &'a Annotations,
 }
 
 fn is_empty(annotations: &&Annotations) -> bool {

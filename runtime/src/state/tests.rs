@@ -182,17 +182,22 @@ fn the_report_is_runcs() {
     record.created = "2026-11-21T04:05:48.000000001Z".into();
     record.init = Some(ProcessId { pid: 42, start_time: 7 });
     record.owner = 0;
+    let report = |record: &Record, status| serde_json::to_string(&record.report(status)).unwrap();
     let golden = |pid: i32, status: &str, annotations: &str| {
         format!(
             "{{\"ociVersion\":\"1.3.0\",\"id\":\"web\",\"pid\":{pid},\"status\":\"{status}\",\"bundle\":\"/b\",\
-             \"rootfs\":\"/b/rootfs\",\"created\":\"2026-11-21T04:05:48.000000001Z\",{annotations}\"owner\":\"root\"}}"
+             \"rootfs\":\"/b/rootfs\",\"created\":\"2026-11-21T04:05:48.000000001Z\",{annotations}\"owner\":\"\"}}"
         )
     };
-    assert_eq!(record.hook_state(Status::Running), golden(42, "running", "").into_bytes());
-    assert_eq!(record.hook_state(Status::Stopped), golden(0, "stopped", "").into_bytes());
+    assert_eq!(report(&record, Status::Running), golden(42, "running", ""));
+    assert_eq!(report(&record, Status::Stopped), golden(0, "stopped", ""));
     record.annotations.insert("k".into(), "v".into());
-    let annotated = golden(42, "creating", "\"annotations\":{\"k\":\"v\"},");
-    assert_eq!(record.hook_state(Status::Creating), annotated.into_bytes());
+    assert_eq!(report(&record, Status::Paused), golden(42, "paused", "\"annotations\":{\"k\":\"v\"},"));
+    assert_eq!(
+        String::from_utf8(record.hook_state(Status::Creating)).unwrap(),
+        "{\"ociVersion\":\"1.3.0\",\"id\":\"web\",\"status\":\"creating\",\"pid\":42,\"bundle\":\"/b\",\
+         \"annotations\":{\"k\":\"v\"}}"
+    );
 }
 
 #[test]
