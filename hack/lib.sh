@@ -58,3 +58,18 @@ need_rust() {
     command -v cargo >/dev/null || die "no cargo found: install a Rust toolchain (rustup.rs), 1.95 or newer"
     need_packages gcc libc6-dev binutils
 }
+
+# choose_target: sets TARGET to what static programs are built for: musl where rustup has or can get it, else glibc.
+choose_target() {
+    local arch
+    arch=$(uname -m)
+    TARGET=$arch-unknown-linux-musl
+    if [ -d "$(rustc --print sysroot)/lib/rustlib/$TARGET/lib" ]; then return; fi
+    if command -v rustup >/dev/null; then
+        say "adding the Rust target $TARGET"
+        rustup target add "$TARGET" >/dev/null 2>&1 && return
+    fi
+    TARGET=$arch-unknown-linux-gnu
+    say "no musl target to be had: static glibc instead"
+    export RUSTFLAGS="${RUSTFLAGS-} -C target-feature=+crt-static"
+}
