@@ -67,7 +67,11 @@ fn black_box(repository: &Path, names: &[&str]) -> Tally {
 pub fn unit_tests(repository: &Path) -> Tally {
     let mut command = Command::new(env!("CARGO"));
     command.args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]);
-    for (package, manifest) in [("tests", "tests/Cargo.toml"), ("probe", "tests/probe/Cargo.toml")] {
+    for (package, manifest) in [
+        ("tests", "tests/Cargo.toml"),
+        ("probe", "tests/probe/Cargo.toml"),
+        ("bench", "tests/bench/Cargo.toml"),
+    ] {
         if repository.join(manifest).exists() {
             command.args(["--exclude", package]);
         }
