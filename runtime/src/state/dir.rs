@@ -139,11 +139,10 @@ impl Reserved {
         &self.place.path
     }
 
-    /// Commits the last record, in stage Created, and disarms the removal. The lock ends here, though init may hold a
-    /// copy of the descriptor.
+    /// Disarms the removal; `record` is what was committed last, in stage Created. The lock ends here, though init may
+    /// hold a copy of the descriptor.
     pub fn keep(mut self, record: Record) -> Result<Container> {
         debug_assert_eq!(record.stage, Stage::Created);
-        self.place.commit(&record)?;
         self.kept = true;
         Ok(Container { place: self.place.duplicate()?, record })
     }

@@ -83,6 +83,7 @@ fn the_status_follows_what_is_seen() {
     reserved.commit(&record("a")).unwrap();
     assert_eq!(root.dir().open(&id("a")).unwrap().status().unwrap(), Status::Creating);
     nix::unistd::mkfifo(&reserved.fifo_path(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    reserved.commit(&created("a", child.id())).unwrap();
     let container = reserved.keep(created("a", child.id())).unwrap();
     assert_eq!(container.status().unwrap(), Status::Created);
     container.remove_fifo().unwrap();
@@ -139,6 +140,7 @@ fn a_leftover_without_a_readable_record_can_be_removed() {
 fn one_operation_waits_for_the_other_and_sees_what_it_did() {
     let root = Root::new("lock");
     let reserved = root.dir().reserve(&id("a")).unwrap();
+    reserved.commit(&created("a", std::process::id())).unwrap();
     reserved.keep(created("a", std::process::id())).unwrap();
     let first = root.dir().open_locked(&id("a")).unwrap();
     std::thread::scope(|scope| {
