@@ -3,6 +3,7 @@
 //! Pure: no system calls, no files. Every "invalid config" is born here.
 
 pub mod capabilities;
+pub mod cgroup;
 pub mod devices;
 pub mod idmap;
 pub mod memory_policy;
