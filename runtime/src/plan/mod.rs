@@ -13,6 +13,7 @@ pub mod namespaces;
 pub mod process;
 pub mod rootfs;
 pub mod scheduling;
+pub mod seccomp;
 pub mod sysctl;
 mod text;
 

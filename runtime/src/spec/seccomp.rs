@@ -14,8 +14,8 @@ pub struct Seccomp {
     pub default_errno_ret: Option<u32>,
     /// `SCMP_ARCH_*`; the native one is always in.
     pub architectures: List<String>,
-    /// `SECCOMP_FILTER_FLAG_*`.
-    pub flags: List<String>,
+    /// `SECCOMP_FILTER_FLAG_*`; absent is not the same as none.
+    pub flags: Option<Vec<String>>,
     /// Socket that gets the notification descriptor.
     pub listener_path: Option<String>,
     /// Opaque text for that listener.

@@ -11,6 +11,7 @@ pub mod exec;
 pub mod mount;
 pub mod pidfd;
 pub mod process;
+pub mod seccomp;
 
 use nix::errno::Errno;
 
