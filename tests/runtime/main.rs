@@ -2,13 +2,17 @@
 
 mod cgroup;
 mod devices;
+mod engines;
+mod escapes;
 mod exec;
 mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod overlay;
 mod process;
 mod rootfs;
 mod seccomp;
+mod sharing;
 mod smoke;
 mod terminal;

@@ -17,7 +17,7 @@ mod wait;
 pub use bundle::Bundle;
 pub use call::{Call, Output};
 pub use case::Case;
-pub use programs::probe;
+pub use programs::{failpoints, probe};
 pub use report::{Mount, Report};
 pub use running::Running;
 pub use runtime::Runtime;
@@ -58,6 +58,16 @@ macro_rules! unless {
     ($peer:literal, $reason:literal) => {
         if $crate::Runtime::under_test().is($peer) {
             $crate::skip!("{} differs: {}", $peer, $reason);
+        }
+    };
+}
+
+/// Ends the test where a reference is under test: what is tested is rt's own.
+#[macro_export]
+macro_rules! only_rt {
+    ($reason:literal) => {
+        if !$crate::Runtime::under_test().is("rt") {
+            $crate::skip!("only rt: {}", $reason);
         }
     };
 }

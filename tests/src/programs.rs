@@ -44,3 +44,23 @@ fn build_probe() -> PathBuf {
     assert!(status.success(), "the probe doesn't build");
     target().join(triple).join("release/probe")
 }
+
+/// rt built so that it fails or dies at the step that a variable names: `$RT_FAILPOINTS`, or built by cargo.
+pub fn failpoints() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| std::env::var_os("RT_FAILPOINTS").map_or_else(build_failpoints, PathBuf::from))
+}
+
+fn build_failpoints() -> PathBuf {
+    // Beside the others' output: cargo puts every build of a program under the same name.
+    let directory = target().join("failpoints");
+    let status = Command::new(option_env!("CARGO").unwrap_or("cargo"))
+        .current_dir(repository())
+        .args(["build", "--quiet", "--package", "runtime", "--bin", "rt", "--features", "failpoints"])
+        .arg("--target-dir")
+        .arg(&directory)
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "rt with fail points doesn't build");
+    directory.join("debug/rt")
+}

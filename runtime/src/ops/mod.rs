@@ -3,7 +3,6 @@
 //! They print what they were asked for on standard output and give the exit code; errors go up to the command line.
 
 pub mod delete;
-pub mod events;
 pub mod features;
 pub mod kill;
 pub mod limits;
@@ -13,7 +12,6 @@ pub mod pause;
 pub mod ps;
 pub mod spec;
 pub mod state;
-pub mod stats;
 mod stdout;
 pub mod update;
 
