@@ -42,7 +42,7 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
         Command::Pause(id) => ops::pause::pause(global, &id),
         Command::Resume(id) => ops::pause::resume(global, &id),
         Command::Update(options) => ops::update::update(global, &options),
-        Command::Events(_) => Err(not_yet("events")),
+        Command::Events(options) => ops::events::events(global, &options),
         Command::Spec(options) => ops::spec::spec(&options),
         Command::Features => ops::features::features(),
         Command::Plan(_) => Err(not_yet("plan")),

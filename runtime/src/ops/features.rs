@@ -3,9 +3,9 @@
 //! Lists come from the tables that the plan itself reads, or are checked against it by the tests below.
 
 use oci_spec::runtime::{
-    ApparmorBuilder, CgroupBuilder, Features, FeaturesBuilder, IDMapBuilder, IntelRdtBuilder, LinuxFeature,
-    LinuxFeatureBuilder, LinuxNamespaceType, MemoryPolicyBuilder, MountExtensionsBuilder, NetDevicesBuilder,
-    SelinuxBuilder,
+    ApparmorBuilder, Arch, CgroupBuilder, Features, FeaturesBuilder, IDMapBuilder, IntelRdtBuilder,
+    LinuxFeature, LinuxFeatureBuilder, LinuxNamespaceType, LinuxSeccompAction, MemoryPolicyBuilder,
+    MountExtensionsBuilder, NetDevicesBuilder, SeccompBuilder, SelinuxBuilder,
 };
 
 use super::spec::strip_nulls;
@@ -14,6 +14,7 @@ use super::stdout;
 use crate::error::{Error, Kind, Result};
 use crate::plan::memory_policy;
 use crate::plan::namespaces::Kind as Namespace;
+use crate::plan::seccomp::{ACTIONS, ARCHITECTURES, FLAGS, OPERATORS};
 
 /// Prints them.
 pub fn features() -> Result<i32> {
@@ -147,12 +148,32 @@ fn linux() -> Result<LinuxFeature, oci_spec::OciSpecError> {
         .capabilities(capabilities.iter().map(ToString::to_string).collect::<Vec<String>>())
         .cgroup(cgroup)
         .apparmor(ApparmorBuilder::default().enabled(true).build()?)
+        .seccomp(seccomp()?)
         .selinux(SelinuxBuilder::default().enabled(true).build()?)
         .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
         .memory_policy(memory_policy)
         .mount_extensions(MountExtensionsBuilder::default().idmap(idmap).build()?)
         .net_devices(NetDevicesBuilder::default().enabled(true).build()?)
         .build()
+}
+
+fn seccomp() -> Result<oci_spec::runtime::Seccomp, oci_spec::OciSpecError> {
+    // The flag for waiting on a listener is read, but does nothing as long as nothing can notify.
+    let supported: Vec<&str> =
+        FLAGS.iter().copied().filter(|flag| !flag.ends_with("WAIT_KILLABLE_RECV")).collect();
+    SeccompBuilder::default()
+        .enabled(true)
+        .actions(words::<LinuxSeccompAction>(ACTIONS)?)
+        .operators(texts(OPERATORS))
+        .archs(words::<Arch>(ARCHITECTURES)?)
+        .known_flags(texts(FLAGS))
+        .supported_flags(texts(&supported))
+        .build()
+}
+
+/// Names as values of the crate's enums.
+fn words<T: serde::de::DeserializeOwned>(names: &[&str]) -> Result<Vec<T>, oci_spec::OciSpecError> {
+    names.iter().map(|name| Ok(serde_json::from_value((*name).into())?)).collect()
 }
 
 #[cfg(test)]
@@ -189,6 +210,15 @@ mod tests {
         assert!(!text.contains("null"), "{text}");
         let back: Features = serde_json::from_str(&text).unwrap();
         assert_eq!(back, build().unwrap());
+        for (list, word) in
+            [("actions", "SCMP_ACT_ERRNO"), ("archs", "SCMP_ARCH_X86_64"), ("operators", "SCMP_CMP_EQ")]
+        {
+            assert!(
+                value["linux"]["seccomp"][list].as_array().unwrap().iter().any(|known| known == word),
+                "{word}"
+            );
+        }
+        assert!(!text.contains("SCMP_ACT_NOTIFY"), "not supported yet");
         assert_eq!(value["linux"]["namespaces"][0], "cgroup");
         assert_eq!(value["linux"]["capabilities"][0], "CAP_CHOWN");
         assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], true);

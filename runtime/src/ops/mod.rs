@@ -3,6 +3,7 @@
 //! They print what they were asked for on standard output and give the exit code; errors go up to the command line.
 
 pub mod delete;
+pub mod events;
 pub mod features;
 pub mod kill;
 pub mod limits;
@@ -12,6 +13,7 @@ pub mod pause;
 pub mod ps;
 pub mod spec;
 pub mod state;
+pub mod stats;
 mod stdout;
 pub mod update;
 

@@ -17,6 +17,8 @@ use crate::error::{Context, Error, Kind, Result};
 const OPEN_DIR: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
+const OPEN_FILE: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC);
+
 /// A cgroup of the cgroup2 tree, with all below it.
 #[derive(Debug)]
 pub struct Occupants {
@@ -50,6 +52,28 @@ impl Occupants {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno).what(|| format!("open cgroup {}", path.display())),
         }
+    }
+
+    /// The text of one of its files, `None` if there is none.
+    pub fn read_file(&self, name: &str) -> Result<Option<String>> {
+        match read(&self.dir, name) {
+            Ok(text) => Ok(Some(text)),
+            Err(Errno::NOENT | Errno::NODEV) => Ok(None),
+            Err(errno) => Err(errno).what(|| format!("read {}", self.path.join(name).display())),
+        }
+    }
+
+    /// The names of its files.
+    pub fn files(&self) -> Result<Vec<String>> {
+        let what = || format!("read cgroup {}", self.path.display());
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.dir).what(what)? {
+            let entry = entry.what(what)?;
+            if entry.file_type() == FileType::RegularFile {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
     }
 
     /// All process ids, of cgroups below too; not sorted.
@@ -129,17 +153,15 @@ impl Occupants {
                 Err(Errno::NODEV) => return Ok(()),
                 len => len.what(what)?,
             };
-            if buffer[..len].split(|byte| *byte == b'\n').any(|line| line == event.line().as_bytes()) {
+            if has_line(&buffer[..len], event) {
                 return Ok(());
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if Instant::now() >= deadline {
                 let what = format!("wait for `{}` in cgroup {}", event.line(), self.path.display());
                 return Err(Error::new(Kind::Timeout, format!("{what}: not so after {timeout:?}")));
             }
             let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
-            let millis = PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX);
-            match poll(&mut fds, millis) {
+            match poll(&mut fds, millis_until(deadline)) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(errno) => return Err(errno).what(what),
             }
@@ -180,9 +202,65 @@ impl Occupants {
     }
 }
 
+/// Waits for what happens in a cgroup: a process killed for memory, or the end of the last one.
+#[derive(Debug)]
+pub struct Watch {
+    cgroup_events: OwnedFd,
+    memory_events: Option<OwnedFd>,
+}
+
+impl Watch {
+    /// From now on.
+    pub fn new(occupants: &Occupants) -> Result<Self> {
+        let open = |name: &str| match rustix::fs::openat(&occupants.dir, name, OPEN_FILE, Mode::empty()) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno).what(|| format!("open {}", occupants.path.join(name).display())),
+        };
+        let cgroup_events = open("cgroup.events")?.ok_or_else(|| {
+            Error::unsupported(format!(
+                "watch cgroup {}: there is no cgroup.events",
+                occupants.path.display()
+            ))
+        })?;
+        Ok(Self { cgroup_events, memory_events: open("memory.events")? })
+    }
+
+    /// Returns when something happened or the time has come; false when nobody is left.
+    pub fn wait_until(&self, deadline: Instant) -> Result<bool> {
+        let mut buffer = [0; 512];
+        if let Some(file) = &self.memory_events {
+            // Only to arm the poll; what is in there is the caller's to read.
+            let _ = rustix::io::pread(file, &mut buffer, 0);
+        }
+        match rustix::io::pread(&self.cgroup_events, &mut buffer, 0) {
+            Err(Errno::NODEV) => return Ok(false),
+            len if has_line(&buffer[..len.what(|| "read cgroup.events")?], Event::Empty) => return Ok(false),
+            _ => {}
+        }
+        let files = [Some(&self.cgroup_events), self.memory_events.as_ref()];
+        let mut fds: Vec<PollFd<'_>> =
+            files.into_iter().flatten().map(|file| PollFd::new(file.as_fd(), PollFlags::POLLPRI)).collect();
+        match poll(&mut fds, millis_until(deadline)) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(true),
+            Err(errno) => Err(errno).what(|| "wait for cgroup.events"),
+        }
+    }
+}
+
+fn has_line(text: &[u8], event: Event) -> bool {
+    text.split(|byte| *byte == b'\n').any(|line| line == event.line().as_bytes())
+}
+
+/// Rounded up: poll(2) counts milliseconds, and 0 would spin through the last one.
+fn millis_until(deadline: Instant) -> PollTimeout {
+    let left = deadline.saturating_duration_since(Instant::now());
+    PollTimeout::try_from(left + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX)
+}
+
 fn read(dir: &OwnedFd, name: &str) -> rustix::io::Result<String> {
     use std::io::Read;
-    let file = rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let file = rustix::fs::openat(dir, name, OPEN_FILE, Mode::empty())?;
     let mut text = String::new();
     match std::fs::File::from(file).read_to_string(&mut text) {
         Ok(_) => Ok(text),

@@ -97,7 +97,7 @@ pub const EVENTS: Entry = Entry {
     name: "events",
     summary: "print resource usage as JSON",
     arguments: "ID",
-    details: "Not supported yet.",
+    details: "One object a line, in the form of `runc events`; `oom` when the kernel killed a process for memory.",
     docs: || docs(EVENTS_FLAGS),
     read: read_events,
 };
