@@ -72,8 +72,8 @@ fn kill_all(container: &Container) -> Result<()> {
 }
 
 fn remove_cgroup(container: &Container) -> Result<()> {
-    match occupants(container)? {
-        Some(occupants) => occupants.remove(),
+    match &container.record().cgroup {
+        Some(record) => crate::parent::cgroup::remove(record, PATIENCE),
         None => Ok(()),
     }
 }

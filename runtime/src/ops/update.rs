@@ -7,6 +7,9 @@ use super::kill::not_running;
 use super::limits::{merge, without_zeros};
 use super::options::{Global, Limits, Update};
 use crate::error::{Context, Error, Kind, Result};
+use crate::id::Id;
+use crate::parent::cgroup::Cgroup;
+use crate::plan::cgroup::{Driver, Purpose, Request, plan};
 use crate::spec::Resources;
 use crate::state::{CgroupRecord, StateDir, Status};
 
@@ -28,15 +31,32 @@ pub fn update(global: &Global, options: &Update) -> Result<i32> {
         let what = format!("limit container \"{}\": it has no cgroup of its own", options.id);
         return Err(Error::unsupported(what));
     };
-    let merged = merge(cgroup.resources.take().unwrap_or_default(), new.clone());
-    set(cgroup, &new, &merged)?;
-    cgroup.resources = Some(merged);
+    for warning in set(&options.id, cgroup, &new)? {
+        tracing::warn!("{warning}");
+    }
+    cgroup.resources = Some(merge(cgroup.resources.take().unwrap_or_default(), new));
     container.commit(record)?;
     Ok(0)
 }
 
-fn set(_cgroup: &CgroupRecord, _new: &Resources, _merged: &Resources) -> Result<()> {
-    Err(Error::unsupported("rt update is not supported yet"))
+/// Returns what is to be shown.
+fn set(id: &Id, record: &CgroupRecord, new: &Resources) -> Result<Vec<String>> {
+    let driver = if record.unit.is_some() { Driver::Systemd } else { Driver::Cgroupfs };
+    let mut plan = plan(&Request {
+        id: id.as_str(),
+        cgroups_path: None, // the record knows where it is
+        resources: Some(new),
+        annotations: None,
+        driver,
+        purpose: Purpose::Update(record.resources.as_ref()),
+    })?;
+    let what = || format!("limit container \"{id}\"");
+    let cgroup = Cgroup::open(record).what(what)?.ok_or_else(|| {
+        Error::new(Kind::NotFound, format!("{}: its cgroup {} is gone", what(), record.path.display()))
+    })?;
+    let mut warnings = std::mem::take(&mut plan.warnings);
+    warnings.append(&mut cgroup.update(&plan).what(what)?);
+    Ok(warnings)
 }
 
 fn read(limits: &Limits) -> Result<Resources> {

@@ -1,3 +1,4 @@
 //! Effects on the host, by `rt` itself: before init is born, while it waits, and after it is gone.
 
+pub mod cgroup;
 pub mod occupants;

@@ -6,6 +6,7 @@
 
 pub mod alarm;
 pub mod alloc;
+pub mod bpf;
 pub mod clone;
 pub mod exec;
 pub mod mount;
