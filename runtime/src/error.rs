@@ -94,6 +94,69 @@ impl Error {
     }
 }
 
+/// On the wire: kind, errno, then cure and the chain's texts, each ended by a NUL.
+impl Error {
+    /// For another process of this program.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let (kind, errno) = match self.kind {
+            Kind::NotFound => (1, 0),
+            Kind::Exists => (2, 0),
+            Kind::InvalidConfig => (3, 0),
+            Kind::WrongStatus => (4, 0),
+            Kind::Unsupported => (5, 0),
+            Kind::Denied => (6, 0),
+            Kind::Timeout => (7, 0),
+            Kind::Os(errno) => (8, errno),
+            Kind::Internal => (9, 0),
+        };
+        let mut bytes = vec![kind];
+        bytes.extend(i32::to_le_bytes(errno));
+        let mut next = Some(self);
+        let mut texts = Vec::new();
+        let mut cure = None;
+        while let Some(error) = next {
+            texts.push(&error.what);
+            cure = error.cure.as_ref().or(cure);
+            next = error.source.as_deref();
+        }
+        for text in cure.into_iter().chain(if cure.is_none() { Some(&EMPTY) } else { None }).chain(texts) {
+            bytes.extend(text.bytes().filter(|byte| *byte != 0).chain([0]));
+        }
+        bytes
+    }
+
+    /// From [`Self::to_bytes`]; anything else becomes an error that says so.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let [kind, a, b, c, d, texts @ ..] = bytes else {
+            return Self::new(Kind::Internal, "unreadable error from the other side");
+        };
+        let errno = i32::from_le_bytes([*a, *b, *c, *d]);
+        let kind = match kind {
+            1 => Kind::NotFound,
+            2 => Kind::Exists,
+            3 => Kind::InvalidConfig,
+            4 => Kind::WrongStatus,
+            5 => Kind::Unsupported,
+            6 => Kind::Denied,
+            7 => Kind::Timeout,
+            8 => Kind::Os(errno),
+            _ => Kind::Internal,
+        };
+        let texts = String::from_utf8_lossy(texts);
+        let mut texts = texts.split_terminator('\0');
+        let cure = texts.next().filter(|cure| !cure.is_empty()).map(str::to_owned);
+        let mut chain = None;
+        for what in texts.rev() {
+            chain = Some(Self { kind, what: what.to_owned(), cure: None, source: chain.map(Box::new) });
+        }
+        let mut error = chain.unwrap_or_else(|| Self::new(kind, "unreadable error from the other side"));
+        error.cure = cure;
+        error
+    }
+}
+
+static EMPTY: String = String::new();
+
 /// `no such file or directory (ENOENT)`: the words that engines search for are Go's, which are lower case.
 pub fn errno_text(errno: i32) -> String {
     let errno = nix::errno::Errno::from_raw(errno);

@@ -30,9 +30,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
 fn perform(global: &Global, command: Command) -> Result<i32> {
     match command {
         Command::Print(text) => ops::print(text.as_bytes()).map(|()| 0),
-        Command::Create(_) => Err(not_yet("create")),
-        Command::Run(_) => Err(not_yet("run")),
-        Command::Start(_) => Err(not_yet("start")),
+        Command::Create(options) => ops::create::create(global, &options),
+        Command::Run(options) => ops::run::run(global, &options),
+        Command::Start(id) => ops::start::start(global, &id),
         Command::State(id) => ops::state::state(global, &id),
         Command::Kill(options) => ops::kill::kill(global, &options),
         Command::Delete(options) => ops::delete::delete(global, &options),
@@ -45,7 +45,7 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
         Command::Events(options) => ops::events::events(global, &options),
         Command::Spec(options) => ops::spec::spec(&options),
         Command::Features => ops::features::features(),
-        Command::Plan(_) => Err(not_yet("plan")),
+        Command::Plan(options) => ops::plan::plan(&options),
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::kill::occupants;
 use super::options::{Delete, Global};
 use crate::error::{Context, Error, Kind, Result};
+use crate::parent::hooks;
 use crate::state::{Container, StateDir, Status};
+use crate::step::{Step, reach};
 use crate::sys::pidfd;
 
 /// How long a killed process may take. The kernel needs more than a moment only where it hangs in a device or in NFS.
@@ -47,9 +49,12 @@ pub fn delete(global: &Global, options: &Delete) -> Result<i32> {
 /// Kills what is left of the container, and removes everything.
 pub fn remove(container: Container) -> Result<()> {
     kill_all(&container)?;
+    reach(Step::DeleteKill)?;
     remove_cgroup(&container)?;
+    reach(Step::DeleteCgroup)?;
     let record = container.record().clone();
     container.remove()?;
+    reach(Step::DeleteState)?;
     run_poststop_hooks(&record);
     Ok(())
 }
@@ -80,11 +85,13 @@ fn remove_cgroup(container: &Container) -> Result<()> {
 
 /// SPEC: runtime.md#lifecycle, step 13: a poststop hook that fails is a warning, and the others run all the same.
 fn run_poststop_hooks(record: &crate::state::Record) {
-    let count = record.hooks.as_ref().map_or(0, |hooks| hooks.poststop.len());
-    if count > 0 {
-        tracing::warn!(
-            "{count} poststop hooks of container \"{}\" are not run: not supported yet",
-            record.id
-        );
+    let Some(all) = record.hooks.as_ref().map(|hooks| &hooks.poststop).filter(|all| !all.is_empty()) else {
+        return;
+    };
+    let state = record.hook_state(Status::Stopped);
+    for hook in all {
+        if let Err(error) = hooks::run_all("poststop", std::slice::from_ref(hook), &state) {
+            tracing::warn!("{error}");
+        }
     }
 }

@@ -2,16 +2,23 @@
 //!
 //! They print what they were asked for on standard output and give the exit code; errors go up to the command line.
 
+pub mod console;
+pub mod create;
 pub mod delete;
 pub mod events;
 pub mod features;
 pub mod kill;
+pub mod launch;
 pub mod limits;
 pub mod list;
 pub mod options;
 pub mod pause;
+pub mod plan;
 pub mod ps;
+pub mod relay;
+pub mod run;
 pub mod spec;
+pub mod start;
 pub mod state;
 pub mod stats;
 mod stdout;

@@ -43,10 +43,14 @@ pub struct Plan {
     pub surroundings: Surroundings,
     /// What runs.
     pub process: process::Process,
+    /// The system call filter. See [`seccomp`].
+    pub seccomp: Option<seccomp::Filter>,
     /// SPEC: config.md#posix-platform-hooks
     pub hooks: spec::Hooks,
     /// Host network devices to move in: name outside, name inside.
     pub net_devices: Vec<(String, String)>,
+    /// Name of the session keyring to make; `None`: the caller's is kept.
+    pub keyring: Option<String>,
     /// Free-form key-value pairs.
     pub annotations: spec::Annotations,
     /// What is ignored or can't be honoured, to be shown.
@@ -60,7 +64,7 @@ pub struct Surroundings {
     pub rootfs: rootfs::Rootfs,
     /// In the order in which they are made.
     pub mounts: Vec<mounts::Mount>,
-    /// Nodes in /dev; `None`: it is bound from the host and left alone.
+    /// Nodes in /dev; `None`: it is the host's, or bound from there, and left alone.
     pub devices: Option<Vec<devices::Device>>,
     /// Paths that read as empty.
     pub masked: Vec<PathBuf>,
@@ -94,6 +98,11 @@ impl Plan {
         let namespaces = namespaces::plan(&linux.namespaces)?;
         let idmap = idmap(linux, &namespaces)?;
         let surroundings = surroundings(bundle, spec, linux, &namespaces)?;
+        if linux.seccomp.is_some() {
+            return Err(
+                Error::unsupported("linux.seccomp is not supported yet").cure("remove it from the config")
+            );
+        }
         if linux.intel_rdt.as_ref().is_some_and(|rdt| !rdt.is_null()) {
             return Err(
                 Error::unsupported("linux.intelRdt is not supported yet").cure("remove it from the config")
@@ -107,11 +116,21 @@ impl Plan {
             idmap,
             surroundings,
             process,
+            seccomp: match &linux.seccomp {
+                Some(profile) => seccomp::compile(profile, seccomp::Arch::NATIVE)?,
+                None => None,
+            },
             hooks: hooks(spec.hooks.clone().unwrap_or_default())?,
             net_devices: net_devices(linux)?,
+            keyring: Some(format!("_ses.{id}")),
             annotations: spec.annotations.clone().unwrap_or_default(),
             warnings,
         })
+    }
+
+    /// Whether hooks run on the host's side while init waits.
+    pub fn has_runtime_hooks(&self) -> bool {
+        !self.hooks.prestart.is_empty() || !self.hooks.create_runtime.is_empty()
     }
 }
 
@@ -153,7 +172,7 @@ fn surroundings(
         all.push(mounts::plan(bundle, at, mount)?);
     }
     own_mounts(&all, linux, namespaces)?;
-    let devices = devices::plan(&linux.devices, &all)?;
+    let devices = if namespaces.makes(Kind::Mount) { devices::plan(&linux.devices, &all)? } else { None };
     Ok(Surroundings {
         rootfs: rootfs::plan(bundle, spec.root.as_ref(), linux)?,
         mounts: all,

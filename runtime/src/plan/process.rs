@@ -43,6 +43,8 @@ pub struct Process {
     pub apparmor_profile: Option<String>,
     /// SELinux label to change to at execve(2).
     pub selinux_label: Option<String>,
+    /// How many descriptors of the caller's, from 3 on, the process keeps. Not from the config.
+    pub pass_fds: u32,
 }
 
 /// Names of the limits, at their numbers in asm-generic/resource.h.
@@ -83,9 +85,19 @@ pub fn plan(process: &spec::Process, warnings: &mut Vec<String>) -> Result<Proce
         text::one("process.cwd", &process.cwd)?
     };
     let user = process.user.clone().unwrap_or_default();
-    let (capabilities, unknown) = process.capabilities.as_ref().map(capabilities::plan).unwrap_or_default();
+    let (mut capabilities, unknown) =
+        process.capabilities.as_ref().map(capabilities::plan).unwrap_or_default();
     if !unknown.is_empty() {
         warnings.push(format!("ignoring unknown capabilities: {}", unknown.join(", ")));
+    }
+    // KERNEL: capabilities(7): raising any other ambient capability fails. Engines and `runc spec` have written such sets for years.
+    let in_vain = capabilities.ambient & !(capabilities.permitted & capabilities.inheritable);
+    if in_vain != 0 {
+        warnings.push(format!(
+            "ignoring ambient capabilities that are not both permitted and inheritable: {}",
+            capabilities::names(in_vain)
+        ));
+        capabilities.ambient &= !in_vain;
     }
     Ok(Process {
         args,
@@ -105,6 +117,7 @@ pub fn plan(process: &spec::Process, warnings: &mut Vec<String>) -> Result<Proce
         no_new_privileges: process.no_new_privileges,
         apparmor_profile: process.apparmor_profile.clone().filter(|name| !name.is_empty()),
         selinux_label: process.selinux_label.clone().filter(|label| !label.is_empty()),
+        pass_fds: 0,
     })
 }
 

@@ -17,6 +17,18 @@ pub struct Rootfs {
     pub readonly: bool,
     /// What the root mount becomes in the end.
     pub propagation: Option<Propagation>,
+    /// How it becomes the root.
+    pub entry: Entry,
+}
+
+/// How a process changes its root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entry {
+    /// pivot_root(2): the old root is gone.
+    Pivot,
+    /// Move the mount over `/`, then chroot(2): for hosts whose root is a ramfs (`--no-pivot`).
+    MoveAndChroot,
 }
 
 /// SPEC: config.md#root, config-linux.md#rootfs-mount-propagation
@@ -34,5 +46,5 @@ pub fn plan(bundle: &Path, root: Option<&spec::Root>, linux: &spec::Linux) -> Re
             )
         })?),
     };
-    Ok(Rootfs { path: bundle.join(&root.path), readonly: root.readonly, propagation })
+    Ok(Rootfs { path: bundle.join(&root.path), readonly: root.readonly, propagation, entry: Entry::Pivot })
 }

@@ -139,8 +139,8 @@ impl Reserved {
         &self.place.path
     }
 
-    /// Disarms the removal; `record` is what was committed last, in stage Created. The lock ends here, though init may
-    /// hold a copy of the descriptor.
+    /// The container is whole, its last record committed in stage Created: disarms the removal. The lock ends here, though
+    /// init may hold a copy of the descriptor.
     pub fn keep(mut self, record: Record) -> Result<Container> {
         debug_assert_eq!(record.stage, Stage::Created);
         self.kept = true;

@@ -10,9 +10,11 @@ pub mod bpf;
 pub mod clone;
 pub mod exec;
 pub mod mount;
+pub mod net;
 pub mod pidfd;
 pub mod process;
 pub mod seccomp;
+pub mod terminal;
 
 use nix::errno::Errno;
 

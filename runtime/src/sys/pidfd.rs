@@ -37,3 +37,10 @@ pub fn wait_exit(pidfd: impl AsFd, timeout: Duration) -> nix::Result<()> {
         }
     }
 }
+
+/// A pidfd of a process. The caller makes sure that the number is still that process's: its child, not reaped, or itself.
+pub fn open(pid: i32) -> nix::Result<std::os::fd::OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+        .map_err(|errno| Errno::from_raw(errno.raw_os_error()))
+}

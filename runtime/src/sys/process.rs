@@ -244,3 +244,40 @@ pub fn namespace_type(namespace: BorrowedFd<'_>) -> nix::Result<u64> {
     check(libc::c_long::from(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE as _, 0) }))
         .map(|r| r as u64)
 }
+
+/// Takes ownership of a descriptor that the kernel has just handed to this process (SCM_RIGHTS).
+pub fn own(received: std::os::fd::RawFd) -> std::os::fd::OwnedFd {
+    use std::os::fd::FromRawFd;
+    assert!(received > 2, "a received descriptor can't be one of the standard three");
+    // SAFETY: callers pass what recvmsg(2) has just stored: an open descriptor that nothing else in this process owns.
+    unsafe { std::os::fd::OwnedFd::from_raw_fd(received) }
+}
+
+/// chmod of what an O_PATH handle stands for. KERNEL(6.6): fchmodat2
+pub fn fchmod_handle(handle: impl std::os::fd::AsFd, mode: u32) -> nix::Result<()> {
+    const FCHMODAT2: libc::c_long = 452;
+    // SAFETY: a descriptor, an empty C string and numbers.
+    check(unsafe {
+        libc::syscall(FCHMODAT2, handle.as_fd().as_raw_fd(), c"".as_ptr(), mode, libc::AT_EMPTY_PATH)
+    })
+    .map(drop)
+}
+
+/// Ends this process at once: no exit handlers, no buffers, no destructors.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes a number and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// Sets how this process takes a signal.
+pub fn default_signal(
+    signal: nix::sys::signal::Signal,
+    handler: nix::sys::signal::SigHandler,
+) -> nix::Result<()> {
+    assert!(!matches!(
+        handler,
+        nix::sys::signal::SigHandler::Handler(_) | nix::sys::signal::SigHandler::SigAction(_)
+    ));
+    // SAFETY: default or ignore (checked above): no code of ours runs at the signal.
+    unsafe { nix::sys::signal::signal(signal, handler) }.map(drop)
+}

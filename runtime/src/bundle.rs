@@ -1,0 +1,60 @@
+//! A bundle on disk: its config, read and parsed, with errors that say where. What it means is the plan's business.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Error, Result};
+use crate::spec::Spec;
+
+/// The largest config that is read. Engines write some 10 KiB; 10 000 mounts are 2 MiB.
+const MAX_CONFIG: u64 = 256 << 20;
+
+/// A bundle.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Its config.
+    pub spec: Spec,
+}
+
+impl Bundle {
+    /// Reads `config.json` of the bundle, or the file that is given instead.
+    pub fn load(path: &Path, config: Option<&Path>) -> Result<Self> {
+        let path = path.canonicalize().map_err(|error| missing(path, &error))?;
+        let file = config.map_or_else(|| path.join("config.json"), Path::to_owned);
+        let text = read(&file)?;
+        let spec = parse(&text, &file)?;
+        Ok(Self { path, spec })
+    }
+}
+
+fn missing(path: &Path, error: &std::io::Error) -> Error {
+    Error::os(error.raw_os_error().unwrap_or(libc::EIO), format!("open bundle {}", path.display()))
+        .cure("a bundle is a directory with a config.json; name it with --bundle")
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    let what = || format!("read config {}", file.display());
+    let opened = std::fs::File::open(file).what(what).map_err(|error| match error.errno() {
+        Some(libc::ENOENT) => error.cure("`rt spec` writes one to start from"),
+        _ => error,
+    })?;
+    let size = opened.metadata().what(what)?;
+    if !size.is_file() {
+        return Err(Error::invalid(format!("{}: it is not a regular file", what())));
+    }
+    if size.len() > MAX_CONFIG {
+        return Err(Error::invalid(format!("{}: {} bytes, the limit is {MAX_CONFIG}", what(), size.len())));
+    }
+    let mut text = Vec::with_capacity(size.len() as usize + 1);
+    opened.take(MAX_CONFIG).read_to_end(&mut text).what(what)?;
+    Ok(text)
+}
+
+fn parse(text: &[u8], file: &Path) -> Result<Spec> {
+    serde_json::from_slice(text).map_err(|error| {
+        let what = if error.is_data() { "understand" } else { "parse" };
+        Error::invalid(format!("{what} config {}: {error}", file.display()))
+    })
+}

@@ -1,0 +1,92 @@
+//! Capabilities and the system call filter: what the process may do from execve on.
+//!
+//! ORDER: the bounding set is cut while CAP_SETPCAP is there, before the user changes. The filter comes last. Without
+//! no_new_privs it takes CAP_SYS_ADMIN to load one, so that is kept in force until then and dropped right after.
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::Plan;
+use crate::sys::process::{self, CapSets};
+
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// Cuts the bounding set.
+pub fn bound(plan: &Plan) -> Result<()> {
+    let keep = plan.process.capabilities.bounding;
+    for number in 0..64u8 {
+        if keep >> number & 1 == 1 {
+            continue;
+        }
+        match process::bounding_drop(number) {
+            // The first number that the kernel does not know is the end of its list.
+            Err(nix::errno::Errno::EINVAL) => break,
+            done => done.what(|| format!("drop capability {number} from the bounding set"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Takes the other four sets, after the change of user.
+pub fn take(plan: &Plan) -> Result<()> {
+    let wanted = plan.process.capabilities;
+    let extra = if needs_admin(plan) {
+        SYS_ADMIN & process::capget().what(|| "read capabilities")?.permitted
+    } else {
+        0
+    };
+    process::capset(CapSets {
+        effective: wanted.effective | extra,
+        permitted: wanted.permitted | extra,
+        inheritable: wanted.inheritable,
+    })
+    .what(|| "set capabilities")
+    .map_err(|error| {
+        error.cure("effective, inheritable and ambient capabilities must be among the permitted ones")
+    })?;
+    process::ambient_clear().what(|| "clear the ambient capabilities")?;
+    for number in 0..64u8 {
+        if wanted.ambient >> number & 1 == 1 {
+            process::ambient_raise(number).map_err(|errno| {
+                Error::os(errno as i32, format!("raise ambient capability {number}"))
+                    .cure("it must be among the permitted and the inheritable ones")
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the filter can only be loaded by an administrator.
+fn needs_admin(plan: &Plan) -> bool {
+    plan.seccomp.is_some()
+        && !plan.process.no_new_privileges
+        && plan.process.capabilities.effective & SYS_ADMIN == 0
+}
+
+/// no_new_privs and the filter; from here on only execve is left to do.
+pub fn seal(plan: &Plan) -> Result<()> {
+    if plan.process.no_new_privileges {
+        process::no_new_privileges().what(|| "set no_new_privs")?;
+    }
+    let Some(filter) = &plan.seccomp else { return Ok(()) };
+    crate::sys::seccomp::load(&crate::plan::seccomp::to_bytes(&filter.program), filter.flags).map_err(
+        |errno| {
+            let error = Error::os(errno as i32, "load the seccomp filter");
+            match errno {
+                nix::errno::Errno::EACCES => error
+                    .with_kind(Kind::Denied)
+                    .cure("without noNewPrivileges that needs CAP_SYS_ADMIN, which this process lacks"),
+                _ => error,
+            }
+        },
+    )?;
+    if needs_admin(plan) {
+        let wanted = plan.process.capabilities;
+        process::capset(CapSets {
+            effective: wanted.effective,
+            permitted: wanted.permitted,
+            inheritable: wanted.inheritable,
+        })
+        .what(|| "drop CAP_SYS_ADMIN")
+        .map_err(|error| error.cure("the seccomp profile must allow capset, or noNewPrivileges be set"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! The user's program: found as the user, looked at, executed.
+
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
+
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::Plan;
+use crate::sys::exec::{Strings, execve};
+use crate::sys::process;
+
+/// A program that is ready to run.
+#[derive(Debug)]
+pub struct Program {
+    path: CString,
+    argv: Strings,
+    envp: Strings,
+}
+
+/// Where execvp(3) looks when there is no PATH, as Go does: nowhere.
+const NO_PATH: &[u8] = b"";
+
+/// Looks argv[0] up in the PATH of its own environment.
+pub fn find(plan: &Plan, environment: Vec<CString>) -> Result<Program> {
+    let name = &plan.process.args[0];
+    let path = if name.as_bytes().contains(&b'/') { direct(name)? } else { search(name, &environment)? };
+    not_ourselves(&path)?;
+    Ok(Program { path, argv: Strings::new(plan.process.args.clone()), envp: Strings::new(environment) })
+}
+
+/// The words are Go's and runc's: engines make exit code 127 of "no such file or directory" and "executable file not found",
+/// 126 of "permission denied".
+fn says(name: &CStr, kind: Kind, why: &str) -> Error {
+    Error::new(kind, format!("exec: {:?}: {why}", name.to_string_lossy()))
+}
+
+fn direct(name: &CStr) -> Result<CString> {
+    match usable(name) {
+        Ok(()) => Ok(name.to_owned()),
+        Err(Errno::NOENT | Errno::NOTDIR) => {
+            let why = format!("stat {}: no such file or directory", name.to_string_lossy());
+            Err(says(name, Kind::NotFound, &why).cure("it must exist in the container's root filesystem"))
+        }
+        Err(Errno::ISDIR) => Err(says(name, Kind::Denied, "is a directory: permission denied")),
+        Err(Errno::ACCESS) => {
+            Err(says(name, Kind::Denied, "permission denied").cure("the user must be allowed to execute it"))
+        }
+        Err(errno) => Err(Error::os(errno.raw_os_error(), format!("exec: {:?}", name.to_string_lossy()))),
+    }
+}
+
+fn search(name: &CStr, environment: &[CString]) -> Result<CString> {
+    let path =
+        environment.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH=")).unwrap_or(NO_PATH);
+    let mut denied = false;
+    for dir in path.split(|byte| *byte == b':') {
+        let dir = if dir.is_empty() { b"." } else { dir };
+        let Ok(candidate) = CString::new([dir, b"/", name.to_bytes()].concat()) else { continue };
+        match usable(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(Errno::ACCESS) => denied = true,
+            Err(_) => {}
+        }
+    }
+    if denied {
+        return Err(
+            says(name, Kind::Denied, "permission denied").cure("the user must be allowed to execute it")
+        );
+    }
+    Err(says(name, Kind::NotFound, "executable file not found in $PATH"))
+}
+
+/// A file that this user may execute.
+fn usable(path: &CStr) -> rustix::io::Result<()> {
+    let stat = rustix::fs::stat(path)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        return Err(Errno::ISDIR);
+    }
+    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
+}
+
+/// CVE-2019-5736: a container that names our own executable (through /proc/self/exe) would run it inside, where it can be
+/// opened for writing later.
+fn not_ourselves(path: &CStr) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else { return Ok(()) };
+    let identity = |file: &OwnedFd| rustix::fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
+    let theirs = identity(&file).what(|| "look at the executable")?;
+    let ours = rustix::fs::stat(c"/proc/self/exe").map(|stat| (stat.st_dev, stat.st_ino));
+    if ours == Ok(theirs) {
+        return Err(says(path, Kind::Denied, "permission denied: it is the runtime's own executable"));
+    }
+    Ok(())
+}
+
+impl Program {
+    /// The last thing that init does.
+    pub fn execute(&self, pass_fds: u32, signals: SigSet) -> Result<Infallible> {
+        // CVE-2024-21626: whatever the caller left open does not go in.
+        process::close_on_exec_from(3 + pass_fds).what(|| "mark descriptors close-on-exec")?;
+        // Rust's runtime ignores SIGPIPE, which would be inherited; the mask is the caller's, not the one that we work under.
+        process::default_signal(Signal::SIGPIPE, SigHandler::SigDfl).what(|| "reset SIGPIPE")?;
+        nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)
+            .what(|| "set the signal mask")?;
+        let errno = execve(&self.path, &self.argv, &self.envp);
+        Err(Error::os(errno as i32, format!("exec {}", self.path.to_string_lossy())))
+    }
+}

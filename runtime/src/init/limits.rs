@@ -1,0 +1,63 @@
+//! Resource limits, scheduling, personality and memory policy of the process.
+
+use nix::errno::Errno;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::Plan;
+use crate::plan::process::rlimit_name;
+use crate::sys::process;
+
+/// Sets all of them.
+pub fn set(plan: &Plan) -> Result<()> {
+    let (process, around) = (&plan.process, &plan.surroundings);
+    for &(number, soft, hard) in &process.rlimits {
+        rlimit(number, soft, hard)?;
+    }
+    let scheduling = &process.scheduling;
+    if let Some(cpus) = &scheduling.final_cpus {
+        affinity(cpus)?;
+    }
+    if let Some(cpu) = scheduling.cpu {
+        process::set_scheduler(process::SchedAttr {
+            policy: cpu.policy,
+            flags: cpu.flags,
+            nice: cpu.nice,
+            priority: cpu.priority,
+            runtime: cpu.runtime,
+            deadline: cpu.deadline,
+            period: cpu.period,
+            ..Default::default()
+        })
+        .what(|| "set the CPU scheduler")?;
+    }
+    if let Some((class, level)) = scheduling.io {
+        process::set_io_priority(class, level).what(|| "set the I/O priority")?;
+    }
+    if let Some(policy) = &around.memory_policy {
+        process::set_memory_policy(policy.mode, &policy.nodes).what(|| "set the memory policy")?;
+    }
+    if let Some(domain) = around.personality {
+        process::set_personality(domain).what(|| format!("set personality {domain:#x}"))?;
+    }
+    Ok(())
+}
+
+fn rlimit(number: u32, soft: u64, hard: u64) -> Result<()> {
+    let what = || format!("set {} to {soft}:{hard}", rlimit_name(number));
+    process::set_rlimit(number, soft, hard).map_err(|errno| match errno {
+        Errno::EPERM => Error::new(Kind::Denied, what()).cure(
+            "the hard limit is above the runtime's own, and raising it needs CAP_SYS_RESOURCE, which this process lacks",
+        ),
+        _ => Error::os(errno as i32, what()),
+    })
+}
+
+/// Pins this process to CPUs.
+pub fn affinity(cpus: &[u32]) -> Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    for cpu in cpus {
+        set.set(*cpu as usize).what(|| format!("name CPU {cpu}"))?;
+    }
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
+        .what(|| format!("run on CPUs {cpus:?}"))
+}

@@ -1,0 +1,53 @@
+//! The host's procfs, opened before the root changes: what is written through it can't be redirected by the container.
+//!
+//! CVE-2025-52881, CVE-2019-16884: a /proc inside the container is never written to. Entries below /proc/sys and /proc/self are
+//! those of the task that opens them, so the host's instance serves a process in other namespaces just as well.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+use crate::error::{Context, Error, Kind, Result};
+
+/// KERNEL: include/uapi/linux/magic.h
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+
+/// The root of the host's procfs.
+#[derive(Debug)]
+pub struct HostProc(OwnedFd);
+
+impl HostProc {
+    /// Must be called while the host's root is still ours.
+    pub fn open() -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let proc = rustix::fs::open("/proc", flags, Mode::empty()).what(|| "open the host's /proc")?;
+        let magic = rustix::fs::fstatfs(&proc).what(|| "look at the host's /proc")?.f_type as u64;
+        if magic != PROC_SUPER_MAGIC {
+            return Err(Error::new(Kind::Unsupported, "the host's /proc is not a procfs")
+                .cure("mount -t proc proc /proc"));
+        }
+        Ok(Self(proc))
+    }
+
+    /// Writes a file of it in one call.
+    pub fn write(&self, path: &str, value: &[u8]) -> rustix::io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        let file = rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve)?;
+        rustix::io::write(&file, value).map(drop)
+    }
+
+    /// Sets kernel parameters, of the namespaces that this process is in.
+    pub fn set_sysctl(&self, parameters: &[(String, String)]) -> Result<()> {
+        for (path, value) in parameters {
+            self.write(&format!("sys/{path}"), value.as_bytes())
+                .what(|| format!("write {value:?} to /proc/sys/{path}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A writing end of a file below the container's own root, for what is not in procfs.
+pub fn exists(path: &str) -> bool {
+    rustix::fs::accessat(CWD, path, rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok()
+}

@@ -1,0 +1,100 @@
+//! The root filesystem: attached before the mounts are made, entered after the hooks, finished at last.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, UnmountFlags};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::parent::prepare::Prepared;
+use crate::plan::Plan;
+use crate::plan::mount_options::{Propagation, attr};
+use crate::plan::namespaces::Kind as Namespace;
+use crate::plan::rootfs::Entry;
+use crate::sys::mount::{Depth, MountAttr, mount_setattr};
+
+/// Cuts the new mount namespace off from the host's and attaches the root filesystem; gives the root's handle.
+pub fn attach(plan: &Plan, prepared: &Prepared) -> Result<OwnedFd> {
+    let rootfs = &plan.surroundings.rootfs;
+    let Some(tree) = &prepared.root else { return open_in_place(&rootfs.path) };
+    // The host's later mounts may still come in (slave), ours must not go out.
+    let propagation = match rootfs.propagation {
+        Some(Propagation { kind: libc::MS_PRIVATE | libc::MS_UNBINDABLE, .. }) => libc::MS_PRIVATE,
+        _ => libc::MS_SLAVE,
+    };
+    mount_setattr(CWD, c"/", Depth::Tree, MountAttr { propagation, ..Default::default() })
+        .what(|| "cut the mount namespace off from the host's")?;
+    let keep_peers = matches!(rootfs.propagation, Some(Propagation { kind: libc::MS_SHARED, .. }));
+    if !keep_peers {
+        mount_setattr(tree, c"", Depth::Tree, MountAttr { propagation, ..Default::default() })
+            .what(|| format!("cut the root filesystem {} off from the host's", rootfs.path.display()))?;
+    }
+    let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    match rustix::mount::move_mount(tree, c"", CWD, &rootfs.path, onto) {
+        // In a user namespace the way to the bundle may be closed: any place does for a root that we only pivot to.
+        Err(Errno::ACCESS) => rustix::mount::move_mount(tree, c"", CWD, c"/", onto),
+        moved => moved,
+    }
+    .what(|| format!("attach the root filesystem at {}", rootfs.path.display()))?;
+    rustix::io::fcntl_dupfd_cloexec(tree, 3).what(|| "duplicate the root's handle")
+}
+
+/// Without a mount namespace of its own the container gets a directory of the namespace that it is in.
+fn open_in_place(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .what(|| format!("open the root filesystem {}", path.display()))
+}
+
+/// Makes the root filesystem the root, and lets go of the host's.
+pub fn change(plan: &Plan, root: &OwnedFd) -> Result<()> {
+    rustix::process::fchdir(root).what(|| "enter the root filesystem")?;
+    match plan.surroundings.rootfs.entry {
+        _ if !plan.namespaces.makes(Namespace::Mount) => chroot(),
+        Entry::Pivot => pivot(),
+        Entry::MoveAndChroot => {
+            rustix::mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+                .what(|| "move the root filesystem onto /")?;
+            chroot()
+        }
+    }
+}
+
+fn pivot() -> Result<()> {
+    let pivoted = rustix::process::pivot_root(c".", c".");
+    if pivoted == Err(Errno::INVAL) {
+        return Err(Error::os(libc::EINVAL, "pivot_root to the root filesystem")
+            .cure("the host's root may be a ramfs: --no-pivot works there, less safely"));
+    }
+    pivoted.what(|| "pivot_root to the root filesystem")?;
+    // The old root lies on top of the new one now, and `.` leads to what is on top: it goes with all its mounts. They were made
+    // private or slave, so nothing of this reaches the host. Root and working directory are the new root already.
+    rustix::mount::unmount(c".", UnmountFlags::DETACH).what(|| "let go of the host's root")
+}
+
+fn chroot() -> Result<()> {
+    rustix::process::chroot(c".").what(|| "change the root")?;
+    rustix::process::chdir(c"/").what(|| "enter the new root")
+}
+
+/// What must come last: propagation as asked for, and no more writing to a read-only root.
+pub fn finish(plan: &Plan, root: &OwnedFd) -> Result<()> {
+    let rootfs = &plan.surroundings.rootfs;
+    if !plan.namespaces.makes(Namespace::Mount) {
+        if rootfs.readonly {
+            return Err(Error::new(Kind::InvalidConfig, "root.readonly needs a new mount namespace"));
+        }
+        return Ok(());
+    }
+    if let Some(Propagation { kind, recursive }) = rootfs.propagation {
+        let depth = if recursive { Depth::Tree } else { Depth::One };
+        mount_setattr(root, c"", depth, MountAttr { propagation: kind, ..Default::default() })
+            .what(|| "set the propagation of the root")?;
+    }
+    if rootfs.readonly {
+        mount_setattr(root.as_fd(), c"", Depth::One, MountAttr { set: attr::RDONLY, ..Default::default() })
+            .what(|| "make the root read-only")?;
+    }
+    Ok(())
+}

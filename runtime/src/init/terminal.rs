@@ -1,0 +1,56 @@
+//! The container's pseudo-terminal: made in its own devpts, its end bound at /dev/console, the other end for the parent.
+//!
+//! CVE-2025-52565: no name of the terminal is ever resolved; its end comes from the multiplexer's descriptor (TIOCGPTPEER).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::mount::OpenTreeFlags;
+
+use super::mounts::onto;
+use super::target::{self, Links, Shape};
+use crate::error::{Context, Error, Result};
+use crate::plan::Plan;
+use crate::plan::namespaces::Kind as Namespace;
+use crate::sys::{process, terminal};
+
+/// Opens it, if the plan asks for one, as standard input, output and error; gives the parent's end.
+pub fn open(plan: &Plan, root: &OwnedFd) -> Result<Option<OwnedFd>> {
+    let Some((rows, columns)) = plan.process.terminal else { return Ok(None) };
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    let ours = rustix::fs::openat2(root, c"dev/pts/ptmx", flags, Mode::empty(), resolve)
+        .what(|| "open /dev/pts/ptmx in the container")
+        .map_err(|error| error.cure("a terminal needs a devpts mounted at /dev/pts"))?;
+    let theirs = terminal::peer(&ours).what(|| "open the terminal's other end")?;
+    let stat = rustix::fs::fstat(&theirs).what(|| "look at the terminal")?;
+    if !(136..144).contains(&rustix::fs::major(stat.st_rdev)) {
+        return Err(Error::new(
+            crate::Kind::Denied,
+            "/dev/pts/ptmx in the container is not a pseudo-terminal multiplexer",
+        ));
+    }
+    if (rows, columns) != (0, 0) {
+        process::set_window_size(theirs.as_fd(), rows, columns).what(|| "set the terminal's size")?;
+    }
+    if plan.namespaces.makes(Namespace::Mount) {
+        console(root, &theirs)?;
+    }
+    if (plan.process.uid, plan.process.gid) != (0, 0) {
+        // The user must be able to open what it has as standard input again; the group stays that of the devpts (tty).
+        rustix::fs::fchown(&theirs, Some(rustix::fs::Uid::from_raw(plan.process.uid)), None)
+            .what(|| "give the terminal to the user")?;
+    }
+    process::set_controlling_terminal(theirs.as_fd()).what(|| "take the terminal")?;
+    terminal::as_standard_streams(&theirs).what(|| "use the terminal as standard streams")?;
+    Ok(Some(ours))
+}
+
+fn console(root: &OwnedFd, theirs: &OwnedFd) -> Result<()> {
+    let place = target::open_or_make(root, Path::new("/dev/console"), Shape::File, Links::Refuse)?;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = rustix::mount::open_tree(theirs, c"", flags).what(|| "clone the terminal's node")?;
+    onto(tree, place).what(|| "bind the terminal at /dev/console")
+}

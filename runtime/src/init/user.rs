@@ -1,0 +1,137 @@
+//! Who the process is: root of its user namespace first, then the user of the config, in its working directory.
+
+use std::ffi::CString;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use rustix::fs::Mode;
+
+use super::{capabilities, target};
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::Plan;
+use crate::plan::namespaces::Kind as Namespace;
+use crate::sys::process;
+
+/// In a user namespace we come as nobody; what follows needs its root.
+pub fn become_root(plan: &Plan) -> Result<()> {
+    if !plan.namespaces.has(Namespace::User) {
+        return Ok(());
+    }
+    process::setresgid(0).what(|| "become group 0 of the user namespace")?;
+    process::setresuid(0)
+        .what(|| "become user 0 of the user namespace")
+        .map_err(|error| error.cure("linux.uidMappings must map containerID 0"))?;
+    match process::setgroups(&[]) {
+        // A namespace in which setgroups is denied for good (user_namespaces(7)): no groups can be given either.
+        Err(Errno::EPERM) if plan.process.groups.is_empty() => Ok(()),
+        done => done.what(|| "drop the supplementary groups"),
+    }
+}
+
+/// Enters the working directory while still root, which makes it where it is missing. [`check_cwd`] follows.
+pub fn enter_cwd(plan: &Plan, root: &OwnedFd) -> Result<()> {
+    let cwd = &plan.process.cwd;
+    let what = || format!("enter the working directory {}", cwd.to_string_lossy());
+    let path = Path::new(std::ffi::OsStr::new(cwd.to_str().map_err(|_| Error::invalid(what()))?));
+    if path == Path::new("/") {
+        return Ok(()); // There already.
+    }
+    if matches!(target::open(root, path, target::Links::Follow), Err(rustix::io::Errno::NOENT)) {
+        target::make_dirs(root, path).what(what)?;
+    }
+    match rustix::process::chdir(cwd.as_c_str()) {
+        // Root may be shut out where the user is not (NFS with root squash): tried again as the user.
+        Err(rustix::io::Errno::ACCESS) => Ok(()),
+        done => done.what(what),
+    }
+}
+
+/// CVE-2024-21626: what we stand in must be inside the container's root.
+pub fn check_cwd(plan: &Plan) -> Result<()> {
+    let cwd = &plan.process.cwd;
+    let what = || format!("enter the working directory {}", cwd.to_string_lossy());
+    if cwd.as_bytes() == b"/" {
+        return Ok(());
+    }
+    rustix::process::chdir(cwd.as_c_str()).what(what)?;
+    let here = rustix::process::getcwd(Vec::new()).what(|| "look where we are")?;
+    if here.as_bytes().first() != Some(&b'/') {
+        return Err(Error::new(Kind::Denied, format!("{}: it is outside the container's root", what())));
+    }
+    Ok(())
+}
+
+/// The environment, with HOME from the container's passwd where the config gives none.
+pub fn environment(plan: &Plan, root: &OwnedFd) -> Result<Vec<CString>> {
+    let mut env = plan.process.env.clone();
+    if !env.iter().any(|entry| entry.as_bytes().starts_with(b"HOME=") && entry.as_bytes().len() > 5) {
+        env.retain(|entry| !entry.as_bytes().starts_with(b"HOME="));
+        let home = home(root, plan.process.uid).unwrap_or_else(|| "/".to_owned());
+        env.push(CString::new(format!("HOME={home}")).what_nul()?);
+    }
+    Ok(env)
+}
+
+trait Nul {
+    fn what_nul(self) -> Result<CString>;
+}
+
+impl Nul for std::result::Result<CString, std::ffi::NulError> {
+    fn what_nul(self) -> Result<CString> {
+        self.map_err(|_| Error::invalid("the home directory in /etc/passwd contains a NUL"))
+    }
+}
+
+/// No passwd, or an absurd one, means no home: at most 1 MiB of it is read.
+fn home(root: &OwnedFd, uid: u32) -> Option<String> {
+    let file = target::open_file(root, Path::new("/etc/passwd")).ok()?;
+    let mut text = String::new();
+    std::fs::File::from(file).take(1 << 20).read_to_string(&mut text).ok()?;
+    home_in(&text, uid)
+}
+
+fn home_in(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (id, home) = (fields.nth(2)?, fields.nth(2)?);
+        (id.parse() == Ok(uid) && home.starts_with('/')).then(|| home.to_owned())
+    })
+}
+
+/// Becomes the user of the config; capabilities are kept as far as they are still needed.
+pub fn change(plan: &Plan) -> Result<()> {
+    let user = &plan.process;
+    rustix::process::umask(Mode::from_raw_mode(user.umask));
+    capabilities::bound(plan)?;
+    if user.uid != 0 {
+        process::keep_capabilities().what(|| "keep capabilities over the change of user")?;
+    }
+    if !(user.groups.is_empty() && plan.namespaces.has(Namespace::User)) {
+        process::setgroups(&user.groups)
+            .what(|| format!("set the supplementary groups {:?}", user.groups))?;
+    }
+    let unmapped = "the id must be mapped into the user namespace";
+    process::setresgid(user.gid)
+        .what(|| format!("become group {}", user.gid))
+        .map_err(|e| e.cure(unmapped))?;
+    process::setresuid(user.uid)
+        .what(|| format!("become user {}", user.uid))
+        .map_err(|e| e.cure(unmapped))?;
+    capabilities::take(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn homes_are_found_by_number() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nbroken\nweb:x:33:33::/var/www:\nodd:x:7:7::relative:\n";
+        assert_eq!(home_in(passwd, 0).as_deref(), Some("/root"));
+        assert_eq!(home_in(passwd, 33).as_deref(), Some("/var/www"));
+        assert_eq!(home_in(passwd, 7), None);
+        assert_eq!(home_in(passwd, 1), None);
+    }
+}

@@ -1,0 +1,230 @@
+//! From a bundle to a container process that waits for start: what `create` and `run` have in common, top to bottom.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use nix::sys::signal::SigSet;
+
+use super::console::{self, Terminal};
+use super::options::{Global, Launch};
+use crate::bundle::Bundle;
+use crate::error::{Context, Error, Kind, Result};
+use crate::id::Id;
+use crate::init::{self, Birth};
+use crate::link::{Link, Message, step_name};
+use crate::parent::{hooks, place, prepare};
+use crate::plan::Plan;
+use crate::plan::process::Process;
+use crate::spawn::{Child, Cradle, open_joined, spawn};
+use crate::spec::{Hooks, Spec};
+use crate::state::{Container, ProcessId, Record, Reserved, Stage, StateDir, Status};
+use crate::step::{Step, reach};
+
+/// A container whose init waits.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its record, committed.
+    pub container: Container,
+    /// Init.
+    pub child: Child,
+    /// The terminal's master, unless it went to the console socket.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Who starts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartedBy {
+    /// A later `start`, through the FIFO.
+    Fifo,
+    /// This process, through the link.
+    Link,
+}
+
+/// What `create` and `run` do differently.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// Who starts the container.
+    pub start: StartedBy,
+    /// Where its terminal's master may go.
+    pub terminal: Terminal,
+    /// The signal mask that the user's program gets.
+    pub signals: SigSet,
+}
+
+/// The plan of a bundle under the options of the command line.
+pub fn plan(id: &Id, options: &Launch, terminal: Terminal) -> Result<(Plan, Spec)> {
+    let Bundle { path, spec } = Bundle::load(&options.bundle, options.config.as_deref())?;
+    let mut plan = Plan::new(id.as_str(), &path, &spec)?;
+    if options.no_pivot {
+        plan.surroundings.rootfs.entry = crate::plan::rootfs::Entry::MoveAndChroot;
+    }
+    if options.no_new_keyring {
+        plan.keyring = None;
+    }
+    console::check(plan.process.terminal.is_some(), options.console_socket.is_some(), terminal)?;
+    pass_descriptors(&mut plan.process, options.preserve_fds)?;
+    Ok((plan, spec))
+}
+
+/// Makes the container. Whatever fails, nothing is left: each guard undoes its part when it is dropped.
+pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Result<Launched> {
+    let (plan, spec) = plan(id, options, caller.terminal)?;
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
+    // CVE-2016-9962: nobody looks into this process or init while they hold what the container must not have.
+    crate::sys::process::undumpable().what(|| "make this process undumpable")?;
+    let joined = open_joined(&plan.namespaces)?;
+    let mut record = record(id, &plan, spec);
+    let reserved = StateDir::new(&global.root).reserve(id)?;
+    reserved.commit(&record)?;
+    reach(Step::Reserve)?;
+    reach(Step::Cgroup)?;
+    let prepared = prepare::prepare(&plan)?;
+    reach(Step::Prepare)?;
+    let fifo = match caller.start {
+        StartedBy::Fifo => Some(prepare::start_fifo(&reserved.fifo_path())?),
+        StartedBy::Link => None,
+    };
+    let hook_state = record.hook_state(Status::Creating);
+    let cradle = Cradle { cgroup: None, joined: &joined, beside: None };
+    let child = spawn(&plan, &cradle, |link, joined| {
+        let start = fifo.as_ref().map_or(init::Start::Link, init::Start::Fifo);
+        init::run(&Birth {
+            plan: &plan,
+            prepared: &prepared,
+            joined: &joined,
+            link,
+            start,
+            hook_state: &hook_state,
+            signals: caller.signals,
+        })
+    })?;
+    drop((prepared, fifo));
+    reach(Step::Clone)?;
+    record.init = Some(ProcessId::of(child.pid.as_raw())?);
+    let terminal = bring_up(&plan, &child, &record)?;
+    let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
+    finish(reserved, record, child, options).map(|(container, child)| Launched { container, child, terminal })
+}
+
+/// The parent's side of the link, from birth to Ready.
+fn bring_up(plan: &Plan, child: &Child, record: &Record) -> Result<Option<OwnedFd>> {
+    if let Some(maps) = &plan.idmap {
+        place::id_maps(child.pid, maps)?;
+    }
+    if let Some(score) = plan.process.oom_score_adj {
+        place::oom_score(child.pid, score)?;
+    }
+    reach(Step::Place)?;
+    child.link.send(&Message::Go)?;
+    if plan.has_runtime_hooks() {
+        expect(&child.link, |message| matches!(message, Message::AtHooks).then_some(()))?;
+        let state = record.hook_state(Status::Creating);
+        hooks::run_all("prestart", &plan.hooks.prestart, &state)?;
+        hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state)?;
+        reach(Step::RuntimeHooks)?;
+        child.link.send(&Message::HooksDone)?;
+    }
+    expect(&child.link, |message| match message {
+        Message::Ready(terminal) => Some(terminal),
+        _ => None,
+    })
+}
+
+fn finish(
+    reserved: Reserved,
+    mut record: Record,
+    child: Child,
+    options: &Launch,
+) -> Result<(Container, Child)> {
+    // ORDER: the truth before anyone is told of it, the pid file last.
+    record.stage = Stage::Created;
+    reserved.commit(&record)?;
+    reach(Step::Commit)?;
+    if let Some(path) = &options.pid_file {
+        pid_file(path, child.pid.as_raw())?;
+    }
+    reach(Step::PidFile)?;
+    let container = reserved.keep(record)?;
+    Ok((container, child))
+}
+
+/// What is needed of the config later; see [`Record`].
+fn record(id: &Id, plan: &Plan, spec: Spec) -> Record {
+    let mut record = Record::new(id.clone(), plan.bundle.clone(), plan.surroundings.rootfs.path.clone());
+    record.oci_version = spec.oci_version;
+    record.annotations = spec.annotations.unwrap_or_default();
+    record.hooks = spec.hooks.map(|hooks| Hooks {
+        poststart: hooks.poststart,
+        poststop: hooks.poststop,
+        ..Hooks::default()
+    });
+    record.process = spec.process;
+    if let Some(linux) = spec.linux {
+        record.namespaces = linux.namespaces.0;
+        record.uid_mappings = linux.uid_mappings.0;
+        record.gid_mappings = linux.gid_mappings.0;
+        record.personality = linux.personality;
+    }
+    record
+}
+
+/// The next message, or why there is none.
+pub fn expect<T>(link: &Link, wanted: impl FnOnce(Message) -> Option<T>) -> Result<T> {
+    match link.receive()? {
+        Some(Message::Failed(step, error)) => {
+            tracing::debug!("init failed at step {}", step_name(step));
+            Err(error)
+        }
+        Some(message) => {
+            wanted(message).ok_or_else(|| Error::new(Kind::Internal, "init said something unexpected"))
+        }
+        None => Err(Error::new(Kind::Internal, "init died before the container was ready")
+            .cure("it may have been killed: see the kernel's log")),
+    }
+}
+
+/// Whole or not at all: whoever waits for the file must not find half a number.
+pub fn pid_file(path: &std::path::Path, pid: i32) -> Result<()> {
+    let what = || format!("write the pid file {}", path.display());
+    let name = path.file_name().ok_or_else(|| Error::invalid(format!("{}: it has no name", what())))?;
+    let draft = path.with_file_name(format!(".{}.{pid}", name.to_string_lossy()));
+    let write = || -> std::io::Result<()> {
+        use std::io::Write;
+        File::create(&draft)?.write_all(pid.to_string().as_bytes())?;
+        std::fs::rename(&draft, path)
+    };
+    write().what(what).inspect_err(|_| {
+        let _ = std::fs::remove_file(&draft);
+    })
+}
+
+/// Tells the caller's socket a pidfd of init, which no recycled pid can fool.
+pub fn send_pidfd(child: &Child, socket: Option<&std::path::Path>) -> Result<()> {
+    let Some(path) = socket else { return Ok(()) };
+    console::send_fd(&child.pidfd, path, b"pidfd")
+        .what(|| format!("send a pidfd to the socket {}", path.display()))
+}
+
+/// SPEC of socket activation: sd_listen_fds(3); the descriptors from 3 on go in, and the container's process is PID 1 there.
+pub fn pass_descriptors(process: &mut Process, preserve: u32) -> Result<()> {
+    let listen = std::env::var("LISTEN_FDS").ok().and_then(|count| count.parse::<u32>().ok()).unwrap_or(0);
+    process.pass_fds = preserve.checked_add(listen).filter(|count| *count < 1 << 20).ok_or_else(|| {
+        Error::invalid(format!("pass {preserve} + {listen} descriptors: too many"))
+            .cure("see --preserve-fds and LISTEN_FDS")
+    })?;
+    if listen > 0 {
+        process.env.extend([c"LISTEN_PID=1".to_owned()]);
+        process.env.extend(std::ffi::CString::new(format!("LISTEN_FDS={listen}")).ok());
+    }
+    // Of those that go in, each must be there: a number that happens to be free would be given to something of ours.
+    for fd in 3..3 + process.pass_fds {
+        let open = std::path::Path::new("/proc/self/fd").join(fd.to_string()).symlink_metadata().is_ok();
+        if !open {
+            return Err(Error::invalid(format!("pass descriptor {fd} into the container: it is not open"))
+                .cure("see --preserve-fds"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,16 @@
+//! `plan`: what `create` would do, as JSON. Needs no root and touches nothing: the first thing to send with a report.
+
+use super::console::Terminal;
+use super::launch;
+use super::options::Plan;
+use crate::error::{Error, Kind, Result};
+
+/// Prints it.
+pub fn plan(options: &Plan) -> Result<i32> {
+    let (plan, _) = launch::plan(&options.id, &options.launch, Terminal::Any)?;
+    let mut text = serde_json::to_vec_pretty(&plan)
+        .map_err(|error| Error::new(Kind::Internal, format!("write the plan as JSON: {error}")))?;
+    text.push(b'\n');
+    super::print(&text)?;
+    Ok(0)
+}

@@ -1,0 +1,156 @@
+//! Between the user's terminal and the container's, for `run` and `exec` in the foreground: bytes both ways, size, raw mode.
+//!
+//! Nothing is buffered without a bound: who does not read is not read for.
+
+use std::io::IsTerminal;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+
+use crate::error::{Context, Result};
+
+/// A terminal between two others.
+#[derive(Debug)]
+pub struct Relay {
+    master: OwnedFd,
+    /// What the user's terminal was set to before, if standard input is one.
+    before: Option<Termios>,
+    input: Flow,
+    output: Flow,
+}
+
+/// One direction.
+#[derive(Debug)]
+struct Flow {
+    buffer: Vec<u8>,
+    sent: usize,
+    ended: bool,
+}
+
+const CHUNK: usize = 16 << 10;
+
+impl Flow {
+    fn new() -> Self {
+        Self { buffer: Vec::with_capacity(CHUNK), sent: 0, ended: false }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sent == self.buffer.len()
+    }
+
+    /// Takes what is there, if the last chunk has been passed on.
+    fn fill(&mut self, from: BorrowedFd<'_>) -> Result<()> {
+        self.buffer.resize(CHUNK, 0);
+        self.sent = 0;
+        let read = rustix::io::read(from, &mut self.buffer);
+        self.buffer.truncate(*read.as_ref().unwrap_or(&0));
+        match read {
+            // EIO: the last holder of the terminal's other end is gone.
+            Ok(0) | Err(Errno::IO) => self.ended = true,
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(errno).what(|| "read from a terminal"),
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, to: BorrowedFd<'_>) {
+        match rustix::io::write(to, &self.buffer[self.sent..]) {
+            Ok(written) => self.sent += written,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // Nobody reads any more: the container goes on, its output goes nowhere.
+            Err(_) => self.sent = self.buffer.len(),
+        }
+    }
+}
+
+impl Relay {
+    /// Puts the user's terminal in raw mode until the relay is dropped, and gives the container's the same size.
+    pub fn new(master: OwnedFd) -> Result<Self> {
+        let stdin = std::io::stdin();
+        let before = if stdin.is_terminal() { tcgetattr(&stdin).ok() } else { None };
+        if let Some(before) = &before {
+            let mut raw = before.clone();
+            raw.make_raw();
+            tcsetattr(&stdin, OptionalActions::Now, &raw).what(|| "set the terminal to raw mode")?;
+        }
+        let relay = Self { master, before, input: Flow::new(), output: Flow::new() };
+        relay.resize()?;
+        Ok(relay)
+    }
+
+    /// Gives the container's terminal the size of the user's.
+    pub fn resize(&self) -> Result<()> {
+        match tcgetwinsize(std::io::stdin()) {
+            Ok(size) => tcsetwinsize(&self.master, size).what(|| "set the terminal's size"),
+            Err(_) => Ok(()), // Standard input is no terminal.
+        }
+    }
+
+    /// Waits for bytes or a signal, and passes on what can be passed on.
+    pub fn turn(&mut self, signals: BorrowedFd<'_>) -> Result<()> {
+        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+        let want = |yes: bool, flag: PollFlags| if yes { flag } else { PollFlags::empty() };
+        let master_events = want(self.output.is_empty() && !self.output.ended, PollFlags::IN)
+            | want(!self.input.is_empty(), PollFlags::OUT);
+        let read_input = self.input.is_empty() && !self.input.ended;
+        let mut fds = vec![PollFd::from_borrowed_fd(signals, PollFlags::IN)];
+        let mut add = |fd, events: PollFlags| {
+            if events.is_empty() {
+                return None;
+            }
+            fds.push(PollFd::from_borrowed_fd(fd, events));
+            Some(fds.len() - 1)
+        };
+        let master = add(self.master.as_fd(), master_events);
+        let input = add(stdin.as_fd(), want(read_input, PollFlags::IN));
+        let output = add(stdout.as_fd(), want(!self.output.is_empty(), PollFlags::OUT));
+        rustix::io::retry_on_intr(|| poll(&mut fds, None)).what(|| "wait for the terminal")?;
+        let ready = |at: Option<usize>| at.map_or(PollFlags::empty(), |at| fds[at].revents());
+        let (master, input, output) = (ready(master), ready(input), ready(output));
+        if !input.is_empty() {
+            self.input.fill(stdin.as_fd())?;
+        }
+        if master.intersects(PollFlags::OUT) {
+            self.input.pass(self.master.as_fd());
+        }
+        if master.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) && self.output.is_empty() {
+            self.output.fill(self.master.as_fd())?;
+        }
+        if !output.is_empty() {
+            self.output.pass(stdout.as_fd());
+        }
+        Ok(())
+    }
+
+    /// Passes on what the container wrote before it ended.
+    pub fn drain(&mut self) {
+        let stdout = std::io::stdout();
+        loop {
+            while !self.output.is_empty() {
+                self.output.pass(stdout.as_fd());
+            }
+            let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
+            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+            let more = poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0) && !self.output.ended;
+            if !more || self.output.fill(self.master.as_fd()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
+        }
+    }
+}
+
+/// Waits for a signal only.
+pub fn wait(signals: BorrowedFd<'_>) -> Result<()> {
+    let mut fds = [PollFd::from_borrowed_fd(signals, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, None)).what(|| "wait for a signal").map(drop)
+}

@@ -1,0 +1,140 @@
+//! What init needs and only the host's side can get: the root filesystem and the sources of bind mounts, as detached mounts.
+//!
+//! They are cloned here, before the container's mount namespace exists: shared mounts keep their peers, and neither a user
+//! namespace nor the permissions on the way to a source stand in between. A descriptor that is dropped takes its mount with it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::mount::OpenTreeFlags;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::devices::Device;
+use crate::plan::mounts::{Content, Mount};
+use crate::plan::namespaces::Kind as Namespace;
+use crate::plan::{Plan, Surroundings};
+
+/// Detached mounts and descriptors that init inherits.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// The root filesystem; none without a mount namespace of the container's own.
+    pub root: Option<OwnedFd>,
+    /// For each mount of the plan: its source, if it is a bind mount.
+    pub sources: Vec<Option<OwnedFd>>,
+    /// The host's cgroup2 tree, for a container without a cgroup namespace.
+    pub cgroups: Option<OwnedFd>,
+    /// The host's /dev/null, to mask files with.
+    pub null: Option<OwnedFd>,
+    /// The host's device nodes, for a container that can't make its own.
+    pub devices: Vec<Option<OwnedFd>>,
+}
+
+/// KERNEL: include/uapi/linux/magic.h
+const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+
+/// Opens everything.
+pub fn prepare(plan: &Plan) -> Result<Prepared> {
+    let around = &plan.surroundings;
+    if !plan.namespaces.makes(Namespace::Mount) {
+        return Ok(Prepared::default());
+    }
+    let mut sources = Vec::with_capacity(around.mounts.len());
+    for mount in &around.mounts {
+        sources.push(source(mount)?);
+    }
+    Ok(Prepared {
+        root: Some(root(&around.rootfs.path)?),
+        sources,
+        cgroups: None,
+        null: if around.masked.is_empty() { None } else { Some(null()?) },
+        devices: host_devices(plan, around)?,
+    })
+}
+
+fn root(path: &Path) -> Result<OwnedFd> {
+    let what = || format!("open the root filesystem {}", path.display());
+    let tree = clone(path, Recursive::Yes).map_err(|errno| match errno {
+        rustix::io::Errno::NOENT => {
+            Error::os(errno.raw_os_error(), what()).cure("root.path must name a directory")
+        }
+        _ => Error::os(errno.raw_os_error(), what()),
+    })?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&tree).what(what)?.st_mode);
+    if kind != FileType::Directory {
+        return Err(Error::invalid(format!("the root filesystem {} is not a directory", path.display())));
+    }
+    Ok(tree)
+}
+
+fn source(mount: &Mount) -> Result<Option<OwnedFd>> {
+    let Content::Bind { source, recursive } = &mount.content else { return Ok(None) };
+    let recursive = if *recursive { Recursive::Yes } else { Recursive::No };
+    let what = || format!("mount {} at {}", source.display(), mount.target.display());
+    let tree = clone(source, recursive).map_err(|errno| {
+        Error::os(errno.raw_os_error(), format!("open the source {}", source.display())).during(what())
+    })?;
+    // CVE-2019-16884: labels are written below /proc, so what is bound there must be a procfs.
+    if mount.target == Path::new("/proc") {
+        let magic = rustix::fs::fstatfs(&tree).what(what)?.f_type as u64;
+        if magic != PROC_SUPER_MAGIC {
+            return Err(Error::new(Kind::Denied, format!("{}: the source is not a procfs", what())));
+        }
+    }
+    Ok(Some(tree))
+}
+
+#[derive(Clone, Copy)]
+enum Recursive {
+    Yes,
+    No,
+}
+
+fn clone(path: &Path, recursive: Recursive) -> rustix::io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if matches!(recursive, Recursive::Yes) {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    rustix::mount::open_tree(CWD, path, flags)
+}
+
+/// CVE-2025-31133: the node is opened on the host, by us, and looked at.
+fn null() -> Result<OwnedFd> {
+    let tree = clone(Path::new("/dev/null"), Recursive::No).what(|| "open the host's /dev/null")?;
+    is_device(&tree, 1, 3).what(|| "open the host's /dev/null")?;
+    Ok(tree)
+}
+
+fn is_device(node: impl AsFd, major: u32, minor: u32) -> Result<()> {
+    let stat = rustix::fs::fstat(node).what(|| "look at the node")?;
+    let found = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    if found == (major, minor) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Denied, format!("it is device {}:{}, not {major}:{minor}", found.0, found.1)))
+}
+
+/// mknod(2) is for the initial user namespace only: in any other, the host's nodes are bound.
+fn host_devices(plan: &Plan, around: &Surroundings) -> Result<Vec<Option<OwnedFd>>> {
+    let (Some(devices), true) = (&around.devices, plan.namespaces.has(Namespace::User)) else {
+        return Ok(Vec::new());
+    };
+    devices.iter().map(host_device).collect()
+}
+
+fn host_device(device: &Device) -> Result<Option<OwnedFd>> {
+    if device.kind == libc::S_IFIFO {
+        return Ok(None); // FIFOs can be made in any user namespace.
+    }
+    let what = || format!("open the host's {} for a container with a user namespace", device.path.display());
+    let tree = clone(&device.path, Recursive::No).what(what)?;
+    is_device(&tree, device.major, device.minor).what(what)?;
+    Ok(Some(tree))
+}
+
+/// The reading end of the start FIFO, which init inherits: it is there for `start` to find as long as init lives.
+pub fn start_fifo(path: &Path) -> Result<OwnedFd> {
+    let what = || format!("make the start FIFO {}", path.display());
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o622), 0).what(what)?;
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).what(what)
+}

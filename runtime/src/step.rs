@@ -1,0 +1,113 @@
+//! The steps of making a container, by name: for `--debug`, for errors, and as places where a test build can be made to fail.
+//!
+//! A build with the feature `failpoints` reads `RT_FAIL_AT=STEP` (this step fails) and `RT_DIE_AT=STEP` (SIGKILL there);
+//! any other build has no such code.
+
+use crate::error::Result;
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// A step, in the order in which they are taken.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Step { $($(#[$doc])* $variant,)* }
+
+        impl Step {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its name, as `RT_FAIL_AT` takes it.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+steps! {
+    /// Parent: the id is reserved and the first record written.
+    Reserve = "reserve",
+    /// Parent: the cgroup is made and its limits are set.
+    Cgroup = "cgroup",
+    /// Parent: mount sources are opened.
+    Prepare = "prepare",
+    /// Parent: init is born.
+    Clone = "clone",
+    /// Parent: id maps, cgroup scope, network devices.
+    Place = "place",
+    /// Init: the parent says go.
+    Go = "go",
+    /// Init: joins namespaces.
+    Join = "join",
+    /// Init: becomes root of its user namespace.
+    Root = "root",
+    /// Init: a session and a keyring of its own.
+    Session = "session",
+    /// Init: the loopback device goes up.
+    Loopback = "loopback",
+    /// Init: the root filesystem is attached.
+    Rootfs = "rootfs",
+    /// Init: mounts.
+    Mounts = "mounts",
+    /// Init: nodes and links in /dev.
+    Devices = "devices",
+    /// Parent: prestart and createRuntime hooks.
+    RuntimeHooks = "runtime-hooks",
+    /// Init: createContainer hooks.
+    ContainerHooks = "container-hooks",
+    /// Init: the root changes.
+    Pivot = "pivot",
+    /// Init: the pseudo-terminal.
+    Terminal = "terminal",
+    /// Init: kernel parameters, host name.
+    Sysctl = "sysctl",
+    /// Init: masked and read-only paths, read-only root.
+    Mask = "mask",
+    /// Init: resource limits, scheduling, personality, memory policy.
+    Limits = "limits",
+    /// Init: AppArmor and SELinux.
+    Labels = "labels",
+    /// Init: user, groups, capabilities.
+    User = "user",
+    /// Init: working directory and executable are looked up.
+    Executable = "executable",
+    /// Init: says that it is ready.
+    Ready = "ready",
+    /// Parent: the record is committed.
+    Commit = "commit",
+    /// Parent: the pid file is written.
+    PidFile = "pid-file",
+    /// Init: waits for start.
+    Start = "start",
+    /// Init: startContainer hooks.
+    StartHooks = "start-hooks",
+    /// Init: the system call filter.
+    Seccomp = "seccomp",
+    /// Init: execve.
+    Exec = "exec",
+    /// Delete: processes are ended.
+    DeleteKill = "delete-kill",
+    /// Delete: the cgroup is removed.
+    DeleteCgroup = "delete-cgroup",
+    /// Delete: the record is removed.
+    DeleteState = "delete-state",
+}
+
+/// Passes the step, unless a test wants it to fail or to be the last thing that this process does.
+#[cfg(feature = "failpoints")]
+pub fn reach(step: Step) -> Result<()> {
+    if std::env::var_os("RT_DIE_AT").is_some_and(|name| name == step.name()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
+    }
+    if std::env::var_os("RT_FAIL_AT").is_some_and(|name| name == step.name()) {
+        return Err(crate::error::Error::new(crate::Kind::Internal, format!("fail point {}", step.name())));
+    }
+    Ok(())
+}
+
+/// Passes the step.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn reach(_: Step) -> Result<()> {
+    Ok(())
+}
