@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod cli;
 pub mod clock;
 pub mod error;
+pub mod hooks;
 pub mod id;
 pub mod init;
 pub mod link;

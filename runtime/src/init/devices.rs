@@ -75,7 +75,7 @@ fn make(root: &OwnedFd, dev: &OwnedFd, device: &Device) -> Result<()> {
 /// fchmod(2) takes no O_PATH handle, fchmodat2 does. KERNEL(6.6); before: by the handle's name in the host's /proc.
 fn chmod(handle: &OwnedFd, mode: u32) -> Result<()> {
     use std::os::fd::AsRawFd;
-    match crate::sys::process::fchmod_handle(handle, mode) {
+    match crate::sys::process::fchmod_opath(handle, mode) {
         Err(nix::errno::Errno::ENOSYS) => {
             let name = format!("/proc/self/fd/{}", handle.as_raw_fd());
             rustix::fs::chmod(name, Mode::from_raw_mode(mode)).what(|| "chmod")

@@ -24,7 +24,7 @@ pub struct Program {
 /// Where execvp(3) looks when there is no PATH, as Go does: nowhere.
 const NO_PATH: &[u8] = b"";
 
-/// Looks argv[0] up in the PATH of its own environment.
+/// Looks the program up in the PATH of its own environment.
 pub fn find(plan: &Plan, environment: Vec<CString>) -> Result<Program> {
     let name = &plan.process.args[0];
     let path = if name.as_bytes().contains(&b'/') { direct(name)? } else { search(name, &environment)? };

@@ -98,7 +98,7 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
         expect(&birth.link, |m| matches!(m, Message::HooksDone))?;
     }
     take(Step::ContainerHooks)?;
-    crate::parent::hooks::run_all("createContainer", &plan.hooks.create_container, birth.hook_state)?;
+    crate::hooks::run_all("createContainer", &plan.hooks.create_container, birth.hook_state)?;
     take(Step::Pivot)?;
     root::change(plan, &root)?;
     take(Step::Terminal)?;
@@ -125,7 +125,7 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     take(Step::Start)?;
     wait_for_start(birth)?;
     take(Step::StartHooks)?;
-    crate::parent::hooks::run_all("startContainer", &plan.hooks.start_container, birth.hook_state)?;
+    crate::hooks::run_all("startContainer", &plan.hooks.start_container, birth.hook_state)?;
     take(Step::Seccomp)?;
     capabilities::seal(plan)?;
     take(Step::Exec)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::kill::occupants;
 use super::options::{Delete, Global};
 use crate::error::{Context, Error, Kind, Result};
-use crate::parent::hooks;
+use crate::hooks;
 use crate::state::{Container, StateDir, Status};
 use crate::step::{Step, reach};
 use crate::sys::pidfd;

@@ -12,8 +12,8 @@ use super::launch::{self, Caller, Launched, StartedBy};
 use super::options::{Global, Run};
 use super::relay::Relay;
 use crate::error::{Context, Error, Kind, Result};
+use crate::hooks;
 use crate::link::Message;
-use crate::parent::hooks;
 use crate::state::{Container, Status};
 
 /// Gives the container's exit code, or 0 if it leaves before.

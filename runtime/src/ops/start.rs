@@ -5,8 +5,8 @@ use rustix::io::Errno;
 
 use super::options::Global;
 use crate::error::{Context, Error, Kind, Result};
+use crate::hooks;
 use crate::id::Id;
-use crate::parent::hooks;
 use crate::state::{Container, StateDir, Status};
 
 /// Starts a created container, then runs its poststart hooks.

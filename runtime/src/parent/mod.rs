@@ -1,7 +1,6 @@
 //! Effects on the host, by `rt` itself: before init is born, while it waits, and after it is gone.
 
 pub mod cgroup;
-pub mod hooks;
 pub mod occupants;
 pub mod place;
 pub mod prepare;

@@ -254,7 +254,7 @@ pub fn own(received: std::os::fd::RawFd) -> std::os::fd::OwnedFd {
 }
 
 /// chmod of what an O_PATH handle stands for. KERNEL(6.6): fchmodat2
-pub fn fchmod_handle(handle: impl std::os::fd::AsFd, mode: u32) -> nix::Result<()> {
+pub fn fchmod_opath(handle: impl std::os::fd::AsFd, mode: u32) -> nix::Result<()> {
     const FCHMODAT2: libc::c_long = 452;
     // SAFETY: a descriptor, an empty C string and numbers.
     check(unsafe {

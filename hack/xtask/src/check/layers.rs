@@ -5,7 +5,7 @@
 use super::sources::{Source, names};
 
 /// Lowest first; the modules of one line do not use each other.
-const LAYERS: [&[&str]; 14] = [
+const LAYERS: [&[&str]; 15] = [
     &["error"],
     &["clock", "id", "step"],
     &["log"],
@@ -14,8 +14,9 @@ const LAYERS: [&[&str]; 14] = [
     &["plan"],
     &["bundle", "host"],
     &["state"],
-    &["link"],
-    &["parent", "init"],
+    &["hooks", "link"],
+    &["parent"],
+    &["init"],
     &["spawn"],
     &["ops"],
     &["cli"],
@@ -164,7 +165,7 @@ mod tests {
                 "runtime/src/plan/mod.rs",
                 "use crate::error::Error;\nuse crate::{spec::{a, b}, ops::run};",
             ),
-            source("runtime/src/init/mod.rs", "fn a() { crate::parent::hooks() }"),
+            source("runtime/src/link.rs", "fn a() { crate::hooks::run() }"),
         ];
         let wrong = order(&all);
         assert_eq!(wrong.len(), 2, "{wrong:?}");
@@ -172,7 +173,7 @@ mod tests {
             wrong[0].starts_with("runtime/src/plan/mod.rs:2:") && wrong[0].contains("`ops`"),
             "{wrong:?}"
         );
-        assert!(wrong[1].contains("`parent`"), "{wrong:?}");
+        assert!(wrong[1].contains("`hooks`"), "{wrong:?}");
     }
 
     #[test]

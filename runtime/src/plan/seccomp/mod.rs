@@ -1,6 +1,6 @@
 //! `linux.seccomp` → a filter program, as runc and libseccomp make one, in microseconds instead of milliseconds.
 //!
-//! Profile → [`decisions`] (what becomes of each system call of each architecture) → [`program`] (a tree over intervals of numbers;
+//! Profile → `decisions` (what becomes of each system call of each architecture) → `program` (a tree over intervals of numbers;
 //! conditions on arguments by seccompiler). Pure; `sys::seccomp` loads [`to_bytes`] of the result. SPEC: config-linux.md#seccomp
 //!
 //! As runc with libseccomp 2.5.4, and held against it by a test:
