@@ -8,7 +8,7 @@
 //! - Names that nobody knows are ignored, and so are rules that only repeat the default action.
 //! - Arguments have 64 bits on 64-bit architectures, and 32 on the others and on x32.
 //! - On 32-bit x86, rules for socket and System V IPC calls hold for `socketcall` and `ipc` too, by their first argument.
-//! - Calls newer than the newest that the profile names return ENOSYS: see [`decisions::decide`].
+//! - Calls newer than the newest that the profile names return ENOSYS: see `decisions::decide`.
 //! - No `defaultAction` and no `syscalls`: no filter.
 //!
 //! Otherwise than runc: an errno for an action that takes none is an error (the spec's MUST), and so is an errno that doesn't fit, which
