@@ -337,3 +337,27 @@ fn no_flag_is_in_a_table_twice() {
         }
     }
 }
+
+#[test]
+fn no_value_makes_it_panic() {
+    use std::os::unix::ffi::OsStringExt;
+    let long = "9".repeat(400);
+    let values =
+        [b"\xff\xfe".to_vec(), vec![], b"-".to_vec(), b"=".to_vec(), b"-1".to_vec(), long.into_bytes()];
+    for entry in tables::COMMANDS {
+        let docs = (entry.docs)();
+        for value in &values {
+            let value = || OsString::from_vec(value.clone());
+            for doc in docs.iter().chain(&tables::global_docs()) {
+                let mut attached = OsString::from(format!("--{}=", doc.long));
+                attached.push(value());
+                for flag in [vec![attached], vec![format!("--{}", doc.long).into(), value()]] {
+                    // Understood or not, whatever it is: both are answers.
+                    let _ = parse(flag.iter().cloned().chain([entry.name.into(), "a".into()])).request;
+                    let _ = parse([OsString::from(entry.name), "a".into()].into_iter().chain(flag)).request;
+                }
+            }
+            let _ = parse([entry.name.into(), value(), value()]).request;
+        }
+    }
+}
