@@ -4,3 +4,4 @@ pub mod cgroup;
 pub mod occupants;
 pub mod place;
 pub mod prepare;
+pub mod systemd;

@@ -4,6 +4,7 @@ use rustix::io::Errno;
 
 use super::{Cgroup, controllers, devices, files};
 use crate::error::{Error, Kind, Result, errno_text};
+use crate::parent::systemd;
 use crate::plan::cgroup::{CgroupPlan, Need, OnError, Write};
 
 impl Cgroup {
@@ -32,7 +33,13 @@ impl Cgroup {
             // What can't be enabled is told when its file is missing.
             let _ = self.site.descend(above, &wanted);
         }
-        self.apply(plan)
+        let mut warnings = match &self.site.unit {
+            Some(unit) => systemd::change(unit, &plan.properties)?,
+            None => Vec::new(),
+        };
+        // ORDER: the files last: what systemd rounds or does not know is right in the end.
+        warnings.append(&mut self.apply(plan)?);
+        Ok(warnings)
     }
 
     fn limit(&self, plan: &CgroupPlan, warnings: &mut Vec<String>) -> Result<()> {

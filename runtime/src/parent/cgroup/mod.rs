@@ -1,7 +1,7 @@
 //! The container's cgroup on the host: made with its limits before anyone is in it, found again later, changed, removed.
 //!
 //! Who is in it is [`super::occupants`]'; what is written where is decided in [`crate::plan::cgroup`]. A systemd scope needs
-//! a process first, so it is not made by [`Site::create`].
+//! a process first, so it is made by [`Site::start_unit`] and not by [`Site::create`].
 
 mod apply;
 mod controllers;
@@ -19,6 +19,7 @@ use rustix::fs::{Mode, XattrFlags};
 use rustix::io::Errno;
 
 use super::occupants::Occupants;
+use super::systemd;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::spec::Resources;
@@ -92,6 +93,34 @@ impl Site {
         Err(Error::os(libc::ENOENT, format!("make cgroup {}: its parent is being removed", self.show())))
     }
 
+    /// Lets systemd make the unit around the process, which is in its cgroup then. Returns also what was left out, to be shown.
+    pub fn start_unit(mut self, plan: &CgroupPlan, pid: i32) -> Result<(Cgroup, Vec<String>)> {
+        let Some(unit) = &self.unit else {
+            return Err(Error::new(Kind::Internal, "start a systemd unit for a cgroup that is none"));
+        };
+        let warnings = systemd::start(unit, &plan.properties, pid)?;
+        // From here on there is something to undo.
+        let guard = Started(Some(unit.clone()));
+        let what = || format!("find the cgroup of {unit}");
+        if unit.ends_with(".slice") {
+            // It takes no processes at its start.
+            let dir = files::below(&self.mount.root, &self.path).what(what)?;
+            files::write(&dir, "cgroup.procs", &pid.to_string())
+                .what(|| format!("move process {pid} to {unit}"))?;
+        }
+        // systemd has the last word about where it is.
+        let table = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).what(what)?;
+        let path = table.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
+        if path.rsplit('/').next() != Some(unit) {
+            let place = format!("{}: process {pid} is in \"/{path}\"", what());
+            return Err(Error::new(Kind::Internal, place).cure("systemd must run in this cgroup namespace"));
+        }
+        let dir = files::below(&self.mount.root, &path).what(what)?;
+        guard.disarm();
+        self.path = path;
+        Ok((Cgroup { site: self, dir, fresh: true, kept: false }, warnings))
+    }
+
     /// The directory, and whether it is new.
     fn make(&self, wanted: &[&str]) -> rustix::io::Result<(OwnedFd, bool)> {
         let (above, name) = self.path.rsplit_once('/').unwrap_or((".", &self.path));
@@ -158,6 +187,23 @@ impl Site {
     }
 }
 
+/// A unit that is stopped again if the next steps fail.
+struct Started(Option<String>);
+
+impl Started {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(error) = self.0.as_deref().and_then(|unit| systemd::stop(unit).err()) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
 /// Whether it was made; it may be there already.
 fn make_directory(parent: &OwnedFd, name: &str) -> rustix::io::Result<bool> {
     match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
@@ -188,6 +234,11 @@ impl Cgroup {
     /// For `CLONE_INTO_CGROUP`.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
+    }
+
+    /// What is stored: where it really is, for a unit.
+    pub fn record(&self, resources: Option<Resources>) -> CgroupRecord {
+        self.site.record(resources)
     }
 
     /// From now on it stays.

@@ -10,7 +10,13 @@ use crate::state::CgroupRecord;
 
 /// Kills and removes. What is gone already is no error.
 pub fn remove(record: &CgroupRecord, patience: Duration) -> Result<()> {
-    if let Some(occupants) = kill_all(&record.path, patience)? {
+    let occupants = kill_all(&record.path, patience)?;
+    if let Some(unit) = &record.unit {
+        // ORDER: after the kill: systemd would first ask politely, and wait.
+        super::systemd::stop(unit)?;
+    }
+    // systemd removes an empty one itself.
+    if let Some(occupants) = occupants {
         occupants.remove()?;
     }
     above(&record.path);

@@ -88,14 +88,17 @@ pub fn plan(request: &Request<'_>) -> Result<CgroupPlan> {
     let resources = request.resources.unwrap_or(&none);
     let mut warnings = Vec::new();
     let place = place::plan(request, &mut warnings)?;
-    let limits = resources::plan(resources, request.purpose, &mut warnings)?;
+    let mut limits = resources::plan(resources, request.purpose, &mut warnings)?;
     let devices = match request.purpose {
         Purpose::Update(_) if resources.devices.is_empty() => None,
         _ => Some(DeviceProgram::compile(&resources.devices)?),
     };
     let properties = match request.driver {
         Driver::Cgroupfs => Vec::new(),
-        Driver::Systemd => unit::properties(request, &limits.writes, &place)?,
+        Driver::Systemd => {
+            unit::round_quota(&mut limits.writes);
+            unit::properties(request, &limits.writes, &place)?
+        }
     };
     Ok(CgroupPlan {
         place,

@@ -79,6 +79,17 @@ pub fn bitmask(list: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// systemd keeps a quota in steps of 10 ms per second and writes it so at each reload: then it shall be so from the start.
+pub fn round_quota(writes: &mut [Write]) {
+    for write in writes.iter_mut().filter(|write| write.file == "cpu.max") {
+        let Some((quota, period)) = write.value.split_once(' ') else { continue };
+        if let (Ok(quota), Ok(period)) = (quota.parse(), period.parse::<u64>()) {
+            let quota = convert::quota_per_second(quota, period) * period / 1_000_000;
+            write.value = format!("{quota} {period}");
+        }
+    }
+}
+
 /// All properties but `PIDs`, which are known only when there is a process.
 pub fn properties(request: &Request<'_>, writes: &[Write], place: &Place) -> Result<Vec<Property>> {
     let mut properties = Vec::new();
@@ -250,6 +261,14 @@ mod tests {
                 "OOMPolicy=\"kill\"",
             ]
         );
+    }
+
+    #[test]
+    fn a_quota_is_written_as_systemd_rounds_it() {
+        for (quota, written) in [(33_333, "34000 100000"), (50_000, "50000 100000"), (-1, "max 100000")] {
+            let plan = planned(json!({ "cpu": { "quota": quota } }), Purpose::Create, json!({}));
+            assert_eq!(plan.writes[0].value, written);
+        }
     }
 
     #[test]
