@@ -1,0 +1,72 @@
+# Sourced by the tests of real engines: how a result is told, the image that all of them use, the runtime under test.
+# Runs inside hack/peers/room, where nothing has to be cleaned up and nothing reaches the host.
+set -uo pipefail
+
+ENGINE=${0##*/}
+REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+case ${RT_UNDER_TEST:-rt} in
+    rt) RUNTIME=$REPO/target/bin/rt ;;
+    runc | crun) RUNTIME=$REPO/target/peers/bin/$RT_UNDER_TEST ;;
+    *) RUNTIME=$RT_UNDER_TEST ;;
+esac
+[ -d /sys/fs/cgroup/room ] || { echo "$0: runs in hack/peers/room only"; exit 2; }
+[ -x "$RUNTIME" ] || { echo "$0: no $RUNTIME: run hack/build"; exit 2; }
+
+IMAGE=/tmp/image # its root filesystem, as a folder
+failures=0
+
+# holds NAME CODE PATTERN COMMAND…: the command's exit code is CODE, and all it prints is like PATTERN (a shell pattern).
+holds() {
+    local name=$1 code=$2 pattern=$3 got status=0
+    shift 3
+    got=$(timeout "${LIMIT:-60}" "$@" 2>&1 </dev/null | tr '\0' ' ') || status=$?
+    # shellcheck disable=SC2053
+    if [ "$status" = "$code" ] && [[ $got == $pattern ]]; then
+        echo "PASS $ENGINE::$name"
+    else
+        failures=$((failures + 1))
+        echo "FAIL $ENGINE::$name: exit $status instead of $code, or not like '$pattern': $(tr '\n' ' ' <<<"$got" | tail -c 600)"
+    fi
+}
+
+# except RUNTIME REASON TEST…: a test that this reference is known to fail.
+except() {
+    if [ "$(basename "$RUNTIME")" = "$1" ]; then
+        echo "SKIP $ENGINE::$4: $1 differs: $2"
+    else
+        "${@:3}"
+    fi
+}
+
+# until_true COMMAND…: asks again until the command succeeds, for ten seconds.
+until_true() {
+    local _
+    for _ in $(seq "${PATIENCE:-200}"); do
+        "$@" >/dev/null 2>&1 && return
+        sleep 0.05
+    done
+    return 1
+}
+
+# Nothing of a container may be left once its engine has removed it.
+leaves_nothing() {
+    until_true no_runtime_left
+    holds "leaves_no_process_of_the_runtime" 1 "" pgrep -ax "$(basename "$RUNTIME")"
+    holds "leaves_no_cgroup" 0 "" find /sys/fs/cgroup -mindepth 2 -type d "$@" -not -path '/sys/fs/cgroup/room*'
+}
+no_runtime_left() { ! pgrep -x "$(basename "$RUNTIME")"; }
+
+make_image() {
+    local applet
+    mkdir -p $IMAGE/{bin,etc,tmp,proc,sys,dev,data}
+    cp /bin/busybox $IMAGE/bin/
+    for applet in $(/bin/busybox --list); do ln -s busybox "$IMAGE/bin/$applet" 2>/dev/null; done
+    printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n' >$IMAGE/etc/passwd
+    printf 'root:x:0:\nuser:x:1000:\n' >$IMAGE/etc/group
+}
+
+# Has the kernel here what limits need? Natively these machines have cgroup v2 without memory, cpu and pids.
+has_controllers() { grep -qw memory /sys/fs/cgroup/cgroup.controllers && grep -qw pids /sys/fs/cgroup/cgroup.controllers; }
+
+closing() { [ "$failures" = 0 ]; exit $?; }
+make_image
