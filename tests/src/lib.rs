@@ -76,5 +76,6 @@ macro_rules! only_rt {
 pub fn say_skip(test: &str, reason: &str) {
     use std::io::Write;
     // Written to the descriptor itself: what `eprintln!` prints in a passing test is swallowed by libtest.
-    let _ = writeln!(std::io::stderr(), "SKIP {test}: {reason}");
+    // In one piece, else other tests' lines come between.
+    let _ = std::io::stderr().write_all(format!("SKIP {test}: {reason}\n").as_bytes());
 }

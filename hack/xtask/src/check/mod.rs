@@ -35,8 +35,7 @@ const COMMANDS: [(&str, &[&str]); 3] = [
 /// Runs all checks; the exit code says whether they passed.
 pub fn run(repository: &Path) -> ExitCode {
     let mut tally = rules(repository);
-    console::heading("unit tests");
-    tally.add(crate::test::unit_tests(repository));
+    tally.add(crate::test::parts::unit_tests(repository));
     tally.summary()
 }
 

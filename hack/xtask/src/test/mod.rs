@@ -3,14 +3,15 @@
 //! Knows how to start the parts, not what they test; `results` reads what they print.
 
 mod accepted;
+pub mod parts;
 mod results;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use crate::check;
 use crate::tally::Tally;
-use crate::{check, console};
 use results::Results;
 
 /// What the arguments ask for: all tiers if they name neither a tier nor a test.
@@ -27,11 +28,13 @@ pub fn run(repository: &Path, what: &[String]) -> ExitCode {
     let mut tally = Tally::default();
     if wanted.asks("quick") {
         tally.add(check::rules(repository));
-        console::heading("unit tests");
-        tally.add(unit_tests(repository));
+        tally.add(parts::unit_tests(repository));
     }
     if wanted.asks("native") || !wanted.names.is_empty() {
-        tally.add(black_box(repository, &wanted.names));
+        tally.add(parts::native(repository, &wanted.names));
+    }
+    if wanted.asks("vm") {
+        tally.add(parts::virtual_machine(repository));
     }
     tally.failed.extend(accepted::unaccepted(repository, &tally.skipped));
     tally.summary()
@@ -50,33 +53,6 @@ impl<'a> Wanted<'a> {
     fn asks(&self, tier: &str) -> bool {
         self.tiers.contains(&tier)
     }
-}
-
-/// The tests that run `target/bin/rt` and look at what it did; with names, those that contain one.
-fn black_box(repository: &Path, names: &[&str]) -> Tally {
-    if !repository.join("tests/Cargo.toml").exists() {
-        return Tally::default(); // the crate appears with its first test
-    }
-    console::heading("tests of the program");
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["test", "--package", "tests", "--no-fail-fast", "--"]).args(names);
-    part("tests of the program", command.current_dir(repository))
-}
-
-/// The unit tests of all crates; the black-box tests in `tests` are a part of their own.
-pub fn unit_tests(repository: &Path) -> Tally {
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]);
-    for (package, manifest) in [
-        ("tests", "tests/Cargo.toml"),
-        ("probe", "tests/probe/Cargo.toml"),
-        ("bench", "tests/bench/Cargo.toml"),
-    ] {
-        if repository.join(manifest).exists() {
-            command.args(["--exclude", package]);
-        }
-    }
-    part("unit tests", command.current_dir(repository))
 }
 
 /// Runs one part, shows what it prints as it comes (tests that held stay silent) and counts.

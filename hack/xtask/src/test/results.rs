@@ -10,6 +10,8 @@ pub struct Results {
     tally: Tally,
     /// Tests that said SKIP inside cargo's runner, which then counted them as passed.
     skipped_inside: usize,
+    /// Tests of the same program whose failure was read with their name.
+    failed_inside: usize,
     inside_cargo: bool,
 }
 
@@ -52,13 +54,14 @@ impl Results {
 
     /// `ok. 3 passed; 0 failed; 1 ignored; …`: the end of one test program.
     fn counts(&mut self, rest: &str) {
-        let passed = rest
-            .split_once(' ')
-            .and_then(|(_, counts)| counts.split(' ').next())
-            .and_then(|n| n.parse().ok());
-        self.tally.passed += passed.unwrap_or(0_usize).saturating_sub(self.skipped_inside);
-        self.skipped_inside = 0;
-        self.inside_cargo = false;
+        let mut numbers = rest.split([' ', ';']).filter_map(|word| word.parse::<usize>().ok());
+        let (passed, failed) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        self.tally.passed += passed.saturating_sub(self.skipped_inside);
+        // A verdict that other output came between has no name on its line.
+        for _ in self.failed_inside..failed {
+            self.tally.failed.push("a test whose name stands under `failures:` above".to_owned());
+        }
+        (self.skipped_inside, self.failed_inside, self.inside_cargo) = (0, 0, false);
     }
 
     fn verdict(&mut self, name: &str, verdict: &str) -> bool {
@@ -67,7 +70,10 @@ impl Results {
             ("ignored", reason) => {
                 self.tally.skipped.push(Skip { name: name.to_owned(), reason: reason.to_owned() });
             }
-            ("FAILED", _) => self.tally.failed.push(name.to_owned()),
+            ("FAILED", _) => {
+                self.tally.failed.push(name.to_owned());
+                self.failed_inside += 1;
+            }
             _ => {}
         }
         true
@@ -106,6 +112,14 @@ mod tests {
         let tally =
             read("running 1 test\ntest a ... SKIP a: no kvm\nok\ntest result: ok. 1 passed; 0 failed\n");
         assert_eq!((tally.passed, tally.skipped.len()), (0, 1));
+    }
+
+    #[test]
+    fn a_failure_without_its_name_counts() {
+        let tally = read(
+            "running 2 tests\ntest a ... SKIP b: no kvm\nFAILED\ntest result: FAILED. 1 passed; 1 failed\n",
+        );
+        assert_eq!((tally.passed, tally.failed.len(), tally.skipped.len()), (0, 1, 1));
     }
 
     #[test]

@@ -1,0 +1,102 @@
+//! The parts of the test run: what each starts and what it is called.
+//!
+//! How their output is counted is in `results`.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::part;
+use crate::console;
+use crate::tally::Tally;
+
+/// The callers of `tests/engines`, in the order in which they are run.
+const ENGINES: [&str; 4] = ["podman", "docker", "containerd", "validation"];
+
+/// Those that rt passes: part of the run by default. The others run when they are named.
+const SETTLED: &[&str] = &[];
+
+/// What rt passes in the virtual machine: parts of the names of tests.
+const SETTLED_IN_VM: &[&str] = &[];
+
+/// The packages whose tests run programs; all others have unit tests.
+const BLACK_BOX: [(&str, &str); 3] =
+    [("tests", "tests/Cargo.toml"), ("probe", "tests/probe/Cargo.toml"), ("bench", "tests/bench/Cargo.toml")];
+
+/// The unit tests of all crates.
+pub fn unit_tests(repository: &Path) -> Tally {
+    console::heading("unit tests");
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]);
+    for (package, manifest) in BLACK_BOX {
+        if repository.join(manifest).exists() {
+            command.args(["--exclude", package]);
+        }
+    }
+    part("unit tests", command.current_dir(repository))
+}
+
+/// The tests that run a program on this machine and look at what it did: those whose names contain one of `names`, all
+/// if there are none.
+pub fn native(repository: &Path, names: &[&str]) -> Tally {
+    let mut tally = Tally::default();
+    let (engines, names): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| ENGINES.contains(name));
+    if engines.is_empty() || !names.is_empty() {
+        console::heading("the program, natively");
+        let mut command = Command::new(env!("CARGO"));
+        command.args(["test", "--package", "tests", "--no-fail-fast", "--"]).args(&names);
+        tally.add(part("the program, natively", command.current_dir(repository)));
+    }
+    let by_default = if names.is_empty() && engines.is_empty() { SETTLED } else { &[] };
+    for engine in engines.iter().chain(by_default) {
+        console::heading(&format!("{engine}, natively"));
+        let mut command = Command::new(repository.join("hack/peers/room"));
+        command.arg("--").arg(repository.join("tests/engines").join(engine));
+        tally.add(part(engine, command.current_dir(repository)));
+    }
+    tally
+}
+
+/// What needs a kernel of its own, or controllers that this machine's cgroup v2 lacks.
+pub fn virtual_machine(repository: &Path) -> Tally {
+    let mut tally = Tally::default();
+    if SETTLED_IN_VM.is_empty() {
+        return tally; // no filter would mean all
+    }
+    console::heading("the program, in a virtual machine");
+    let tests = match test_program(repository) {
+        Ok(path) => path,
+        Err(error) => {
+            tally.failed.push(format!("the program, in a virtual machine: {error}"));
+            return tally;
+        }
+    };
+    let probe = format!("PROBE={}", repository.join("target/bin/probe").display());
+    let mut command = Command::new(repository.join("hack/vm"));
+    command.args(["run", "--limit", "1200", "--with", &tests, "--", "env", &probe]);
+    command.arg(repository.join(&tests)).args(["--test-threads", "2"]).args(SETTLED_IN_VM);
+    tally.add(part("the program, in a virtual machine", command.current_dir(repository)));
+    for engine in SETTLED.iter().filter(|engine| **engine != "validation") {
+        console::heading(&format!("{engine}, in a virtual machine"));
+        let mut command = Command::new(repository.join("hack/vm"));
+        command.args(["run", "--limit", "600", "--engines", "--", "hack/peers/room", "--"]);
+        command.arg(format!("tests/engines/{engine}")).arg("limits");
+        tally.add(part(engine, command.current_dir(repository)));
+    }
+    tally
+}
+
+/// Builds the test program of `tests` and gives its path inside the repository.
+fn test_program(repository: &Path) -> Result<String, String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--package", "tests", "--test", "runtime", "--no-run"])
+        .current_dir(repository)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("run cargo: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // `  Executable runtime/main.rs (target/debug/deps/runtime-0123)`
+    let path = said
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Executable ")?.split_once('(')?.1.strip_suffix(')'));
+    path.map(str::to_owned).ok_or_else(|| format!("cargo built no test program: {said}"))
+}
