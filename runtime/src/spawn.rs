@@ -41,8 +41,6 @@ pub struct Cradle<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Namespaces to join, opened and checked: see [`open_joined`].
     pub joined: &'a [(Kind, OwnedFd)],
-    /// A process whose namespaces are joined all at once (`exec`), except for its PID namespace's children: a pidfd.
-    pub beside: Option<BorrowedFd<'a>>,
 }
 
 /// Opens the namespaces to join and checks what they are, before anything is made.

@@ -45,7 +45,7 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
         Command::Events(options) => ops::events::events(global, &options),
         Command::Spec(options) => ops::spec::spec(&options),
         Command::Features => ops::features::features(),
-        Command::Plan(options) => ops::plan::plan(&options),
+        Command::Plan(options) => ops::plan::plan(global, &options),
     }
 }
 

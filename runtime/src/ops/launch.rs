@@ -6,20 +6,26 @@ use std::os::fd::OwnedFd;
 use nix::sys::signal::SigSet;
 
 use super::console::{self, Terminal};
-use super::options::{Global, Launch};
+use super::options::{CgroupDriver, Global, Launch};
 use crate::bundle::Bundle;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
 use crate::id::Id;
 use crate::init::{self, Birth};
 use crate::link::{Link, Message, step_name};
+use crate::parent::cgroup::{Cgroup, Site};
 use crate::parent::{place, prepare};
+use crate::plan::cgroup::{Driver, Place};
+use crate::plan::seccomp::{self, Filter};
 use crate::plan::Plan;
 use crate::plan::process::Process;
 use crate::spawn::{Child, Cradle, open_joined, spawn};
 use crate::spec::{Hooks, Spec};
 use crate::state::{Container, ProcessId, Record, Reserved, Stage, StateDir, Status};
 use crate::step::{Step, reach};
+
+/// The stored filter's name in the state directory.
+const SECCOMP: &str = "seccomp.bpf";
 
 /// A container whose init waits.
 #[derive(Debug)]
@@ -53,9 +59,9 @@ pub struct Caller {
 }
 
 /// The plan of a bundle under the options of the command line.
-pub fn plan(id: &Id, options: &Launch, terminal: Terminal) -> Result<(Plan, Spec)> {
+pub fn plan(global: &Global, id: &Id, options: &Launch, terminal: Terminal) -> Result<(Plan, Spec)> {
     let Bundle { path, spec } = Bundle::load(&options.bundle, options.config.as_deref())?;
-    let mut plan = Plan::new(id.as_str(), &path, &spec)?;
+    let mut plan = Plan::new(id.as_str(), &path, &spec, driver(global))?;
     if options.no_pivot {
         plan.surroundings.rootfs.entry = crate::plan::rootfs::Entry::MoveAndChroot;
     }
@@ -67,28 +73,39 @@ pub fn plan(id: &Id, options: &Launch, terminal: Terminal) -> Result<(Plan, Spec
     Ok((plan, spec))
 }
 
+fn driver(global: &Global) -> Option<Driver> {
+    match global.cgroups {
+        CgroupDriver::Cgroupfs => Some(Driver::Cgroupfs),
+        CgroupDriver::Systemd => Some(Driver::Systemd),
+        CgroupDriver::Disabled => None,
+    }
+}
+
 /// Makes the container. Whatever fails, nothing is left: each guard undoes its part when it is dropped.
 pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Result<Launched> {
-    let (plan, spec) = plan(id, options, caller.terminal)?;
-    for warning in &plan.warnings {
-        tracing::warn!("{warning}");
-    }
+    let (plan, spec) = plan(global, id, options, caller.terminal)?;
+    warn(&plan.warnings);
     // CVE-2016-9962: nobody looks into this process or init while they hold what the container must not have.
     crate::sys::process::undumpable().what(|| "make this process undumpable")?;
     let joined = open_joined(&plan.namespaces)?;
-    let mut record = record(id, &plan, spec);
+    let site = plan.cgroup.as_ref().map(Site::find).transpose()?;
+    let mut record = record(id, &plan, spec, site.as_ref());
     let reserved = StateDir::new(&global.root).reserve(id)?;
     reserved.commit(&record)?;
+    if let Some(filter) = &plan.seccomp {
+        reserved.write_file(SECCOMP, &stored_filter(filter))?;
+    }
     reach(Step::Reserve)?;
-    reach(Step::Cgroup)?;
-    let prepared = prepare::prepare(&plan)?;
+    let prepared = prepare::prepare(&plan, site.as_ref())?;
     reach(Step::Prepare)?;
+    let cgroup = make_cgroup(&plan, site)?;
+    reach(Step::Cgroup)?;
     let fifo = match caller.start {
         StartedBy::Fifo => Some(prepare::start_fifo(&reserved.fifo_path())?),
         StartedBy::Link => None,
     };
     let hook_state = record.hook_state(Status::Creating);
-    let cradle = Cradle { cgroup: None, joined: &joined, beside: None };
+    let cradle = Cradle { cgroup: cgroup.as_ref().map(Cgroup::fd), joined: &joined };
     let child = spawn(&plan, &cradle, |link, joined| {
         let start = fifo.as_ref().map_or(init::Start::Link, init::Start::Fifo);
         init::run(&Birth {
@@ -104,9 +121,47 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     drop((prepared, fifo));
     reach(Step::Clone)?;
     record.init = Some(ProcessId::of(child.pid.as_raw())?);
-    let terminal = bring_up(&plan, &child, &record)?;
+    let terminal = bring_up(&plan, &child, &record).map_err(|error| killed_for_memory(error, cgroup.as_ref()))?;
     let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
-    finish(reserved, record, child, options).map(|(container, child)| Launched { container, child, terminal })
+    let (container, child) = finish(reserved, record, child, options)?;
+    if let Some(cgroup) = cgroup {
+        cgroup.keep();
+    }
+    Ok(Launched { container, child, terminal })
+}
+
+/// The cgroup with its limits, before anybody is in it.
+fn make_cgroup(plan: &Plan, site: Option<Site>) -> Result<Option<Cgroup>> {
+    let (Some(wanted), Some(site)) = (&plan.cgroup, site) else { return Ok(None) };
+    warn(&wanted.warnings);
+    if matches!(wanted.place, Place::Unit { .. }) {
+        return Err(Error::unsupported("the systemd cgroup driver is not supported yet").cure("leave --systemd-cgroup out"));
+    }
+    let cgroup = site.create(wanted)?;
+    warn(&cgroup.apply(wanted)?);
+    if let Some(root) = plan.delegates_cgroup() {
+        cgroup.delegate(root)?;
+    }
+    Ok(Some(cgroup))
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// A limit that is too low for init itself shows as its sudden death.
+fn killed_for_memory(error: Error, cgroup: Option<&Cgroup>) -> Error {
+    if error.kind() == Kind::Internal && cgroup.is_some_and(|cgroup| cgroup.oom_kills() > 0) {
+        return Error::new(Kind::Denied, "container init was OOM-killed (memory limit too low?)");
+    }
+    error
+}
+
+/// Flags, then the program: what `exec` loads without compiling the profile again.
+fn stored_filter(filter: &Filter) -> Vec<u8> {
+    [&filter.flags.to_le_bytes()[..], &seccomp::to_bytes(&filter.program)].concat()
 }
 
 /// The parent's side of the link, from birth to Ready.
@@ -152,7 +207,7 @@ fn finish(
 }
 
 /// What is needed of the config later; see [`Record`].
-fn record(id: &Id, plan: &Plan, spec: Spec) -> Record {
+fn record(id: &Id, plan: &Plan, spec: Spec, site: Option<&Site>) -> Record {
     let mut record = Record::new(id.clone(), plan.bundle.clone(), plan.surroundings.rootfs.path.clone());
     record.oci_version = spec.oci_version;
     record.annotations = spec.annotations.unwrap_or_default();
@@ -162,7 +217,9 @@ fn record(id: &Id, plan: &Plan, spec: Spec) -> Record {
         ..Hooks::default()
     });
     record.process = spec.process;
+    record.seccomp = plan.seccomp.is_some().then(|| SECCOMP.to_owned());
     if let Some(linux) = spec.linux {
+        record.cgroup = site.map(|site| site.record(linux.resources));
         record.namespaces = linux.namespaces.0;
         record.uid_mappings = linux.uid_mappings.0;
         record.gid_mappings = linux.gid_mappings.0;

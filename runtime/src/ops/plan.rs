@@ -2,12 +2,12 @@
 
 use super::console::Terminal;
 use super::launch;
-use super::options::Plan;
+use super::options::{Global, Plan};
 use crate::error::{Error, Kind, Result};
 
 /// Prints it.
-pub fn plan(options: &Plan) -> Result<i32> {
-    let (plan, _) = launch::plan(&options.id, &options.launch, Terminal::Any)?;
+pub fn plan(global: &Global, options: &Plan) -> Result<i32> {
+    let (plan, _) = launch::plan(global, &options.id, &options.launch, Terminal::Any)?;
     let mut text = serde_json::to_vec_pretty(&plan)
         .map_err(|error| Error::new(Kind::Internal, format!("write the plan as JSON: {error}")))?;
     text.push(b'\n');

@@ -9,6 +9,7 @@ use std::path::Path;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
 
+use super::cgroup::Site;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::devices::Device;
 use crate::plan::mounts::{Content, Mount};
@@ -34,7 +35,7 @@ pub struct Prepared {
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 
 /// Opens everything.
-pub fn prepare(plan: &Plan) -> Result<Prepared> {
+pub fn prepare(plan: &Plan, site: Option<&Site>) -> Result<Prepared> {
     let around = &plan.surroundings;
     if !plan.namespaces.makes(Namespace::Mount) {
         return Ok(Prepared::default());
@@ -46,10 +47,20 @@ pub fn prepare(plan: &Plan) -> Result<Prepared> {
     Ok(Prepared {
         root: Some(root(&around.rootfs.path)?),
         sources,
-        cgroups: None,
+        cgroups: cgroups(plan, site)?,
         null: if around.masked.is_empty() { None } else { Some(null()?) },
         devices: host_devices(plan, around)?,
     })
+}
+
+/// Without a cgroup namespace the container sees the host's tree, from its root, as with other runtimes.
+fn cgroups(plan: &Plan, site: Option<&Site>) -> Result<Option<OwnedFd>> {
+    let wanted = plan.surroundings.mounts.iter().any(|mount| mount.content == Content::Cgroup);
+    if !wanted || plan.namespaces.has(Namespace::Cgroup) {
+        return Ok(None);
+    }
+    let path = site.map_or(Path::new("/sys/fs/cgroup"), Site::mount_point);
+    clone(path, Recursive::No).what(|| format!("open the host's cgroups {}", path.display())).map(Some)
 }
 
 fn root(path: &Path) -> Result<OwnedFd> {

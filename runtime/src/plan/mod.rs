@@ -43,6 +43,8 @@ pub struct Plan {
     pub surroundings: Surroundings,
     /// What runs.
     pub process: process::Process,
+    /// The cgroup and its limits; `None`: the container stays in the caller's.
+    pub cgroup: Option<cgroup::CgroupPlan>,
     /// The system call filter. See [`seccomp`].
     pub seccomp: Option<seccomp::Filter>,
     /// SPEC: config.md#posix-platform-hooks
@@ -86,7 +88,7 @@ pub struct Surroundings {
 
 impl Plan {
     /// Makes the plan. SPEC: runtime-spec 1.3.0
-    pub fn new(id: &str, bundle: &Path, spec: &Spec) -> Result<Self> {
+    pub fn new(id: &str, bundle: &Path, spec: &Spec, cgroups: Option<cgroup::Driver>) -> Result<Self> {
         version(&spec.oci_version)?;
         let mut warnings = Vec::new();
         let none = spec::Linux::default();
@@ -116,6 +118,7 @@ impl Plan {
             idmap,
             surroundings,
             process,
+            cgroup: cgroups.map(|driver| cgroup(id, spec, linux, driver)).transpose()?,
             seccomp: match &linux.seccomp {
                 Some(profile) => seccomp::compile(profile, seccomp::Arch::NATIVE)?,
                 None => None,
@@ -128,10 +131,31 @@ impl Plan {
         })
     }
 
+    /// The host's id of the container's root, if the container may make cgroups of its own: it has a user and a cgroup
+    /// namespace, and a cgroup mount that it can write.
+    pub fn delegates_cgroup(&self) -> Option<u32> {
+        let writable = |mount: &mounts::Mount| {
+            mount.content == mounts::Content::Cgroup && mount.options.attributes.set & mount_options::attr::RDONLY == 0
+        };
+        let own = self.namespaces.makes(Kind::Cgroup) && self.surroundings.mounts.iter().any(writable);
+        self.idmap.as_ref().filter(|_| own).and_then(|map| map.host_uid(0))
+    }
+
     /// Whether hooks run on the host's side while init waits.
     pub fn has_runtime_hooks(&self) -> bool {
         !self.hooks.prestart.is_empty() || !self.hooks.create_runtime.is_empty()
     }
+}
+
+fn cgroup(id: &str, spec: &Spec, linux: &spec::Linux, driver: cgroup::Driver) -> Result<cgroup::CgroupPlan> {
+    cgroup::plan(&cgroup::Request {
+        id,
+        cgroups_path: linux.cgroups_path.as_deref(),
+        resources: linux.resources.as_ref(),
+        annotations: spec.annotations.as_ref(),
+        driver,
+        purpose: cgroup::Purpose::Create,
+    })
 }
 
 /// The major version must be 1; anything that SemVer allows may follow.

@@ -66,6 +66,11 @@ impl Site {
         Ok(Self { mount, path: plan.place.path().to_owned(), unit })
     }
 
+    /// Where the host has its cgroup2.
+    pub fn mount_point(&self) -> &Path {
+        &self.mount.path
+    }
+
     /// What is stored, for [`Cgroup::open`] and [`remove`].
     pub fn record(&self, resources: Option<Resources>) -> CgroupRecord {
         CgroupRecord { path: self.absolute(), unit: self.unit.clone(), resources }
