@@ -16,8 +16,9 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::Pid;
 
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
+use crate::init::Door;
 use crate::link::{Link, Message};
-use crate::plan::Plan;
+use crate::plan::Task;
 use crate::plan::namespaces::{Join, Kind, Namespaces};
 use crate::sys::clone::{Clone3, Side};
 use crate::sys::process::{exit_now, namespace_type};
@@ -64,19 +65,19 @@ fn open_one(join: &Join) -> Result<OwnedFd> {
 }
 
 /// Clones. `init` runs in the child with its end of the link and the namespaces that it still has to join, and never returns.
-pub fn spawn(plan: &Plan, cradle: &Cradle<'_>, init: impl Fn(Link, Vec<OwnedFd>)) -> Result<Child> {
+pub fn spawn(task: &Task, cradle: &Cradle<'_>, init: impl Fn(Link, Vec<Door>)) -> Result<Child> {
     let (ours, theirs) = Link::pair()?;
-    let namespaces = &plan.namespaces;
+    let namespaces = &task.namespaces;
     let new = namespaces
         .new
         .iter()
-        .filter(|kind| !by_parent(plan, **kind))
+        .filter(|kind| !by_parent(task, **kind))
         .fold(0, |flags, kind| flags | kind.flag());
     let foreign = namespaces.joins(Kind::User) || namespaces.makes(Kind::User) && !cradle.joined.is_empty();
     if foreign {
-        return hop(plan, cradle, new, (ours, theirs), init);
+        return hop(task, cradle, new, (ours, theirs), init);
     }
-    let away = Away::go(plan, cradle)?;
+    let away = Away::go(task, cradle)?;
     let born = Clone3 { namespaces: new, cgroup: cradle.cgroup, sibling: false }.call();
     if let Ok(Side::Child) = born {
         drop(ours);
@@ -90,16 +91,42 @@ pub fn spawn(plan: &Plan, cradle: &Cradle<'_>, init: impl Fn(Link, Vec<OwnedFd>)
     }
 }
 
+/// Clones into the namespaces of a process that runs: `which` of them, its PID namespace by way of the parent.
+pub fn spawn_beside(
+    beside: OwnedFd,
+    which: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    init: impl Fn(Link, Vec<Door>),
+) -> Result<Child> {
+    let (ours, theirs) = Link::pair()?;
+    let mut away = Away { back: Vec::new() };
+    if which.contains(CloneFlags::CLONE_NEWPID) {
+        away.back.push(own("pid")?);
+        setns(&beside, CloneFlags::CLONE_NEWPID).what(|| "join the container's pid namespace")?;
+    }
+    let born = Clone3 { namespaces: 0, cgroup, sibling: false }.call();
+    if let Ok(Side::Child) = born {
+        drop(ours);
+        init(theirs, vec![Door { fd: beside, which: which - CloneFlags::CLONE_NEWPID }]);
+        exit_now(1);
+    }
+    away.come_back()?;
+    match born.what(|| "clone into the container's cgroup").map_err(cloning)? {
+        Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, link: ours, kept: false }),
+        Side::Child => Err(Error::new(ErrorKind::Internal, "the child came back")),
+    }
+}
+
 /// A process of its own joins everything while it has the host's rights, the user namespace last, and clones init as a child of
 /// ours. KERNEL: CLONE_PARENT. It says init's pid and is gone.
 fn hop(
-    plan: &Plan,
+    task: &Task,
     cradle: &Cradle<'_>,
     new: u64,
     (ours, theirs): (Link, Link),
-    init: impl Fn(Link, Vec<OwnedFd>),
+    init: impl Fn(Link, Vec<Door>),
 ) -> Result<Child> {
-    let away = Away::go_for_offsets(plan)?;
+    let away = Away::go_for_offsets(task)?;
     let born = Clone3 { namespaces: 0, cgroup: cradle.cgroup, sibling: false }.call();
     if let Ok(Side::Child) = born {
         drop(ours);
@@ -146,14 +173,15 @@ fn join_all(cradle: &Cradle<'_>) -> Result<()> {
     Ok(())
 }
 
-fn remaining(cradle: &Cradle<'_>, wanted: fn(Kind) -> bool) -> Vec<OwnedFd> {
+fn remaining(cradle: &Cradle<'_>, wanted: fn(Kind) -> bool) -> Vec<Door> {
     let chosen = cradle.joined.iter().filter(|(kind, _)| wanted(*kind));
-    chosen.filter_map(|(_, fd)| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok()).collect()
+    let fds = chosen.filter_map(|(_, fd)| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok());
+    fds.map(|fd| Door { fd, which: CloneFlags::empty() }).collect()
 }
 
 /// Whether the parent makes this namespace, because init must find it finished.
-fn by_parent(plan: &Plan, kind: Kind) -> bool {
-    kind == Kind::Time && plan.time_offsets.is_some()
+fn by_parent(task: &Task, kind: Kind) -> bool {
+    kind == Kind::Time && task.time_offsets.is_some()
 }
 
 /// The parent's stay in other namespaces, for the length of a clone.
@@ -162,8 +190,8 @@ struct Away {
 }
 
 impl Away {
-    fn go(plan: &Plan, cradle: &Cradle<'_>) -> Result<Self> {
-        let mut away = Self::go_for_offsets(plan)?;
+    fn go(task: &Task, cradle: &Cradle<'_>) -> Result<Self> {
+        let mut away = Self::go_for_offsets(task)?;
         if let Some((_, pids)) = cradle.joined.iter().find(|(kind, _)| *kind == Kind::Pid) {
             away.back.push(own("pid")?);
             setns(pids, CloneFlags::CLONE_NEWPID).what(|| "join the pid namespace")?;
@@ -171,9 +199,9 @@ impl Away {
         Ok(away)
     }
 
-    fn go_for_offsets(plan: &Plan) -> Result<Self> {
+    fn go_for_offsets(task: &Task) -> Result<Self> {
         let mut back = Vec::new();
-        if let Some(offsets) = &plan.time_offsets {
+        if let Some(offsets) = &task.time_offsets {
             back.push(own("time")?);
             unshare(CloneFlags::from_bits_retain(Kind::Time.flag() as i32))
                 .what(|| "make a time namespace")?;

@@ -37,7 +37,7 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
         Command::Kill(options) => ops::kill::kill(global, &options),
         Command::Delete(options) => ops::delete::delete(global, &options),
         Command::List(options) => ops::list::list(global, options),
-        Command::Exec(_) => Err(not_yet("exec")),
+        Command::Exec(options) => ops::exec::exec(global, &options),
         Command::Ps(options) => ops::ps::ps(global, &options),
         Command::Pause(id) => ops::pause::pause(global, &id),
         Command::Resume(id) => ops::pause::resume(global, &id),
@@ -47,8 +47,4 @@ fn perform(global: &Global, command: Command) -> Result<i32> {
         Command::Features => ops::features::features(),
         Command::Plan(options) => ops::plan::plan(global, &options),
     }
-}
-
-fn not_yet(command: &str) -> Error {
-    Error::unsupported(format!("rt {command} is not supported yet"))
 }

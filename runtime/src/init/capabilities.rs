@@ -4,14 +4,14 @@
 //! no_new_privs it takes CAP_SYS_ADMIN to load one, so that is kept in force until then and dropped right after.
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::Plan;
+use crate::plan::Task;
 use crate::sys::process::{self, CapSets};
 
 const SYS_ADMIN: u64 = 1 << 21;
 
 /// Cuts the bounding set.
-pub fn bound(plan: &Plan) -> Result<()> {
-    let keep = plan.process.capabilities.bounding;
+pub fn bound(task: &Task) -> Result<()> {
+    let keep = task.process.capabilities.bounding;
     for number in 0..64u8 {
         if keep >> number & 1 == 1 {
             continue;
@@ -26,9 +26,9 @@ pub fn bound(plan: &Plan) -> Result<()> {
 }
 
 /// Takes the other four sets, after the change of user.
-pub fn take(plan: &Plan) -> Result<()> {
-    let wanted = plan.process.capabilities;
-    let extra = if needs_admin(plan) {
+pub fn take(task: &Task) -> Result<()> {
+    let wanted = task.process.capabilities;
+    let extra = if needs_admin(task) {
         SYS_ADMIN & process::capget().what(|| "read capabilities")?.permitted
     } else {
         0
@@ -55,18 +55,18 @@ pub fn take(plan: &Plan) -> Result<()> {
 }
 
 /// Whether the filter can only be loaded by an administrator.
-fn needs_admin(plan: &Plan) -> bool {
-    plan.seccomp.is_some()
-        && !plan.process.no_new_privileges
-        && plan.process.capabilities.effective & SYS_ADMIN == 0
+fn needs_admin(task: &Task) -> bool {
+    task.seccomp.is_some()
+        && !task.process.no_new_privileges
+        && task.process.capabilities.effective & SYS_ADMIN == 0
 }
 
 /// no_new_privs and the filter; from here on only execve is left to do.
-pub fn seal(plan: &Plan) -> Result<()> {
-    if plan.process.no_new_privileges {
+pub fn seal(task: &Task) -> Result<()> {
+    if task.process.no_new_privileges {
         process::no_new_privileges().what(|| "set no_new_privs")?;
     }
-    let Some(filter) = &plan.seccomp else { return Ok(()) };
+    let Some(filter) = &task.seccomp else { return Ok(()) };
     crate::sys::seccomp::load(&crate::plan::seccomp::to_bytes(&filter.program), filter.flags).map_err(
         |errno| {
             let error = Error::os(errno as i32, "load the seccomp filter");
@@ -78,8 +78,8 @@ pub fn seal(plan: &Plan) -> Result<()> {
             }
         },
     )?;
-    if needs_admin(plan) {
-        let wanted = plan.process.capabilities;
+    if needs_admin(task) {
+        let wanted = task.process.capabilities;
         process::capset(CapSets {
             effective: wanted.effective,
             permitted: wanted.permitted,

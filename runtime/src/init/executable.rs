@@ -9,7 +9,7 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::Plan;
+use crate::plan::Task;
 use crate::sys::exec::{Strings, execve};
 use crate::sys::process;
 
@@ -25,11 +25,11 @@ pub struct Program {
 const NO_PATH: &[u8] = b"";
 
 /// Looks the program up in the PATH of its own environment.
-pub fn find(plan: &Plan, environment: Vec<CString>) -> Result<Program> {
-    let name = &plan.process.args[0];
+pub fn find(task: &Task, environment: Vec<CString>) -> Result<Program> {
+    let name = &task.process.args[0];
     let path = if name.as_bytes().contains(&b'/') { direct(name)? } else { search(name, &environment)? };
     not_ourselves(&path)?;
-    Ok(Program { path, argv: Strings::new(plan.process.args.clone()), envp: Strings::new(environment) })
+    Ok(Program { path, argv: Strings::new(task.process.args.clone()), envp: Strings::new(environment) })
 }
 
 /// The words are Go's and runc's: engines make exit code 127 of "no such file or directory" and "executable file not found",

@@ -2,14 +2,14 @@
 
 use super::proc::{HostProc, exists};
 use crate::error::{Context, Error, Result};
-use crate::plan::Plan;
+use crate::plan::Task;
 
 /// Writes both.
-pub fn set(plan: &Plan, proc: &HostProc) -> Result<()> {
-    if let Some(profile) = &plan.process.apparmor_profile {
+pub fn set(task: &Task, proc: &HostProc) -> Result<()> {
+    if let Some(profile) = &task.process.apparmor_profile {
         apparmor(profile, proc)?;
     }
-    if let Some(label) = &plan.process.selinux_label {
+    if let Some(label) = &task.process.selinux_label {
         proc.write("self/attr/exec", label.as_bytes())
             .what(|| format!("set the SELinux label {label:?}"))
             .map_err(|error| {

@@ -3,17 +3,16 @@
 use nix::errno::Errno;
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::Plan;
+use crate::plan::Task;
 use crate::plan::process::rlimit_name;
 use crate::sys::process;
 
 /// Sets all of them.
-pub fn set(plan: &Plan) -> Result<()> {
-    let (process, around) = (&plan.process, &plan.surroundings);
-    for &(number, soft, hard) in &process.rlimits {
+pub fn set(task: &Task) -> Result<()> {
+    for &(number, soft, hard) in &task.process.rlimits {
         rlimit(number, soft, hard)?;
     }
-    let scheduling = &process.scheduling;
+    let scheduling = &task.process.scheduling;
     if let Some(cpus) = &scheduling.final_cpus {
         affinity(cpus)?;
     }
@@ -33,10 +32,10 @@ pub fn set(plan: &Plan) -> Result<()> {
     if let Some((class, level)) = scheduling.io {
         process::set_io_priority(class, level).what(|| "set the I/O priority")?;
     }
-    if let Some(policy) = &around.memory_policy {
+    if let Some(policy) = &task.memory_policy {
         process::set_memory_policy(policy.mode, &policy.nodes).what(|| "set the memory policy")?;
     }
-    if let Some(domain) = around.personality {
+    if let Some(domain) = task.personality {
         process::set_personality(domain).what(|| format!("set personality {domain:#x}"))?;
     }
     Ok(())

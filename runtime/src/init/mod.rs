@@ -23,29 +23,43 @@ use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::hooks;
 use crate::link::{Link, Message};
 use crate::parent::prepare::Prepared;
-use crate::plan::Plan;
+use crate::plan::{Surroundings, Task};
+use crate::spec::Hooks;
 use crate::step::{Step, reach};
+pub use namespaces::Door;
 use proc::HostProc;
 
 /// What init is born with.
 #[derive(Debug)]
 pub struct Birth<'a> {
     /// What to do.
-    pub plan: &'a Plan,
-    /// Detached mounts.
-    pub prepared: &'a Prepared,
+    pub task: &'a Task,
+    /// The surroundings to make; none for a process that finds them made.
+    pub home: Option<Home<'a>>,
     /// Namespaces to join, in order.
-    pub joined: &'a [OwnedFd],
+    pub joined: &'a [Door],
     /// To the parent.
     pub link: Link,
     /// Where to wait after Ready: the FIFO, or the link.
     pub start: Start<'a>,
-    /// What hooks in the container get on standard input.
-    pub hook_state: &'a [u8],
     /// The mask that the user's program gets: as it was before the runtime blocked anything.
     pub signals: nix::sys::signal::SigSet,
+}
+
+/// What the container's first process makes for all of them.
+#[derive(Debug)]
+pub struct Home<'a> {
+    /// Root, mounts, devices.
+    pub around: &'a Surroundings,
+    /// Detached mounts.
+    pub prepared: &'a Prepared,
+    /// Those that run on the way.
+    pub hooks: &'a Hooks,
+    /// What they get on standard input.
+    pub state: &'a [u8],
 }
 
 /// How init learns that it may execute.
@@ -71,65 +85,89 @@ pub fn run(birth: &Birth<'_>) -> ! {
 }
 
 fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
-    let (plan, around) = (birth.plan, &birth.plan.surroundings);
-    let mut take = |step: Step| {
-        *at = step;
-        reach(step)
-    };
-    take(Step::Go)?;
+    let task = birth.task;
+    take(at, Step::Go)?;
     expect(&birth.link, |m| matches!(m, Message::Go))?;
-    take(Step::Join)?;
+    take(at, Step::Join)?;
     let proc = HostProc::open()?;
     namespaces::join(birth.joined)?;
-    take(Step::Root)?;
-    user::become_root(plan)?;
-    take(Step::Session)?;
-    session::new(plan)?;
-    take(Step::Loopback)?;
-    namespaces::loopback_up(plan)?;
-    take(Step::Rootfs)?;
-    let root = root::attach(plan, birth.prepared)?;
-    take(Step::Mounts)?;
-    mounts::make_all(plan, birth.prepared, &root)?;
-    take(Step::Devices)?;
-    devices::make_all(around, birth.prepared, &root)?;
-    if plan.has_runtime_hooks() {
+    take(at, Step::Root)?;
+    user::become_root(task)?;
+    take(at, Step::Session)?;
+    session::new(task)?;
+    let (root, terminal) = match &birth.home {
+        Some(home) => make_home(birth, home, &proc, at)?,
+        None => enter_home(task, at)?,
+    };
+    take(at, Step::Limits)?;
+    limits::set(task)?;
+    take(at, Step::Labels)?;
+    labels::set(task, &proc)?;
+    take(at, Step::User)?;
+    user::enter_cwd(task, &root)?;
+    let environment = user::environment(task, &root)?;
+    user::change(task)?;
+    take(at, Step::Executable)?;
+    user::check_cwd(task)?;
+    let program = executable::find(task, environment)?;
+    take(at, Step::Ready)?;
+    birth.link.send(&Message::Ready(terminal))?;
+    take(at, Step::Start)?;
+    wait_for_start(birth)?;
+    take(at, Step::StartHooks)?;
+    if let Some(home) = &birth.home {
+        hooks::run_all("startContainer", &home.hooks.start_container, home.state)?;
+    }
+    take(at, Step::Seccomp)?;
+    capabilities::seal(task)?;
+    take(at, Step::Exec)?;
+    program.execute(task.process.pass_fds, birth.signals)
+}
+
+fn take(at: &mut Step, step: Step) -> Result<()> {
+    *at = step;
+    reach(step)
+}
+
+/// The root and the parent's end of the terminal.
+type Inside = (OwnedFd, Option<OwnedFd>);
+
+/// The container's first process makes what all will find.
+fn make_home(birth: &Birth<'_>, home: &Home<'_>, proc: &HostProc, at: &mut Step) -> Result<Inside> {
+    let (task, around, prepared) = (birth.task, home.around, home.prepared);
+    take(at, Step::Loopback)?;
+    namespaces::loopback_up(task)?;
+    take(at, Step::Rootfs)?;
+    let root = root::attach(around, prepared)?;
+    take(at, Step::Mounts)?;
+    mounts::make_all(around, prepared, &root)?;
+    take(at, Step::Devices)?;
+    devices::make_all(around, prepared, &root)?;
+    if !(home.hooks.prestart.is_empty() && home.hooks.create_runtime.is_empty()) {
         birth.link.send(&Message::AtHooks)?;
         expect(&birth.link, |m| matches!(m, Message::HooksDone))?;
     }
-    take(Step::ContainerHooks)?;
-    crate::hooks::run_all("createContainer", &plan.hooks.create_container, birth.hook_state)?;
-    take(Step::Pivot)?;
-    root::change(plan, &root)?;
-    take(Step::Terminal)?;
-    let terminal = terminal::open(plan, &root)?;
-    take(Step::Sysctl)?;
+    take(at, Step::ContainerHooks)?;
+    hooks::run_all("createContainer", &home.hooks.create_container, home.state)?;
+    take(at, Step::Pivot)?;
+    root::change(around, prepared, &root)?;
+    take(at, Step::Terminal)?;
+    let terminal = terminal::open(task, &root)?;
+    take(at, Step::Sysctl)?;
     hostname::set(around)?;
     proc.set_sysctl(&around.sysctl)?;
-    take(Step::Mask)?;
-    mask::all(around, birth.prepared, &root)?;
-    root::finish(plan, &root)?;
-    take(Step::Limits)?;
-    limits::set(plan)?;
-    take(Step::Labels)?;
-    labels::set(plan, &proc)?;
-    take(Step::User)?;
-    user::enter_cwd(plan, &root)?;
-    let environment = user::environment(plan, &root)?;
-    user::change(plan)?;
-    take(Step::Executable)?;
-    user::check_cwd(plan)?;
-    let program = executable::find(plan, environment)?;
-    take(Step::Ready)?;
-    birth.link.send(&Message::Ready(terminal))?;
-    take(Step::Start)?;
-    wait_for_start(birth)?;
-    take(Step::StartHooks)?;
-    crate::hooks::run_all("startContainer", &plan.hooks.start_container, birth.hook_state)?;
-    take(Step::Seccomp)?;
-    capabilities::seal(plan)?;
-    take(Step::Exec)?;
-    program.execute(plan.process.pass_fds, birth.signals)
+    take(at, Step::Mask)?;
+    mask::all(around, prepared, &root)?;
+    root::finish(around, prepared, &root)?;
+    Ok((root, terminal))
+}
+
+/// A later process finds all of it made.
+fn enter_home(task: &Task, at: &mut Step) -> Result<Inside> {
+    take(at, Step::Terminal)?;
+    let root = target::root()?;
+    let terminal = terminal::open(task, &root)?;
+    Ok((root, terminal))
 }
 
 fn expect(link: &Link, wanted: fn(&Message) -> bool) -> Result<()> {

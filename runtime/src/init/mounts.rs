@@ -12,17 +12,16 @@ use super::copy_up;
 use super::target::{self, Links, Shape};
 use crate::error::{Context, Error, Kind, Result};
 use crate::parent::prepare::Prepared;
-use crate::plan::Plan;
+use crate::plan::Surroundings;
 use crate::plan::mount_options::{Attributes, Options, Propagation};
 use crate::plan::mounts::{Content, Mount};
 use crate::sys::mount::{Depth, MountAttr, mount_setattr};
 
 /// Makes all of them, in order.
-pub fn make_all(plan: &Plan, prepared: &Prepared, root: &OwnedFd) -> Result<()> {
-    let shared_root =
-        matches!(plan.surroundings.rootfs.propagation, Some(Propagation { kind: libc::MS_SHARED, .. }));
-    let maker = Maker { prepared, root, label: plan.surroundings.mount_label.as_deref(), shared_root };
-    for (mount, source) in plan.surroundings.mounts.iter().zip(&prepared.sources) {
+pub fn make_all(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> Result<()> {
+    let shared_root = matches!(around.rootfs.propagation, Some(Propagation { kind: libc::MS_SHARED, .. }));
+    let maker = Maker { prepared, root, label: around.mount_label.as_deref(), shared_root };
+    for (mount, source) in around.mounts.iter().zip(&prepared.sources) {
         let made = match (&mount.content, source) {
             (Content::Filesystem { fstype, source }, _) => maker.filesystem(mount, fstype, source),
             (Content::Cgroup, _) => maker.cgroup(mount),

@@ -6,20 +6,29 @@ use nix::sched::{CloneFlags, setns};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::error::{Context, Result};
-use crate::plan::Plan;
+use crate::plan::Task;
 use crate::plan::namespaces::Kind;
 
-/// Joins them one after the other; their types were checked when they were opened.
-pub fn join(all: &[OwnedFd]) -> Result<()> {
-    for namespace in all {
-        setns(namespace, CloneFlags::empty()).what(|| "join a namespace")?;
+/// A way into other namespaces.
+#[derive(Debug)]
+pub struct Door {
+    /// A namespace, or a pidfd.
+    pub fd: OwnedFd,
+    /// For a pidfd: which namespaces of that process. KERNEL(5.8)
+    pub which: CloneFlags,
+}
+
+/// Goes through them one after the other; what they are was checked when they were opened.
+pub fn join(all: &[Door]) -> Result<()> {
+    for door in all {
+        setns(&door.fd, door.which).what(|| "join the container's namespaces")?;
     }
     Ok(())
 }
 
 /// A new network namespace has a loopback device that is down.
-pub fn loopback_up(plan: &Plan) -> Result<()> {
-    if !plan.namespaces.makes(Kind::Network) {
+pub fn loopback_up(task: &Task) -> Result<()> {
+    if !task.namespaces.makes(Kind::Network) {
         return Ok(());
     }
     let what = || "set the loopback device up";

@@ -9,15 +9,14 @@ use rustix::mount::{MoveMountFlags, UnmountFlags};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::parent::prepare::Prepared;
-use crate::plan::Plan;
+use crate::plan::Surroundings;
 use crate::plan::mount_options::{Propagation, attr};
-use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::rootfs::Entry;
 use crate::sys::mount::{Depth, MountAttr, mount_setattr};
 
 /// Cuts the new mount namespace off from the host's and attaches the root filesystem; gives the root's handle.
-pub fn attach(plan: &Plan, prepared: &Prepared) -> Result<OwnedFd> {
-    let rootfs = &plan.surroundings.rootfs;
+pub fn attach(around: &Surroundings, prepared: &Prepared) -> Result<OwnedFd> {
+    let rootfs = &around.rootfs;
     let Some(tree) = &prepared.root else { return open_in_place(&rootfs.path) };
     // The host's later mounts may still come in (slave), ours must not go out.
     let propagation = match rootfs.propagation {
@@ -48,10 +47,10 @@ fn open_in_place(path: &Path) -> Result<OwnedFd> {
 }
 
 /// Makes the root filesystem the root, and lets go of the host's.
-pub fn change(plan: &Plan, root: &OwnedFd) -> Result<()> {
+pub fn change(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> Result<()> {
     rustix::process::fchdir(root).what(|| "enter the root filesystem")?;
-    match plan.surroundings.rootfs.entry {
-        _ if !plan.namespaces.makes(Namespace::Mount) => chroot(),
+    match around.rootfs.entry {
+        _ if prepared.root.is_none() => chroot(),
         Entry::Pivot => pivot(),
         Entry::MoveAndChroot => {
             rustix::mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
@@ -79,9 +78,9 @@ fn chroot() -> Result<()> {
 }
 
 /// What must come last: propagation as asked for, and no more writing to a read-only root.
-pub fn finish(plan: &Plan, root: &OwnedFd) -> Result<()> {
-    let rootfs = &plan.surroundings.rootfs;
-    if !plan.namespaces.makes(Namespace::Mount) {
+pub fn finish(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> Result<()> {
+    let rootfs = &around.rootfs;
+    if prepared.root.is_none() {
         if rootfs.readonly {
             return Err(Error::new(Kind::InvalidConfig, "root.readonly needs a new mount namespace"));
         }

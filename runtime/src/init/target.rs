@@ -31,6 +31,12 @@ pub enum Links {
     Refuse,
 }
 
+/// The handle of this process's root.
+pub fn root() -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open("/", flags, Mode::empty()).what(|| "open the container's root")
+}
+
 /// The handle of a path that exists.
 pub fn open(root: impl AsFd, path: &Path, links: Links) -> rustix::io::Result<OwnedFd> {
     let mut flags = OFlags::PATH | OFlags::CLOEXEC;

@@ -11,13 +11,13 @@ use rustix::mount::OpenTreeFlags;
 use super::mounts::onto;
 use super::target::{self, Links, Shape};
 use crate::error::{Context, Error, Result};
-use crate::plan::Plan;
+use crate::plan::Task;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::sys::{process, terminal};
 
 /// Opens it, if the plan asks for one, as standard input, output and error; gives the parent's end.
-pub fn open(plan: &Plan, root: &OwnedFd) -> Result<Option<OwnedFd>> {
-    let Some((rows, columns)) = plan.process.terminal else { return Ok(None) };
+pub fn open(task: &Task, root: &OwnedFd) -> Result<Option<OwnedFd>> {
+    let Some((rows, columns)) = task.process.terminal else { return Ok(None) };
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     let ours = rustix::fs::openat2(root, c"dev/pts/ptmx", flags, Mode::empty(), resolve)
@@ -34,12 +34,12 @@ pub fn open(plan: &Plan, root: &OwnedFd) -> Result<Option<OwnedFd>> {
     if (rows, columns) != (0, 0) {
         process::set_window_size(theirs.as_fd(), rows, columns).what(|| "set the terminal's size")?;
     }
-    if plan.namespaces.makes(Namespace::Mount) {
+    if task.namespaces.makes(Namespace::Mount) {
         console(root, &theirs)?;
     }
-    if (plan.process.uid, plan.process.gid) != (0, 0) {
+    if (task.process.uid, task.process.gid) != (0, 0) {
         // The user must be able to open what it has as standard input again; the group stays that of the devpts (tty).
-        rustix::fs::fchown(&theirs, Some(rustix::fs::Uid::from_raw(plan.process.uid)), None)
+        rustix::fs::fchown(&theirs, Some(rustix::fs::Uid::from_raw(task.process.uid)), None)
             .what(|| "give the terminal to the user")?;
     }
     process::set_controlling_terminal(theirs.as_fd()).what(|| "take the terminal")?;

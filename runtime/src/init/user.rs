@@ -10,13 +10,13 @@ use rustix::fs::Mode;
 
 use super::{capabilities, target};
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::Plan;
+use crate::plan::Task;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::sys::process;
 
 /// In a user namespace we come as nobody; what follows needs its root.
-pub fn become_root(plan: &Plan) -> Result<()> {
-    if !plan.namespaces.has(Namespace::User) {
+pub fn become_root(task: &Task) -> Result<()> {
+    if !task.namespaces.has(Namespace::User) {
         return Ok(());
     }
     process::setresgid(0).what(|| "become group 0 of the user namespace")?;
@@ -25,14 +25,14 @@ pub fn become_root(plan: &Plan) -> Result<()> {
         .map_err(|error| error.cure("linux.uidMappings must map containerID 0"))?;
     match process::setgroups(&[]) {
         // A namespace in which setgroups is denied for good (user_namespaces(7)): no groups can be given either.
-        Err(Errno::EPERM) if plan.process.groups.is_empty() => Ok(()),
+        Err(Errno::EPERM) if task.process.groups.is_empty() => Ok(()),
         done => done.what(|| "drop the supplementary groups"),
     }
 }
 
 /// Enters the working directory while still root, which makes it where it is missing. [`check_cwd`] follows.
-pub fn enter_cwd(plan: &Plan, root: &OwnedFd) -> Result<()> {
-    let cwd = &plan.process.cwd;
+pub fn enter_cwd(task: &Task, root: &OwnedFd) -> Result<()> {
+    let cwd = &task.process.cwd;
     let what = || format!("enter the working directory {}", cwd.to_string_lossy());
     let path = Path::new(std::ffi::OsStr::new(cwd.to_str().map_err(|_| Error::invalid(what()))?));
     if path == Path::new("/") {
@@ -49,8 +49,8 @@ pub fn enter_cwd(plan: &Plan, root: &OwnedFd) -> Result<()> {
 }
 
 /// CVE-2024-21626: what we stand in must be inside the container's root.
-pub fn check_cwd(plan: &Plan) -> Result<()> {
-    let cwd = &plan.process.cwd;
+pub fn check_cwd(task: &Task) -> Result<()> {
+    let cwd = &task.process.cwd;
     let what = || format!("enter the working directory {}", cwd.to_string_lossy());
     if cwd.as_bytes() == b"/" {
         return Ok(());
@@ -64,11 +64,11 @@ pub fn check_cwd(plan: &Plan) -> Result<()> {
 }
 
 /// The environment, with HOME from the container's passwd where the config gives none.
-pub fn environment(plan: &Plan, root: &OwnedFd) -> Result<Vec<CString>> {
-    let mut env = plan.process.env.clone();
+pub fn environment(task: &Task, root: &OwnedFd) -> Result<Vec<CString>> {
+    let mut env = task.process.env.clone();
     if !env.iter().any(|entry| entry.as_bytes().starts_with(b"HOME=") && entry.as_bytes().len() > 5) {
         env.retain(|entry| !entry.as_bytes().starts_with(b"HOME="));
-        let home = home(root, plan.process.uid).unwrap_or_else(|| "/".to_owned());
+        let home = home(root, task.process.uid).unwrap_or_else(|| "/".to_owned());
         env.push(CString::new(format!("HOME={home}")).what_nul()?);
     }
     Ok(env)
@@ -101,14 +101,14 @@ fn home_in(passwd: &str, uid: u32) -> Option<String> {
 }
 
 /// Becomes the user of the config; capabilities are kept as far as they are still needed.
-pub fn change(plan: &Plan) -> Result<()> {
-    let user = &plan.process;
+pub fn change(task: &Task) -> Result<()> {
+    let user = &task.process;
     rustix::process::umask(Mode::from_raw_mode(user.umask));
-    capabilities::bound(plan)?;
+    capabilities::bound(task)?;
     if user.uid != 0 {
         process::keep_capabilities().what(|| "keep capabilities over the change of user")?;
     }
-    if !(user.groups.is_empty() && plan.namespaces.has(Namespace::User)) {
+    if !(user.groups.is_empty() && task.namespaces.has(Namespace::User)) {
         process::setgroups(&user.groups)
             .what(|| format!("set the supplementary groups {:?}", user.groups))?;
     }
@@ -119,7 +119,7 @@ pub fn change(plan: &Plan) -> Result<()> {
     process::setresuid(user.uid)
         .what(|| format!("become user {}", user.uid))
         .map_err(|e| e.cure(unmapped))?;
-    capabilities::take(plan)
+    capabilities::take(task)
 }
 
 #[cfg(test)]

@@ -11,14 +11,14 @@ use crate::bundle::Bundle;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
 use crate::id::Id;
-use crate::init::{self, Birth};
+use crate::init::{self, Birth, Home};
 use crate::link::{Link, Message, step_name};
 use crate::parent::cgroup::{Cgroup, Site};
 use crate::parent::{place, prepare};
-use crate::plan::cgroup::{Driver, Place};
-use crate::plan::seccomp::{self, Filter};
 use crate::plan::Plan;
+use crate::plan::cgroup::{Driver, Place};
 use crate::plan::process::Process;
+use crate::plan::seccomp::{self, Filter};
 use crate::spawn::{Child, Cradle, open_joined, spawn};
 use crate::spec::{Hooks, Spec};
 use crate::state::{Container, ProcessId, Record, Reserved, Stage, StateDir, Status};
@@ -66,10 +66,10 @@ pub fn plan(global: &Global, id: &Id, options: &Launch, terminal: Terminal) -> R
         plan.surroundings.rootfs.entry = crate::plan::rootfs::Entry::MoveAndChroot;
     }
     if options.no_new_keyring {
-        plan.keyring = None;
+        plan.task.keyring = None;
     }
-    console::check(plan.process.terminal.is_some(), options.console_socket.is_some(), terminal)?;
-    pass_descriptors(&mut plan.process, options.preserve_fds)?;
+    console::check(plan.task.process.terminal.is_some(), options.console_socket.is_some(), terminal)?;
+    pass_descriptors(&mut plan.task.process, options.preserve_fds)?;
     Ok((plan, spec))
 }
 
@@ -87,12 +87,12 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     warn(&plan.warnings);
     // CVE-2016-9962: nobody looks into this process or init while they hold what the container must not have.
     crate::sys::process::undumpable().what(|| "make this process undumpable")?;
-    let joined = open_joined(&plan.namespaces)?;
+    let joined = open_joined(&plan.task.namespaces)?;
     let site = plan.cgroup.as_ref().map(Site::find).transpose()?;
     let mut record = record(id, &plan, spec, site.as_ref());
     let reserved = StateDir::new(&global.root).reserve(id)?;
     reserved.commit(&record)?;
-    if let Some(filter) = &plan.seccomp {
+    if let Some(filter) = &plan.task.seccomp {
         reserved.write_file(SECCOMP, &stored_filter(filter))?;
     }
     reach(Step::Reserve)?;
@@ -106,22 +106,25 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     };
     let hook_state = record.hook_state(Status::Creating);
     let cradle = Cradle { cgroup: cgroup.as_ref().map(Cgroup::fd), joined: &joined };
-    let child = spawn(&plan, &cradle, |link, joined| {
+    let child = spawn(&plan.task, &cradle, |link, joined| {
         let start = fifo.as_ref().map_or(init::Start::Link, init::Start::Fifo);
-        init::run(&Birth {
-            plan: &plan,
-            prepared: &prepared,
+        let home =
+            Home { around: &plan.surroundings, prepared: &prepared, hooks: &plan.hooks, state: &hook_state };
+        let birth = Birth {
+            task: &plan.task,
+            home: Some(home),
             joined: &joined,
             link,
             start,
-            hook_state: &hook_state,
             signals: caller.signals,
-        })
+        };
+        init::run(&birth)
     })?;
     drop((prepared, fifo));
     reach(Step::Clone)?;
     record.init = Some(ProcessId::of(child.pid.as_raw())?);
-    let terminal = bring_up(&plan, &child, &record).map_err(|error| killed_for_memory(error, cgroup.as_ref()))?;
+    let terminal =
+        bring_up(&plan, &child, &record).map_err(|error| killed_for_memory(error, cgroup.as_ref()))?;
     let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
     let (container, child) = finish(reserved, record, child, options)?;
     if let Some(cgroup) = cgroup {
@@ -135,7 +138,8 @@ fn make_cgroup(plan: &Plan, site: Option<Site>) -> Result<Option<Cgroup>> {
     let (Some(wanted), Some(site)) = (&plan.cgroup, site) else { return Ok(None) };
     warn(&wanted.warnings);
     if matches!(wanted.place, Place::Unit { .. }) {
-        return Err(Error::unsupported("the systemd cgroup driver is not supported yet").cure("leave --systemd-cgroup out"));
+        return Err(Error::unsupported("the systemd cgroup driver is not supported yet")
+            .cure("leave --systemd-cgroup out"));
     }
     let cgroup = site.create(wanted)?;
     warn(&cgroup.apply(wanted)?);
@@ -169,7 +173,7 @@ fn bring_up(plan: &Plan, child: &Child, record: &Record) -> Result<Option<OwnedF
     if let Some(maps) = &plan.idmap {
         place::id_maps(child.pid, maps)?;
     }
-    if let Some(score) = plan.process.oom_score_adj {
+    if let Some(score) = plan.task.process.oom_score_adj {
         place::oom_score(child.pid, score)?;
     }
     reach(Step::Place)?;
@@ -217,7 +221,7 @@ fn record(id: &Id, plan: &Plan, spec: Spec, site: Option<&Site>) -> Record {
         ..Hooks::default()
     });
     record.process = spec.process;
-    record.seccomp = plan.seccomp.is_some().then(|| SECCOMP.to_owned());
+    record.seccomp = plan.task.seccomp.is_some().then(|| SECCOMP.to_owned());
     if let Some(linux) = spec.linux {
         record.cgroup = site.map(|site| site.record(linux.resources));
         record.namespaces = linux.namespaces.0;
@@ -240,6 +244,16 @@ pub fn expect<T>(link: &Link, wanted: impl FnOnce(Message) -> Option<T>) -> Resu
         }
         None => Err(Error::new(Kind::Internal, "init died before the container was ready")
             .cure("it may have been killed: see the kernel's log")),
+    }
+}
+
+/// Start, then either silence (execve closed the link) or the reason why not.
+pub fn go(link: &Link) -> Result<()> {
+    link.send(&Message::Start)?;
+    match link.receive()? {
+        None => Ok(()),
+        Some(Message::Failed(_, error)) => Err(error),
+        Some(_) => Err(Error::new(Kind::Internal, "init said something unexpected")),
     }
 }
 

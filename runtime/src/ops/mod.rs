@@ -2,10 +2,12 @@
 //!
 //! They print what they were asked for on standard output and give the exit code; errors go up to the command line.
 
+pub mod attend;
 pub mod console;
 pub mod create;
 pub mod delete;
 pub mod events;
+pub mod exec;
 pub mod features;
 pub mod kill;
 pub mod launch;
@@ -17,6 +19,7 @@ pub mod plan;
 pub mod ps;
 pub mod relay;
 pub mod run;
+pub mod sealed;
 pub mod spec;
 pub mod start;
 pub mod state;

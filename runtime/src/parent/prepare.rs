@@ -37,7 +37,7 @@ const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 /// Opens everything.
 pub fn prepare(plan: &Plan, site: Option<&Site>) -> Result<Prepared> {
     let around = &plan.surroundings;
-    if !plan.namespaces.makes(Namespace::Mount) {
+    if !plan.task.namespaces.makes(Namespace::Mount) {
         return Ok(Prepared::default());
     }
     let mut sources = Vec::with_capacity(around.mounts.len());
@@ -56,7 +56,7 @@ pub fn prepare(plan: &Plan, site: Option<&Site>) -> Result<Prepared> {
 /// Without a cgroup namespace the container sees the host's tree, from its root, as with other runtimes.
 fn cgroups(plan: &Plan, site: Option<&Site>) -> Result<Option<OwnedFd>> {
     let wanted = plan.surroundings.mounts.iter().any(|mount| mount.content == Content::Cgroup);
-    if !wanted || plan.namespaces.has(Namespace::Cgroup) {
+    if !wanted || plan.task.namespaces.has(Namespace::Cgroup) {
         return Ok(None);
     }
     let path = site.map_or(Path::new("/sys/fs/cgroup"), Site::mount_point);
@@ -127,7 +127,7 @@ fn is_device(node: impl AsFd, major: u32, minor: u32) -> Result<()> {
 
 /// mknod(2) is for the initial user namespace only: in any other, the host's nodes are bound.
 fn host_devices(plan: &Plan, around: &Surroundings) -> Result<Vec<Option<OwnedFd>>> {
-    let (Some(devices), true) = (&around.devices, plan.namespaces.has(Namespace::User)) else {
+    let (Some(devices), true) = (&around.devices, plan.task.namespaces.has(Namespace::User)) else {
         return Ok(Vec::new());
     };
     devices.iter().map(host_device).collect()

@@ -33,26 +33,19 @@ pub struct Plan {
     pub id: String,
     /// Absolute path of the bundle.
     pub bundle: PathBuf,
-    /// Namespaces to make and to join.
-    pub namespaces: Namespaces,
+    /// The container's process and where it is born.
+    #[serde(flatten)]
+    pub task: Task,
     /// Mapping of a new user namespace.
     pub idmap: Option<idmap::IdMap>,
-    /// Clock offsets of a new time namespace, the lines of /proc/PID/timens_offsets.
-    pub time_offsets: Option<String>,
     /// The container's own surroundings.
     pub surroundings: Surroundings,
-    /// What runs.
-    pub process: process::Process,
     /// The cgroup and its limits; `None`: the container stays in the caller's.
     pub cgroup: Option<cgroup::CgroupPlan>,
-    /// The system call filter. See [`seccomp`].
-    pub seccomp: Option<seccomp::Filter>,
     /// SPEC: config.md#posix-platform-hooks
     pub hooks: spec::Hooks,
     /// Host network devices to move in: name outside, name inside.
     pub net_devices: Vec<(String, String)>,
-    /// Name of the session keyring to make; `None`: the caller's is kept.
-    pub keyring: Option<String>,
     /// Free-form key-value pairs.
     pub annotations: spec::Annotations,
     /// What is ignored or can't be honoured, to be shown.
@@ -80,6 +73,21 @@ pub struct Surroundings {
     pub domainname: Option<CString>,
     /// SELinux label of the mounts.
     pub mount_label: Option<String>,
+}
+
+/// A process in a container: the first one, or one that `exec` adds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Task {
+    /// Namespaces to make and to join.
+    pub namespaces: Namespaces,
+    /// Clock offsets of a new time namespace, the lines of /proc/PID/timens_offsets.
+    pub time_offsets: Option<String>,
+    /// What runs, and as whom.
+    pub process: process::Process,
+    /// The system call filter.
+    pub seccomp: Option<seccomp::Filter>,
+    /// Name of the session keyring; `None`: the caller's is kept.
+    pub keyring: Option<String>,
     /// NUMA memory policy.
     pub memory_policy: Option<memory_policy::MemoryPolicy>,
     /// personality(2).
@@ -110,22 +118,27 @@ impl Plan {
                 Error::unsupported("linux.intelRdt is not supported yet").cure("remove it from the config")
             );
         }
-        Ok(Self {
-            id: id.to_owned(),
-            bundle: bundle.to_owned(),
+        let task = Task {
             time_offsets: time_offsets(linux, &namespaces)?,
             namespaces,
-            idmap,
-            surroundings,
             process,
-            cgroup: cgroups.map(|driver| cgroup(id, spec, linux, driver)).transpose()?,
             seccomp: match &linux.seccomp {
                 Some(profile) => seccomp::compile(profile, seccomp::Arch::NATIVE)?,
                 None => None,
             },
+            keyring: Some(keyring(id)),
+            memory_policy: linux.memory_policy.as_ref().map(memory_policy::plan).transpose()?,
+            personality: linux.personality.as_ref().map(personality).transpose()?,
+        };
+        Ok(Self {
+            id: id.to_owned(),
+            bundle: bundle.to_owned(),
+            task,
+            idmap,
+            surroundings,
+            cgroup: cgroups.map(|driver| cgroup(id, spec, linux, driver)).transpose()?,
             hooks: hooks(spec.hooks.clone().unwrap_or_default())?,
             net_devices: net_devices(linux)?,
-            keyring: Some(format!("_ses.{id}")),
             annotations: spec.annotations.clone().unwrap_or_default(),
             warnings,
         })
@@ -135,9 +148,10 @@ impl Plan {
     /// namespace, and a cgroup mount that it can write.
     pub fn delegates_cgroup(&self) -> Option<u32> {
         let writable = |mount: &mounts::Mount| {
-            mount.content == mounts::Content::Cgroup && mount.options.attributes.set & mount_options::attr::RDONLY == 0
+            mount.content == mounts::Content::Cgroup
+                && mount.options.attributes.set & mount_options::attr::RDONLY == 0
         };
-        let own = self.namespaces.makes(Kind::Cgroup) && self.surroundings.mounts.iter().any(writable);
+        let own = self.task.namespaces.makes(Kind::Cgroup) && self.surroundings.mounts.iter().any(writable);
         self.idmap.as_ref().filter(|_| own).and_then(|map| map.host_uid(0))
     }
 
@@ -156,6 +170,11 @@ fn cgroup(id: &str, spec: &Spec, linux: &spec::Linux, driver: cgroup::Driver) ->
         driver,
         purpose: cgroup::Purpose::Create,
     })
+}
+
+/// The session keyring of a container, which all its processes share. runc's name for it.
+pub fn keyring(id: &str) -> String {
+    format!("_ses.{id}")
 }
 
 /// The major version must be 1; anything that SemVer allows may follow.
@@ -207,8 +226,6 @@ fn surroundings(
         hostname: host_word("hostname", spec.hostname.as_deref(), namespaces)?,
         domainname: host_word("domainname", spec.domainname.as_deref(), namespaces)?,
         mount_label: linux.mount_label.clone().filter(|label| !label.is_empty()),
-        memory_policy: linux.memory_policy.as_ref().map(memory_policy::plan).transpose()?,
-        personality: linux.personality.as_ref().map(personality).transpose()?,
     })
 }
 
@@ -318,7 +335,7 @@ fn net_devices(linux: &spec::Linux) -> Result<Vec<(String, String)>> {
 }
 
 /// SPEC: config-linux.md#personality; the numbers are those of personality(2).
-fn personality(personality: &spec::Personality) -> Result<u64> {
+pub fn personality(personality: &spec::Personality) -> Result<u64> {
     if let Some(flag) = personality.flags.first() {
         return Err(Error::invalid(format!("linux.personality.flags: {flag:?}: the spec defines none")));
     }

@@ -55,6 +55,11 @@ pub struct Cgroup {
     kept: bool,
 }
 
+/// Where the host has its cgroup2.
+pub fn mount_point() -> Result<PathBuf> {
+    Mount::find().map(|mount| mount.path)
+}
+
 impl Site {
     /// Finds the host's cgroup2.
     pub fn find(plan: &CgroupPlan) -> Result<Self> {

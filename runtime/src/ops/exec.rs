@@ -1,0 +1,222 @@
+//! `exec`: one more process in a container that runs.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sched::CloneFlags;
+use nix::sys::signal::SigSet;
+
+use super::console::{self, Terminal};
+use super::options::{Exec, ExecChanges, ExecWhat, Global};
+use super::{attend, launch, sealed};
+use crate::error::{Context, Error, Kind, Result};
+use crate::init::{self, Birth};
+use crate::link::Message;
+use crate::parent::place;
+use crate::plan::namespaces::{Kind as Namespace, Namespaces};
+use crate::plan::seccomp::{self, Filter};
+use crate::plan::{self, Task};
+use crate::spawn::{Child, spawn_beside};
+use crate::spec::{Capabilities, Process};
+use crate::state::{Container, Record, StateDir, Status};
+
+/// The stored filter: the kernel takes 4096 instructions of 8 bytes, after 4 bytes of flags.
+const MAX_FILTER: u64 = 4 + 4096 * 8;
+
+/// Gives the command's exit code, or 0 if it leaves before.
+pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
+    sealed::ensure()?;
+    crate::sys::process::undumpable().what(|| "make this process undumpable")?;
+    let container = StateDir::new(&global.root).open(&options.id)?;
+    check_status(&container, options)?;
+    let what = || format!("exec in container {:?}", options.id.as_str());
+    let task = task(&container, options).what(what)?;
+    let holder = if options.detach { Terminal::Handed } else { Terminal::Relayed };
+    console::check(task.process.terminal.is_some(), options.console_socket.is_some(), holder)?;
+    let signals = if options.detach {
+        SigSet::thread_get_mask().what(|| "read the signal mask")?
+    } else {
+        attend::block_signals()?
+    };
+    let child = bring_up(&container, options, &task, signals).what(what)?;
+    let terminal = launch::expect(&child.link, |message| match message {
+        Message::Ready(terminal) => Some(terminal),
+        _ => None,
+    })
+    .what(what)?;
+    let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
+    launch::send_pidfd(&child, options.pidfd_socket.as_deref())?;
+    launch::go(&child.link).what(what)?;
+    if let Some(path) = &options.pid_file {
+        launch::pid_file(path, child.pid.as_raw())?;
+    }
+    let (pid, pidfd) = child.keep();
+    if options.detach { Ok(0) } else { attend::attend(pid, &pidfd, terminal) }
+}
+
+/// Engines know these words from runc.
+fn check_status(container: &Container, options: &Exec) -> Result<()> {
+    match container.status()? {
+        Status::Stopped => Err(Error::new(Kind::WrongStatus, "cannot exec in a stopped container")),
+        Status::Creating => {
+            Err(Error::new(Kind::WrongStatus, "cannot exec in a container that is still being created"))
+        }
+        Status::Paused if !options.ignore_paused => {
+            Err(Error::new(Kind::WrongStatus, "cannot exec in a paused container")
+                .cure("`rt resume` it, or give --ignore-paused: then the command starts when it is resumed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn bring_up(container: &Container, options: &Exec, task: &Task, signals: SigSet) -> Result<Child> {
+    let record = container.record();
+    let init = record.init.ok_or_else(|| Error::new(Kind::WrongStatus, "the container has no process"))?;
+    let beside =
+        init.open()?.ok_or_else(|| Error::new(Kind::WrongStatus, "cannot exec in a stopped container"))?;
+    let cgroup = cgroup(record, options)?;
+    let spawn = |cgroup: Option<&OwnedFd>| {
+        let beside = rustix::io::fcntl_dupfd_cloexec(&beside, 3).what(|| "duplicate a pidfd")?;
+        spawn_beside(beside, flags(record), cgroup.map(AsFd::as_fd), |link, joined| {
+            init::run(&Birth { task, home: None, joined: &joined, link, start: init::Start::Link, signals })
+        })
+    };
+    let child = match spawn(cgroup.as_ref()) {
+        // The container has moved its processes into cgroups of its own below: where init is, there is room.
+        Err(error) if error.errno() == Some(libc::EBUSY) && options.cgroup.is_none() => {
+            spawn(Some(&cgroup_of(init.pid)?))?
+        }
+        child => child?,
+    };
+    if let Some(score) = task.process.oom_score_adj {
+        place::oom_score(child.pid, score)?;
+    }
+    child.link.send(&Message::Go)?;
+    Ok(child)
+}
+
+fn flags(record: &Record) -> CloneFlags {
+    let kinds = record.namespaces.iter().filter_map(|namespace| Namespace::parse(&namespace.kind));
+    kinds.fold(CloneFlags::empty(), |flags, kind| flags | CloneFlags::from_bits_retain(kind.flag() as i32))
+}
+
+fn cgroup(record: &Record, options: &Exec) -> Result<Option<OwnedFd>> {
+    let Some(cgroup) = &record.cgroup else { return Ok(None) };
+    let mut path = cgroup.path.clone();
+    if let Some(below) = &options.cgroup {
+        let below = std::path::Path::new(below.trim_start_matches('/'));
+        if below.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+            return Err(Error::invalid(format!(
+                "--cgroup {}: it must be a path below the container's cgroup",
+                below.display()
+            )));
+        }
+        path.push(below);
+    }
+    open_cgroup(&path).map(Some)
+}
+
+fn open_cgroup(path: &std::path::Path) -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    rustix::fs::open(path, flags, Mode::empty()).what(|| format!("open cgroup {}", path.display()))
+}
+
+fn cgroup_of(pid: i32) -> Result<OwnedFd> {
+    let file = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read_to_string(&file).what(|| format!("read {file}"))?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    open_cgroup(&crate::parent::cgroup::mount_point()?.join(path.trim_start_matches('/')))
+}
+
+/// A process of the container: its namespaces, filter, keyring and personality, and what the caller asks for.
+fn task(container: &Container, options: &Exec) -> Result<Task> {
+    let record = container.record();
+    let mut warnings = Vec::new();
+    let mut process = plan::process::plan(&spec(record, &options.what)?, &mut warnings)?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    launch::pass_descriptors(&mut process, options.preserve_fds)?;
+    let user = record.namespaces.iter().any(|namespace| namespace.kind == "user");
+    let join = |kind| plan::namespaces::Join { kind, path: std::path::PathBuf::new() };
+    Ok(Task {
+        namespaces: Namespaces {
+            new: Vec::new(),
+            join: user.then(|| join(Namespace::User)).into_iter().collect(),
+        },
+        time_offsets: None,
+        process,
+        seccomp: filter(container)?,
+        keyring: Some(plan::keyring(record.id.as_str())),
+        memory_policy: None,
+        personality: record.personality.as_ref().map(plan::personality).transpose()?,
+    })
+}
+
+fn filter(container: &Container) -> Result<Option<Filter>> {
+    let Some(name) = &container.record().seccomp else { return Ok(None) };
+    let bytes = container.read_file(name, MAX_FILTER)?;
+    let filter = bytes.split_first_chunk::<4>().and_then(|(flags, program)| {
+        Some(Filter {
+            flags: u32::from_le_bytes(*flags),
+            program: seccomp::from_bytes(program)?,
+            ignored: Vec::new(),
+        })
+    });
+    filter.map(Some).ok_or_else(|| Error::new(Kind::Internal, format!("the stored filter {name} is broken")))
+}
+
+fn spec(record: &Record, what: &ExecWhat) -> Result<Process> {
+    match what {
+        ExecWhat::File { path, tty } => {
+            let text = std::fs::read(path).what(|| format!("read the process file {}", path.display()))?;
+            let mut process: Process = serde_json::from_slice(&text).map_err(|error| {
+                Error::invalid(format!("parse the process file {}: {error}", path.display()))
+            })?;
+            process.terminal |= *tty;
+            if process.oom_score_adj.is_none() {
+                process.oom_score_adj = record.process.as_ref().and_then(|own| own.oom_score_adj);
+            }
+            Ok(process)
+        }
+        ExecWhat::Command { args, changes } => {
+            let mut process = record.process.clone().unwrap_or_default();
+            process.args = args.clone().into();
+            change(&mut process, changes);
+            Ok(process)
+        }
+    }
+}
+
+fn change(process: &mut Process, changes: &ExecChanges) {
+    if let Some(cwd) = &changes.cwd {
+        process.cwd.clone_from(cwd);
+    }
+    process.env.extend(changes.env.iter().cloned());
+    process.terminal = changes.tty;
+    let mut user = process.user.clone().unwrap_or_default();
+    if let Some((uid, gid)) = changes.user {
+        user.uid = uid;
+        user.gid = gid.unwrap_or(user.gid);
+    }
+    user.additional_gids.extend(&changes.additional_gids);
+    process.user = Some(user);
+    if changes.process_label.is_some() {
+        process.selinux_label.clone_from(&changes.process_label);
+    }
+    if changes.apparmor.is_some() {
+        process.apparmor_profile.clone_from(&changes.apparmor);
+    }
+    process.no_new_privileges = changes.no_new_privs.unwrap_or(process.no_new_privileges);
+    if !changes.caps.is_empty() {
+        // CVE-2022-29162: never the inheritable set.
+        let sets = process.capabilities.get_or_insert_with(Capabilities::default);
+        let inheritable = !sets.inheritable.is_empty();
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+            set.extend(changes.caps.iter().cloned());
+        }
+        if inheritable {
+            sets.ambient.extend(changes.caps.iter().cloned());
+        }
+    }
+}
