@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::{Command, Invocation, parse};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops;
 use crate::ops::options::Global;
 

@@ -207,7 +207,8 @@ mod tests {
         for audience in [Audience::Root, Audience::User { uid: 1000, gid: 100 }] {
             let text = config(audience).unwrap();
             let spec: crate::spec::Spec = serde_json::from_str(&text).unwrap();
-            crate::plan::Plan::new("a", Path::new("/b"), &spec).unwrap();
+            crate::plan::Plan::new("a", Path::new("/b"), &spec, Some(crate::plan::cgroup::Driver::Cgroupfs))
+                .unwrap();
             assert!(!text.contains("null"), "{text}");
         }
     }

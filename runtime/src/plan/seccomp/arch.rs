@@ -13,7 +13,7 @@ pub enum Arch {
     X86_64,
     /// 32-bit x86.
     X86,
-    /// 32-bit pointers in 64-bit mode: calls of x86_64 with [`X32_BIT`] in the number.
+    /// 32-bit pointers in 64-bit mode: calls of x86_64 with `X32_BIT` in the number.
     X32,
     /// 64-bit ARM.
     Aarch64,
