@@ -3,7 +3,7 @@
 //! Shares nothing with the compiler: it goes from a number to its name, and tries the rules on one call at a time. Slow.
 
 use runtime::plan::seccomp::Arch;
-use runtime::spec::{Seccomp, SyscallArg};
+use runtime::spec::{Seccomp, SyscallArg, SyscallRule};
 
 use super::simulator::Call;
 
@@ -21,7 +21,8 @@ const SOCKETCALL: &str = "- socket bind connect listen accept getsockname getpee
 const IPC: &str = "- semop semget semctl semtimedop - - - - - - msgsnd msgrcv msgget msgctl - - - - - - shmat shmdt shmget shmctl";
 
 const KILL: u32 = 0;
-const ENOSYS: u32 = 0x5_0026;
+/// ERRNO with ENOSYS.
+pub const ENOSYS: u32 = 0x5_0026;
 
 /// All interfaces, by SCMP_ARCH_* name.
 pub const INTERFACES: [(&str, Arch); 5] = [
@@ -91,29 +92,9 @@ impl<'a> Reference<'a> {
     /// What becomes of a call.
     pub fn verdict(&self, call: &Call) -> u32 {
         let is_x86_64 = call.audit == Arch::X86_64.audit();
-        let has_bit = call.number & 0x4000_0000 != 0;
         let is_in = |arch: Arch| arch == self.native || self.newest.iter().any(|&(listed, _)| listed == arch);
-        let arch = INTERFACES.iter().map(|&(_, arch)| arch).find(|arch| match arch {
-            Arch::X86_64 => is_x86_64 && !has_bit,
-            Arch::X32 => is_x86_64 && has_bit,
-            other => other.audit() == call.audit,
-        });
-        let Some(arch) = arch else { return KILL };
-        let runs_here = match self.native {
-            Arch::X86_64 => matches!(arch, Arch::X86_64 | Arch::X86 | Arch::X32),
-            _ => matches!(arch, Arch::Aarch64 | Arch::Arm),
-        };
-        if !runs_here {
-            return KILL;
-        }
-        if let Some(&(_, newest)) = self.newest.iter().find(|&&(listed, _)| listed == arch)
-            && newest != 0
-            && call.number > newest
-            && !matches!(
-                self.spec.default_action.as_str(),
-                "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG" | "SCMP_ACT_TRACE"
-            )
-        {
+        let Some(arch) = self.interface(call) else { return KILL };
+        if self.is_too_new(call) {
             return ENOSYS;
         }
         let is_skipped = call.number == u32::MAX;
@@ -123,6 +104,30 @@ impl<'a> Reference<'a> {
             !is_in(arch)
         };
         if is_foreign { KILL } else { self.rules(arch, call) }
+    }
+
+    /// Whether it is newer than the newest call that the profile names, and the default action is not to let such calls through.
+    pub fn is_too_new(&self, call: &Call) -> bool {
+        let arch = self.interface(call);
+        let newest =
+            self.newest.iter().find(|&&(listed, _)| Some(listed) == arch).map_or(0, |&(_, newest)| newest);
+        let is_permissive =
+            matches!(self.spec.default_action.as_str(), "SCMP_ACT_ALLOW" | "SCMP_ACT_LOG" | "SCMP_ACT_TRACE");
+        newest != 0 && call.number > newest && !is_permissive
+    }
+
+    /// Which interface a call is made through, of those that the kernel has.
+    fn interface(&self, call: &Call) -> Option<Arch> {
+        let has_bit = call.number & 0x4000_0000 != 0;
+        let here: &[Arch] = match self.native {
+            Arch::X86_64 => &[Arch::X86_64, Arch::X86, Arch::X32],
+            _ => &[Arch::Aarch64, Arch::Arm],
+        };
+        here.iter().copied().find(|arch| match arch {
+            Arch::X86_64 => arch.audit() == call.audit && !has_bit,
+            Arch::X32 => arch.audit() == call.audit && has_bit,
+            other => other.audit() == call.audit,
+        })
     }
 
     fn rules(&self, arch: Arch, call: &Call) -> u32 {
@@ -156,15 +161,19 @@ impl<'a> Reference<'a> {
                         case.insert(0, first.clone());
                     }
                 }
-                for case in cases {
+                for mut case in cases {
+                    // A mask of zeros asks for nothing.
+                    case.retain(|arg| arg.op != "SCMP_CMP_MASKED_EQ" || cut(arg.value, arch) != 0);
                     if case.is_empty() {
-                        // Only the first rule without conditions counts.
-                        return self.first_unconditional(arch, call, default);
+                        return action;
                     }
                     let rank = rank(&case, arch);
-                    if case.iter().all(|arg| holds(arg, call, arch))
-                        && best.as_ref().is_none_or(|(other, _)| rank > *other)
-                    {
+                    let is_better = |other: &Rank| {
+                        let mut pairs = rank.iter().zip(other);
+                        pairs.find(|(a, b)| a != b).is_some_and(|(a, b)| a > b)
+                    };
+                    let wins = best.as_ref().is_none_or(|(other, _)| is_better(other));
+                    if wins && case.iter().all(|arg| holds(arg, call, arch)) {
                         best = Some((rank, action));
                     }
                 }
@@ -172,20 +181,19 @@ impl<'a> Reference<'a> {
         }
         best.map_or(default, |(_, action)| action)
     }
-
-    fn first_unconditional(&self, arch: Arch, call: &Call, default: u32) -> u32 {
-        let own = name(arch, call.number);
-        let mut rules = self.spec.syscalls.iter().filter(|rule| rule.args.is_empty());
-        let action = |rule: &runtime::spec::SyscallRule| value(&rule.action, rule.errno_ret);
-        let first =
-            rules.find(|rule| action(rule) != default && rule.names.iter().any(|name| own == Some(name)));
-        first.map_or(default, action)
-    }
 }
 
 /// AUDIT_ARCH value and number of all calls that rules with arguments name.
 pub fn conditional(spec: &Seccomp) -> Vec<(u32, u32)> {
-    let rules = spec.syscalls.iter().filter(|rule| !rule.args.is_empty());
+    calls_of(spec.syscalls.iter().filter(|rule| !rule.args.is_empty()))
+}
+
+/// AUDIT_ARCH value and number of all calls that rules name.
+pub fn named(spec: &Seccomp) -> Vec<(u32, u32)> {
+    calls_of(spec.syscalls.iter())
+}
+
+fn calls_of<'a>(rules: impl Iterator<Item = &'a SyscallRule>) -> Vec<(u32, u32)> {
     let names: Vec<&str> = rules.flat_map(|rule| rule.names.iter().map(String::as_str)).collect();
     let of = |&(_, arch): &(&str, Arch)| {
         let named =
@@ -213,7 +221,7 @@ fn rank(case: &[SyscallArg], arch: Arch) -> Rank {
 }
 
 /// One case, or one for each condition when two are about one argument.
-fn cases_of(args: &[SyscallArg]) -> Vec<Vec<SyscallArg>> {
+pub fn cases_of(args: &[SyscallArg]) -> Vec<Vec<SyscallArg>> {
     let repeats = (0..6).any(|index| args.iter().filter(|arg| arg.index == index).count() > 1);
     if repeats { args.iter().map(|arg| vec![arg.clone()]).collect() } else { vec![args.to_vec()] }
 }

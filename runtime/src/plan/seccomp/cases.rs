@@ -87,20 +87,37 @@ impl Case {
         Self { conditions: std::iter::once(first).chain(others.copied()).collect(), ..*self }
     }
 
+    /// Whether nothing is left of it to check, as with a mask of zeros: then it is no condition, as for libseccomp.
+    pub fn always_holds(&self, is_wide: bool) -> bool {
+        self.checked(is_wide).next().is_none()
+    }
+
+    /// Whether both stand for the same arguments.
+    pub fn is_same(&self, other: &Self, is_wide: bool) -> bool {
+        self.checked(is_wide).eq(other.checked(is_wide))
+    }
+
     /// Whether `self` is tried before (`Less`) or after `other`; see [`super::decisions`].
     pub fn order(&self, other: &Self, is_wide: bool) -> Ordering {
-        let pairs = self.conditions.iter().zip(&other.conditions);
-        pairs
-            .map(|(a, b)| b.weight(is_wide).cmp(&a.weight(is_wide)))
-            .find(|order| order.is_ne())
-            .unwrap_or(Ordering::Equal)
+        let pairs = self.checked(is_wide).zip(other.checked(is_wide));
+        let mut orders = pairs.map(|(a, b)| b.weight(is_wide).cmp(&a.weight(is_wide)));
+        orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     }
 
     /// seccompiler's program for the conditions: it runs off its end when they hold, and skips one instruction more when not.
     pub fn fragment(&self, is_wide: bool) -> Result<Vec<seccompiler::sock_filter>> {
-        let conditions = self.conditions.iter().map(|c| c.compile(is_wide)).collect::<Result<Vec<_>>>()?;
+        let conditions = self.checked(is_wide).map(|c| c.compile(is_wide)).collect::<Result<Vec<_>>>()?;
         let rule = SeccompRule::new(conditions).map_err(|e| foreign(&e))?;
         Ok(rule.into())
+    }
+
+    /// The conditions that can fail.
+    fn checked(&self, is_wide: bool) -> impl Iterator<Item = &Condition> {
+        let holds = move |condition: &&Condition| match condition.operator {
+            Operator::MaskedEqual(mask) => cut(mask, is_wide) != 0,
+            _ => true,
+        };
+        self.conditions.iter().filter(holds)
     }
 }
 
@@ -126,7 +143,7 @@ impl Condition {
 
     /// What libseccomp orders conditions by: the higher is tried first.
     fn weight(self, is_wide: bool) -> (u8, u8, u64) {
-        let value = if is_wide { self.value } else { self.value & u64::from(u32::MAX) };
+        let value = cut(self.value, is_wide);
         match self.operator {
             Operator::Equal | Operator::NotEqual | Operator::MaskedEqual(_) => (self.index, 3, value),
             Operator::Less | Operator::AtMost => (self.index, 2, !value),
@@ -147,6 +164,11 @@ impl Condition {
         };
         SeccompCondition::new(self.index, length, operator, self.value).map_err(|e| foreign(&e))
     }
+}
+
+/// What an argument of the architecture's width can hold of a value.
+fn cut(value: u64, is_wide: bool) -> u64 {
+    if is_wide { value } else { value & u64::from(u32::MAX) }
 }
 
 fn foreign(error: &seccompiler::BackendError) -> Error {

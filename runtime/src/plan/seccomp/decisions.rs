@@ -103,6 +103,14 @@ struct Outcome {
     is_default: bool,
 }
 
+impl Outcome {
+    fn has_case_that_always_holds(&self, cases: &[Case], arch: Arch) -> bool {
+        cases[self.cases.start as usize..self.cases.end as usize]
+            .iter()
+            .any(|case| case.always_holds(arch.is_wide()))
+    }
+}
+
 impl<'a> Decisions<'a> {
     fn add_rule(&mut self, outcome: &Outcome, names: &'a [String]) -> Result<()> {
         let leaf = if outcome.cases.is_empty() { self.always(outcome.action) } else { DEFAULT };
@@ -130,8 +138,12 @@ impl<'a> Decisions<'a> {
             if through.is_none() {
                 self.tables[table].highest = self.tables[table].highest.max(number);
             }
+            let (leaf, cases) = match outcome.has_case_that_always_holds(&self.cases, arch) {
+                true => (self.always(outcome.action), 0..0),
+                false => (leaf, outcome.cases.clone()),
+            };
             if !outcome.is_default {
-                self.decide_cell(table, number, leaf, outcome.cases.clone())?;
+                self.decide_cell(table, number, leaf, cases)?;
             }
         }
         match through {
@@ -212,7 +224,7 @@ impl<'a> Decisions<'a> {
         let mut ordered: Vec<&Case> = Vec::with_capacity(tried.len());
         for &at in tried {
             let case = &self.cases[at as usize];
-            let same = ordered.iter().find(|other| other.conditions == case.conditions);
+            let same = ordered.iter().find(|other| case.is_same(other, is_wide));
             match same {
                 Some(other) if other.action == case.action => continue,
                 Some(other) => {
