@@ -268,6 +268,10 @@ fn bad_command_lines_say_what_is_wrong() {
             "exec --cgroup cpu:/x a sh",
             "option --cgroup: \"cpu:/x\" names a controller (cgroup v2 has one tree: give the path alone)",
         ),
+        (
+            "exec --user '' a sh",
+            "option --user: bad uid \"\" (write it as UID or UID:GID, in numbers: names are the image's)",
+        ),
         ("exec -g x a sh", "option --additional-gids needs a number, not \"x\""),
         ("update --memory lots a", "option --memory needs a size such as 64m, or -1, not \"lots\""),
         ("update --cpu-share 1.5 a", "option --cpu-share needs a number, not \"1.5\""),

@@ -76,7 +76,8 @@ static EXEC_FLAGS: &[&[Flag<ExecDraft>]] = &[
             Ok(())
         }),
         Flag::with_short('u', "user", Takes::Value("UID[:GID]"), "run as this user", |o, v| {
-            o.changes.user = v.filled()?.map(|text| values::user(&text)).transpose()?;
+            // An empty one is no "not given": whoever forgot to fill a variable would get the container's root.
+            o.changes.user = Some(values::user(&v.text()?)?);
             Ok(())
         }),
         Flag::with_short(

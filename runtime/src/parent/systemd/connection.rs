@@ -54,7 +54,8 @@ impl Connection {
     /// On a bus one has a name, and signals have to be asked for.
     pub fn on_bus(stream: UnixStream, deadline: Instant) -> Result<Self> {
         let mut bus = Self::authenticate(stream, deadline)?;
-        bus.call(&Call { member: "Hello", ..DAEMON }, "", &Writer::default())?.map_err(|refusal| refused(&refusal))?;
+        bus.call(&Call { member: "Hello", ..DAEMON }, "", &Writer::default())?
+            .map_err(|refusal| refused(&refusal))?;
         let mut rule = Writer::default();
         rule.text("type='signal',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'");
         bus.call(&Call { member: "AddMatch", ..DAEMON }, "s", &rule)?.map_err(|refusal| refused(&refusal))?;
