@@ -108,11 +108,6 @@ impl Plan {
         let namespaces = namespaces::plan(&linux.namespaces)?;
         let idmap = idmap(linux, &namespaces)?;
         let surroundings = surroundings(bundle, spec, linux, &namespaces)?;
-        if linux.seccomp.is_some() {
-            return Err(
-                Error::unsupported("linux.seccomp is not supported yet").cure("remove it from the config")
-            );
-        }
         if linux.intel_rdt.as_ref().is_some_and(|rdt| !rdt.is_null()) {
             return Err(
                 Error::unsupported("linux.intelRdt is not supported yet").cure("remove it from the config")

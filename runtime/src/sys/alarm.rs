@@ -59,7 +59,7 @@ impl Drop for Timer {
 fn timespec(duration: Duration) -> libc::timespec {
     // SAFETY: all-zero is a valid timespec; musl's has private padding, so it can't be written as a literal.
     let mut time: libc::timespec = unsafe { std::mem::zeroed() };
-    time.tv_sec = duration.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+    time.tv_sec = duration.as_secs().try_into().unwrap_or(i64::MAX);
     time.tv_nsec = duration.subsec_nanos().into();
     time
 }
