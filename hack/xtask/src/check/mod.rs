@@ -83,7 +83,7 @@ fn cargo(repository: &Path, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new(env!("CARGO"))
         .args(arguments)
         .current_dir(repository)
-        .env("RUSTDOCFLAGS", "-D warnings")
+        .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("run cargo: {error}"))?;

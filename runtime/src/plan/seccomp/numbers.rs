@@ -15,7 +15,7 @@ pub struct Entry {
     length: u8,
     /// On 32-bit x86 also reached through `socketcall` or `ipc`.
     multiplexed: Option<Multiplexed>,
-    /// By [`column`]; [`NONE`] where the architecture lacks it.
+    /// By [`column()`]; [`NONE`] where the architecture lacks it.
     numbers: [u16; 4],
 }
 

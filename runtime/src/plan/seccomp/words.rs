@@ -1,6 +1,6 @@
 //! The words of a profile (actions, operators, architectures, flags) and the errors about those that nobody knows.
 //!
-//! What rules mean together is decided in [`super::rules`].
+//! What rules mean together is decided in `rules`.
 
 use std::fmt::Arguments;
 
