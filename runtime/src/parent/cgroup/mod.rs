@@ -76,7 +76,7 @@ impl Site {
         &self.mount.path
     }
 
-    /// What is stored, for [`Cgroup::open`] and [`remove`].
+    /// What is stored, for [`Cgroup::open`] and [`remove()`].
     pub fn record(&self, resources: Option<Resources>) -> CgroupRecord {
         CgroupRecord { path: self.absolute(), unit: self.unit.clone(), resources }
     }
