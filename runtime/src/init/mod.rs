@@ -90,6 +90,7 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     expect(&birth.link, |m| matches!(m, Message::Go))?;
     take(at, Step::Join)?;
     let proc = HostProc::open()?;
+    namespaces::late(task)?;
     namespaces::join(birth.joined)?;
     take(at, Step::Root)?;
     user::become_root(task)?;

@@ -26,6 +26,15 @@ pub fn join(all: &[Door]) -> Result<()> {
     Ok(())
 }
 
+/// Makes those that could not be made at birth.
+pub fn late(task: &Task) -> Result<()> {
+    for kind in &task.namespaces.late {
+        let what = || format!("make a {} namespace", kind.name());
+        nix::sched::unshare(CloneFlags::from_bits_retain(kind.flag() as libc::c_int)).what(what)?;
+    }
+    Ok(())
+}
+
 /// A new network namespace has a loopback device that is down.
 pub fn loopback_up(task: &Task) -> Result<()> {
     if !task.namespaces.makes(Kind::Network) {

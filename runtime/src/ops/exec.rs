@@ -142,6 +142,7 @@ fn task(container: &Container, options: &Exec) -> Result<Task> {
     Ok(Task {
         namespaces: Namespaces {
             new: Vec::new(),
+            late: Vec::new(),
             join: user.then(|| join(Namespace::User)).into_iter().collect(),
         },
         time_offsets: None,

@@ -13,10 +13,10 @@ use crate::hooks;
 use crate::id::Id;
 use crate::init::{self, Birth, Home};
 use crate::link::{Link, Message, step_name};
-use crate::parent::cgroup::{Cgroup, Site};
+use crate::parent::cgroup::{Berth, Cgroup};
 use crate::parent::{place, prepare};
 use crate::plan::Plan;
-use crate::plan::cgroup::{Driver, Place};
+use crate::plan::cgroup::Driver;
 use crate::plan::process::Process;
 use crate::plan::seccomp::{self, Filter};
 use crate::spawn::{Child, Cradle, open_joined, spawn};
@@ -85,27 +85,28 @@ fn driver(global: &Global) -> Option<Driver> {
 pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Result<Launched> {
     let (plan, spec) = plan(global, id, options, caller.terminal)?;
     warn(&plan.warnings);
+    warn(plan.cgroup.as_ref().map_or(&[], |cgroup| &cgroup.warnings));
     // CVE-2016-9962: nobody looks into this process or init while they hold what the container must not have.
     crate::sys::process::undumpable().what(|| "make this process undumpable")?;
     let joined = open_joined(&plan.task.namespaces)?;
-    let site = plan.cgroup.as_ref().map(Site::find).transpose()?;
-    let mut record = record(id, &plan, spec, site.as_ref());
+    let mut berth = Berth::find(plan.cgroup.as_ref(), plan.delegates_cgroup())?;
+    let mut record = record(id, &plan, spec, &berth);
     let reserved = StateDir::new(&global.root).reserve(id)?;
     reserved.commit(&record)?;
     if let Some(filter) = &plan.task.seccomp {
         reserved.write_file(SECCOMP, &stored_filter(filter))?;
     }
     reach(Step::Reserve)?;
-    let prepared = prepare::prepare(&plan, site.as_ref())?;
+    let prepared = prepare::prepare(&plan, berth.site())?;
     reach(Step::Prepare)?;
-    let cgroup = make_cgroup(&plan, site)?;
+    berth.make()?;
     reach(Step::Cgroup)?;
     let fifo = match caller.start {
         StartedBy::Fifo => Some(prepare::start_fifo(&reserved.fifo_path())?),
         StartedBy::Link => None,
     };
     let hook_state = record.hook_state(Status::Creating);
-    let cradle = Cradle { cgroup: cgroup.as_ref().map(Cgroup::fd), joined: &joined };
+    let cradle = Cradle { cgroup: berth.cgroup().map(Cgroup::fd), joined: &joined };
     let child = spawn(&plan.task, &cradle, |link, joined| {
         let start = fifo.as_ref().map_or(init::Start::Link, init::Start::Fifo);
         let home =
@@ -123,30 +124,14 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     drop((prepared, fifo));
     reach(Step::Clone)?;
     record.init = Some(ProcessId::of(child.pid.as_raw())?);
+    berth.adopt(child.pid.as_raw())?;
+    record.cgroup = berth.record(record.cgroup.take().and_then(|cgroup| cgroup.resources));
     let terminal =
-        bring_up(&plan, &child, &record).map_err(|error| killed_for_memory(error, cgroup.as_ref()))?;
+        bring_up(&plan, &child, &record).map_err(|error| killed_for_memory(error, berth.cgroup()))?;
     let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
     let (container, child) = finish(reserved, record, child, options)?;
-    if let Some(cgroup) = cgroup {
-        cgroup.keep();
-    }
+    berth.keep();
     Ok(Launched { container, child, terminal })
-}
-
-/// The cgroup with its limits, before anybody is in it.
-fn make_cgroup(plan: &Plan, site: Option<Site>) -> Result<Option<Cgroup>> {
-    let (Some(wanted), Some(site)) = (&plan.cgroup, site) else { return Ok(None) };
-    warn(&wanted.warnings);
-    if matches!(wanted.place, Place::Unit { .. }) {
-        return Err(Error::unsupported("the systemd cgroup driver is not supported yet")
-            .cure("leave --systemd-cgroup out"));
-    }
-    let cgroup = site.create(wanted)?;
-    warn(&cgroup.apply(wanted)?);
-    if let Some(root) = plan.delegates_cgroup() {
-        cgroup.delegate(root)?;
-    }
-    Ok(Some(cgroup))
 }
 
 fn warn(warnings: &[String]) {
@@ -211,7 +196,7 @@ fn finish(
 }
 
 /// What is needed of the config later; see [`Record`].
-fn record(id: &Id, plan: &Plan, spec: Spec, site: Option<&Site>) -> Record {
+fn record(id: &Id, plan: &Plan, spec: Spec, berth: &Berth<'_>) -> Record {
     let mut record = Record::new(id.clone(), plan.bundle.clone(), plan.surroundings.rootfs.path.clone());
     record.oci_version = spec.oci_version;
     record.annotations = spec.annotations.unwrap_or_default();
@@ -222,8 +207,9 @@ fn record(id: &Id, plan: &Plan, spec: Spec, site: Option<&Site>) -> Record {
     });
     record.process = spec.process;
     record.seccomp = plan.task.seccomp.is_some().then(|| SECCOMP.to_owned());
+    record.cgroup = berth.record(None);
     if let Some(linux) = spec.linux {
-        record.cgroup = site.map(|site| site.record(linux.resources));
+        record.cgroup = berth.record(linux.resources);
         record.namespaces = linux.namespaces.0;
         record.uid_mappings = linux.uid_mappings.0;
         record.gid_mappings = linux.gid_mappings.0;

@@ -105,13 +105,17 @@ impl Plan {
             Error::invalid("process is missing").cure("a container needs process.args to run")
         })?;
         let process = process::plan(process, &mut warnings)?;
-        let namespaces = namespaces::plan(&linux.namespaces)?;
+        let mut namespaces = namespaces::plan(&linux.namespaces)?;
         let idmap = idmap(linux, &namespaces)?;
         let surroundings = surroundings(bundle, spec, linux, &namespaces)?;
         if linux.intel_rdt.as_ref().is_some_and(|rdt| !rdt.is_null()) {
             return Err(
                 Error::unsupported("linux.intelRdt is not supported yet").cure("remove it from the config")
             );
+        }
+        if cgroups == Some(cgroup::Driver::Systemd) {
+            // A scope is made around a process, and the root of a cgroup namespace is where its maker is.
+            namespaces.delay(Kind::Cgroup);
         }
         let task = Task {
             time_offsets: time_offsets(linux, &namespaces)?,

@@ -81,8 +81,10 @@ impl Kind {
 /// The namespaces of a container; what is neither new nor joined is the runtime's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Namespaces {
-    /// To be made.
+    /// To be made at birth.
     pub new: Vec<Kind>,
+    /// To be made by init itself: what it must be put into first is not there at its birth.
+    pub late: Vec<Kind>,
     /// To be joined, in [`Kind`]'s order.
     pub join: Vec<Join>,
 }
@@ -99,7 +101,15 @@ pub struct Join {
 impl Namespaces {
     /// Whether a new one of this type is made.
     pub fn makes(&self, kind: Kind) -> bool {
-        self.new.contains(&kind)
+        self.new.contains(&kind) || self.late.contains(&kind)
+    }
+
+    /// Has a new one of this type made late.
+    pub fn delay(&mut self, kind: Kind) {
+        if self.makes(kind) {
+            self.new.retain(|new| *new != kind);
+            self.late = vec![kind];
+        }
     }
 
     /// Whether one of this type is joined.

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn one(name: &str) -> Result<Vec<(String, String)>> {
-        let namespaces = Namespaces { new: vec![Kind::Network, Kind::Uts], join: Vec::new() };
+        let namespaces = Namespaces { new: vec![Kind::Network, Kind::Uts], ..Namespaces::default() };
         plan(&[(name.to_owned(), "1".to_owned())].into(), &namespaces)
     }
 

@@ -4,6 +4,7 @@
 //! a process first, so it is made by [`Site::start_unit`] and not by [`Site::create`].
 
 mod apply;
+mod berth;
 mod controllers;
 mod delegate;
 mod devices;
@@ -24,6 +25,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::spec::Resources;
 use crate::state::CgroupRecord;
+pub use berth::Berth;
 use mount::Mount;
 pub use remove::remove;
 
@@ -79,6 +81,11 @@ impl Site {
     /// What is stored, for [`Cgroup::open`] and [`remove()`].
     pub fn record(&self, resources: Option<Resources>) -> CgroupRecord {
         CgroupRecord { path: self.absolute(), unit: self.unit.clone(), resources }
+    }
+
+    /// Whether it is made around a process: [`Site::start_unit`].
+    fn needs_process(&self) -> bool {
+        self.unit.is_some()
     }
 
     /// Makes the cgroup, and enables the controllers that the plan needs. It must not be in use by anyone.

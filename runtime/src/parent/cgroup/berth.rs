@@ -1,0 +1,112 @@
+//! The cgroup of a container that is being made, whichever driver makes it and when: before there is a process, or around one.
+//!
+//! Dropped before [`Berth::keep`], what was made is removed.
+
+use super::{Cgroup, Site};
+use crate::error::Result;
+use crate::plan::cgroup::CgroupPlan;
+use crate::spec::Resources;
+use crate::state::CgroupRecord;
+
+/// From a place to a cgroup.
+#[derive(Debug)]
+pub struct Berth<'a> {
+    plan: Option<&'a CgroupPlan>,
+    /// The host's user to whom it is given.
+    owner: Option<u32>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// No cgroup of its own, or nothing yet.
+    Nothing,
+    Planned(Site),
+    Made(Cgroup),
+}
+
+impl<'a> Berth<'a> {
+    /// Where it will be, and who of the host gets it. Without a plan it does nothing.
+    pub fn find(plan: Option<&'a CgroupPlan>, owner: Option<u32>) -> Result<Self> {
+        let state = match plan {
+            Some(plan) => State::Planned(Site::find(plan)?),
+            None => State::Nothing,
+        };
+        Ok(Self { plan, owner, state })
+    }
+
+    /// What is stored about it.
+    pub fn record(&self, resources: Option<Resources>) -> Option<CgroupRecord> {
+        match &self.state {
+            State::Nothing => None,
+            State::Planned(site) => Some(site.record(resources)),
+            State::Made(cgroup) => Some(cgroup.record(resources)),
+        }
+    }
+
+    /// Makes it and sets its limits, if that needs no process.
+    pub fn make(&mut self) -> Result<()> {
+        match (self.plan, std::mem::replace(&mut self.state, State::Nothing)) {
+            (Some(plan), State::Planned(site)) if !site.needs_process() => {
+                self.settle(site.create(plan)?, plan)
+            }
+            (_, state) => {
+                self.state = state;
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes it around a process, unless it is there.
+    pub fn adopt(&mut self, pid: i32) -> Result<()> {
+        match (self.plan, std::mem::replace(&mut self.state, State::Nothing)) {
+            (Some(plan), State::Planned(site)) => {
+                let (cgroup, warnings) = site.start_unit(plan, pid)?;
+                show(&warnings);
+                self.settle(cgroup, plan)
+            }
+            (_, state) => {
+                self.state = state;
+                Ok(())
+            }
+        }
+    }
+
+    fn settle(&mut self, cgroup: Cgroup, plan: &CgroupPlan) -> Result<()> {
+        show(&cgroup.apply(plan)?);
+        if let Some(uid) = self.owner {
+            cgroup.delegate(uid)?;
+        }
+        self.state = State::Made(cgroup);
+        Ok(())
+    }
+
+    /// Where it is.
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        match &self.state {
+            State::Made(cgroup) => Some(cgroup),
+            _ => None,
+        }
+    }
+
+    /// Where it will be.
+    pub fn site(&self) -> Option<&Site> {
+        match &self.state {
+            State::Planned(site) => Some(site),
+            _ => None,
+        }
+    }
+
+    /// From now on it stays.
+    pub fn keep(self) {
+        if let State::Made(cgroup) = self.state {
+            cgroup.keep();
+        }
+    }
+}
+
+fn show(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}
