@@ -21,17 +21,25 @@ pub struct Bundle {
 impl Bundle {
     /// Reads `config.json` of the bundle, or the file that is given instead.
     pub fn load(path: &Path, config: Option<&Path>) -> Result<Self> {
-        let path = path.canonicalize().map_err(|error| missing(path, &error))?;
+        let path = std::path::absolute(path).what(|| format!("find bundle {}", path.display()))?;
         let file = config.map_or_else(|| path.join("config.json"), Path::to_owned);
-        let text = read(&file)?;
+        let text = read(&file).map_err(|error| bundle_first(&path, error))?;
         let spec = parse(&text, &file)?;
         Ok(Self { path, spec })
     }
 }
 
-fn missing(path: &Path, error: &std::io::Error) -> Error {
-    Error::os(error.raw_os_error().unwrap_or(libc::EIO), format!("open bundle {}", path.display()))
-        .cure("a bundle is a directory with a config.json; name it with --bundle")
+/// Where the bundle itself is the trouble, that is what to tell.
+fn bundle_first(path: &Path, error: Error) -> Error {
+    match std::fs::metadata(path) {
+        Err(cause) => {
+            Error::os(cause.raw_os_error().unwrap_or(libc::EIO), format!("open bundle {}", path.display()))
+                .cure("a bundle is a directory with a config.json; name it with --bundle")
+        }
+        Ok(found) if !found.is_dir() => Error::os(libc::ENOTDIR, format!("open bundle {}", path.display()))
+            .cure("a bundle is a directory with a config.json; name it with --bundle"),
+        Ok(_) => error,
+    }
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

@@ -10,6 +10,7 @@ use rustix::fs::FileType;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 
 use super::mounts::{find, kind, onto};
+use super::target::spent;
 use crate::error::{Context, Error, Result};
 use crate::parent::prepare::Prepared;
 use crate::plan::Surroundings;
@@ -50,20 +51,26 @@ impl Covers<'_> {
             let null = self
                 .null
                 .ok_or_else(|| Error::new(crate::Kind::Internal, "the host's /dev/null was not opened"))?;
-            return cover(null, std::mem::replace(&mut self.null_used, Used::Before), &handle);
+            return cover(null, std::mem::replace(&mut self.null_used, Used::Before), handle);
         }
         match &self.empty {
-            Some(empty) => cover(empty, Used::Before, &handle),
-            None => cover(self.empty.insert(empty_directory()?), Used::Never, &handle),
+            Some(empty) => cover(empty, Used::Before, handle),
+            None => cover(self.empty.insert(empty_directory()?), Used::Never, handle),
         }
     }
 }
 
-fn cover(original: &OwnedFd, used: Used, handle: &OwnedFd) -> Result<()> {
+fn cover(original: &OwnedFd, used: Used, handle: OwnedFd) -> Result<()> {
     match used {
-        Used::Never => onto(original, handle),
-        Used::Before => onto(clone(original)?, handle),
+        Used::Never => onto(original, &handle)?,
+        Used::Before => {
+            let tree = clone(original)?;
+            onto(&tree, &handle)?;
+            spent(tree);
+        }
     }
+    spent(handle);
+    Ok(())
 }
 
 fn read_only(root: &OwnedFd, path: &Path) -> Result<()> {
@@ -75,7 +82,10 @@ fn read_only(root: &OwnedFd, path: &Path) -> Result<()> {
     let tree = rustix::mount::open_tree(&handle, c"", flags).what(|| "clone it")?;
     mount_setattr(&tree, c"", Depth::One, MountAttr { set: attr::RDONLY, ..Default::default() })
         .what(|| "set its attributes")?;
-    onto(tree, handle)
+    onto(&tree, &handle)?;
+    spent(tree);
+    spent(handle);
+    Ok(())
 }
 
 fn place(root: &OwnedFd, path: &Path) -> Result<Option<(OwnedFd, FileType)>> {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 
 use super::copy_up;
-use super::target::{self, Links, Shape};
+use super::target::{self, Links, Shape, spent};
 use crate::error::{Context, Error, Kind, Result};
 use crate::parent::prepare::Prepared;
 use crate::plan::Surroundings;
@@ -60,18 +60,22 @@ impl Maker<'_> {
             // Copied first, locked afterwards: fsmount left out what would have forbidden it.
             attributes(&tree, Depth::One, mount.options.attributes, 0)?;
         }
-        self.place(mount, &tree, &place)
+        self.place(mount, &tree, place)?;
+        spent(tree);
+        Ok(())
     }
 
     fn cgroup(&self, mount: &Mount) -> Result<()> {
         let place = target::open_or_make(self.root, &mount.target, Shape::Directory, Links::Follow)?;
         if let Some(tree) = &self.prepared.cgroups {
             attributes(tree, Depth::Tree, mount.options.attributes, libc::MS_SLAVE)?;
-            return self.place(mount, tree, &place);
+            return self.place(mount, tree, place);
         }
         let options = Options { superblock: Vec::new(), filesystem: Vec::new(), ..mount.options.clone() };
         let tree = new_filesystem(c"cgroup2", c"cgroup", &options, None)?;
-        self.place(mount, &tree, &place)
+        self.place(mount, &tree, place)?;
+        spent(tree);
+        Ok(())
     }
 
     fn bind(&self, mount: &Mount, tree: BorrowedFd<'_>, recursive: bool) -> Result<()> {
@@ -88,17 +92,19 @@ impl Maker<'_> {
         } else {
             attributes(tree, Depth::One, mount.options.attributes, cut)?;
         }
-        self.place(mount, tree, &place)
+        self.place(mount, tree, place)
     }
 
     /// The attributes of the whole tree and its propagation, then the move to its place.
-    fn place(&self, mount: &Mount, tree: impl AsFd, place: &OwnedFd) -> Result<()> {
+    fn place(&self, mount: &Mount, tree: impl AsFd, place: OwnedFd) -> Result<()> {
         attributes(&tree, Depth::Tree, mount.options.recursive_attributes, 0)?;
         for change in &mount.options.propagation {
             let depth = if change.recursive { Depth::Tree } else { Depth::One };
             attributes(&tree, depth, Attributes::default(), change.kind)?;
         }
-        onto(tree, place)
+        onto(tree, &place)?;
+        spent(place);
+        Ok(())
     }
 }
 
@@ -164,8 +170,10 @@ fn new_filesystem(fstype: &CStr, source: &CStr, options: &Options, label: Option
     told(rustix::mount::fsconfig_create(&context), "create the filesystem")?;
     let set = if options.copy_up { 0 } else { options.attributes.set };
     let attributes = MountAttrFlags::from_bits_retain(set as u32);
-    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .map_err(|errno| explained(&context, errno, "make the mount"))
+    let tree = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+        .map_err(|errno| explained(&context, errno, "make the mount"))?;
+    spent(context);
+    Ok(tree)
 }
 
 /// The kernel tells through the context what it did not like ("tmpfs: Unknown parameter 'x'").

@@ -3,8 +3,8 @@
 //! CVE-2021-30465, CVE-2024-45310, CVE-2019-19921: a path is resolved once, with the root as its root, and then only its handle
 //! is used; missing parts are made one by one below handles.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -29,6 +29,15 @@ pub enum Links {
     NotLast,
     /// A link anywhere is an error (ELOOP).
     Refuse,
+}
+
+/// Lets go of a descriptor that init is done with. A close costs a system call each, execve closes all of them in one: only where
+/// there are so many that numbers run short are they closed here.
+pub fn spent(fd: OwnedFd) {
+    const PLENTY: i32 = 512;
+    if fd.as_raw_fd() < PLENTY {
+        let _ = fd.into_raw_fd();
+    }
 }
 
 /// The handle of this process's root.
@@ -87,40 +96,31 @@ pub fn make_dirs(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
 
 fn make(root: impl AsFd, path: &Path, shape: Shape) -> Result<OwnedFd> {
     let what = || format!("create {} in the container", path.display());
-    let mut parent = open(root.as_fd(), Path::new("/"), Links::Refuse).what(what)?;
-    let mut prefix = PathBuf::from("/");
-    let mut parts = path.components().peekable();
-    while let Some(part) = parts.next() {
-        let Component::Normal(name) = part else { continue };
-        prefix.push(name);
-        let last = parts.peek().is_none();
-        // Links in the part that exists are followed from the root, as a program in the container would.
-        parent = match open(root.as_fd(), &prefix, Links::Follow) {
-            Err(Errno::NOENT) => {
-                let file = last && shape == Shape::File;
-                if file {
-                    let flags =
-                        OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))
-                        .map(drop)
-                        .what(what)?;
-                } else {
-                    match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-                        // A link to nowhere: there is a name, but nothing behind it.
-                        Err(Errno::EXIST) => {
-                            return Err(Error::new(
-                                Kind::InvalidConfig,
-                                format!("{}: it is a dangling symbolic link", what()),
-                            ));
-                        }
-                        made => made.what(what)?,
-                    }
-                }
-                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                rustix::fs::openat(&parent, name, flags, Mode::empty()).what(what)?
-            }
-            handle => handle.what(what)?,
-        };
+    let name = path.file_name().ok_or_else(|| Error::invalid(format!("{}: it has no name", what())))?;
+    // Links in the part that exists are followed from the root, as a program in the container would.
+    let above = path.parent().unwrap_or(Path::new("/"));
+    let parent = match open(root.as_fd(), above, Links::Follow) {
+        Err(Errno::NOENT) => make(root.as_fd(), above, Shape::Directory)?,
+        parent => parent.what(what)?,
+    };
+    let made = match shape {
+        Shape::File => {
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map(spent)
+        }
+        Shape::Directory => rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)),
+    };
+    match made {
+        // Somebody else was quicker, or it is a link to nowhere: there is a name, but nothing behind it.
+        Err(Errno::EXIST) => {
+            return open(root, path, Links::Follow).map_err(|_| {
+                Error::new(Kind::InvalidConfig, format!("{}: it is a dangling symbolic link", what()))
+            });
+        }
+        made => made.what(what)?,
     }
-    Ok(parent)
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let handle = rustix::fs::openat(&parent, name, flags, Mode::empty()).what(what)?;
+    spent(parent);
+    Ok(handle)
 }

@@ -4,7 +4,6 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::kill::occupants;
 use super::options::{Delete, Global};
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
@@ -59,16 +58,14 @@ pub fn remove(container: Container) -> Result<()> {
     Ok(())
 }
 
+/// Init first: with a PID namespace of its own all others die with it, and its end is told at once, while a cgroup tells of its
+/// own only every 10 ms (KERNEL: CGROUP_FILE_NOTIFY_MIN_INTV). Who is left after that dies with the cgroup.
 fn kill_all(container: &Container) -> Result<()> {
-    if let Some(occupants) = occupants(container)? {
-        occupants.kill()?;
-        occupants.wait_empty(PATIENCE)?;
-    }
-    // Without a cgroup of its own, or moved out of it by somebody.
     let Some(init) = container.record().init.map(|init| init.open()).transpose()?.flatten() else {
         return Ok(());
     };
     let what = || format!("kill init of container \"{}\"", container.id());
+    // A frozen process dies all the same: KERNEL(5.2), cgroup2's freezer.
     match pidfd::send_signal(init.as_fd(), libc::SIGKILL) {
         Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
         Err(errno) => return Err(errno).what(what),

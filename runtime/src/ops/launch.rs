@@ -21,11 +21,8 @@ use crate::plan::process::Process;
 use crate::plan::seccomp::{self, Filter};
 use crate::spawn::{Child, Cradle, open_joined, spawn};
 use crate::spec::{Hooks, Spec};
-use crate::state::{Container, ProcessId, Record, Reserved, Stage, StateDir, Status};
+use crate::state::{Container, ProcessId, Record, Reserved, SECCOMP, Stage, StateDir, Status};
 use crate::step::{Step, reach};
-
-/// The stored filter's name in the state directory.
-const SECCOMP: &str = "seccomp.bpf";
 
 /// A container whose init waits.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ mod status;
 pub use dir::{Container, Leftover, Reserved, StateDir};
 pub use liveness::ProcessId;
 pub use owner::name as user_name;
+pub use place::SECCOMP;
 pub use record::{CgroupRecord, Record, Report};
 pub use status::{Stage, Status};
 

@@ -19,6 +19,10 @@ use crate::id::Id;
 const STATE: &str = "state.json";
 /// The FIFO at which init waits for `start`.
 pub const START_FIFO: &str = "exec.fifo";
+/// The compiled filter, for `exec`.
+pub const SECCOMP: &str = "seccomp.bpf";
+/// What is in most containers' directories.
+const KNOWN: [&str; 3] = [STATE, START_FIFO, SECCOMP];
 /// Far above what any engine writes; a record that is larger is refused when it is written, so that it can be read again.
 const MAX_RECORD: u64 = 16 << 20;
 /// The longest that an operation may wait for another one on the same container.
@@ -165,6 +169,13 @@ impl Place {
 
     /// Never follows a link out of the directory: std's removal goes by descriptor.
     pub fn remove(&self) -> Result<()> {
+        // What is there is known, mostly.
+        for name in KNOWN {
+            let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
+        }
+        if rustix::fs::rmdir(&self.path).is_ok() {
+            return Ok(());
+        }
         match std::fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(error).what(|| format!("remove state directory {}", self.path.display()))

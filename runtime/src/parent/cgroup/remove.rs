@@ -10,6 +10,11 @@ use crate::state::CgroupRecord;
 
 /// Kills and removes. What is gone already is no error.
 pub fn remove(record: &CgroupRecord, patience: Duration) -> Result<()> {
+    // Mostly nobody is left in there.
+    if record.unit.is_none() && rustix::fs::rmdir(&record.path).is_ok() {
+        above(&record.path);
+        return Ok(());
+    }
     let occupants = kill_all(&record.path, patience)?;
     if let Some(unit) = &record.unit {
         // ORDER: after the kill: systemd would first ask politely, and wait.
@@ -30,7 +35,13 @@ pub fn kill(record: &CgroupRecord, patience: Duration) -> Result<()> {
 
 fn kill_all(path: &Path, patience: Duration) -> Result<Option<Occupants>> {
     let Some(occupants) = Occupants::of(path)? else { return Ok(None) };
+    let all: Vec<_> =
+        occupants.processes()?.into_iter().filter_map(|pid| crate::sys::pidfd::open(pid).ok()).collect();
     occupants.kill()?;
+    // A process tells of its end at once, its cgroup only every 10 ms. KERNEL: CGROUP_FILE_NOTIFY_MIN_INTV
+    for process in all {
+        let _ = crate::sys::pidfd::wait_exit(&process, patience);
+    }
     occupants.wait_empty(patience)?;
     Ok(Some(occupants))
 }
