@@ -1,5 +1,6 @@
 //! Black-box tests of the OCI runtime, one file per topic.
 
+mod bad_input;
 mod cgroup;
 mod devices;
 mod engines;
