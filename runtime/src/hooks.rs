@@ -16,6 +16,11 @@ use crate::spec::Hook;
 /// How much of a failed hook's output an error tells: its end.
 const TOLD: u64 = 2048;
 
+/// Keeps from hooks what the caller of the runtime left open; `first` is the lowest descriptor that is none of theirs.
+pub fn shut_out_descriptors(first: u32) -> Result<()> {
+    crate::sys::process::close_on_exec_from(first).what(|| "mark descriptors close-on-exec")
+}
+
 /// Runs the hooks of one kind in order; the first failure ends it.
 pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
     for (at, hook) in hooks.iter().enumerate() {

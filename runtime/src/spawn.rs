@@ -59,7 +59,7 @@ fn open_one(join: &Join) -> Result<OwnedFd> {
         .map_err(|_| Error::invalid(format!("{}: it is not a namespace", what())))?;
     if flag != join.kind.flag() {
         let other = Kind::ALL.into_iter().find(|kind| kind.flag() == flag).map_or("unknown", Kind::name);
-        return Err(Error::invalid(format!("{}: it is a {other} namespace", what())));
+        return Err(Error::invalid(format!("{}: it is of type {other}", what())));
     }
     Ok(file.into())
 }

@@ -107,6 +107,16 @@ impl Program {
         nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)
             .what(|| "set the signal mask")?;
         let errno = execve(&self.path, &self.argv, &self.envp);
-        Err(Error::os(errno as i32, format!("exec {}", self.path.to_string_lossy())))
+        let error = Error::os(errno as i32, format!("exec {}", self.path.to_string_lossy()));
+        Err(match errno {
+            // The file itself was found before.
+            nix::errno::Errno::ENOENT => error.cure(
+                "the interpreter in its first line, or its dynamic loader, is missing in the container",
+            ),
+            nix::errno::Errno::ENOEXEC => {
+                error.cure("it is no program for this machine, and no script that begins with #!")
+            }
+            _ => error,
+        })
     }
 }

@@ -60,6 +60,8 @@ pub struct Home<'a> {
     pub hooks: &'a Hooks,
     /// What they get on standard input.
     pub state: &'a [u8],
+    /// The same for those that run at the start.
+    pub start_state: &'a [u8],
 }
 
 /// How init learns that it may execute.
@@ -117,7 +119,7 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     wait_for_start(birth)?;
     take(at, Step::StartHooks)?;
     if let Some(home) = &birth.home {
-        hooks::run_all("startContainer", &home.hooks.start_container, home.state)?;
+        hooks::run_all("startContainer", &home.hooks.start_container, home.start_state)?;
     }
     take(at, Step::Seccomp)?;
     capabilities::seal(task)?;

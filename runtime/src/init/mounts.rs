@@ -1,5 +1,6 @@
 //! The mounts of the config, each made as a descriptor and then moved to its place by handle.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -53,8 +54,15 @@ impl Maker<'_> {
         // CVE-2019-19921: labels and parameters are looked for below these two, so nothing may lead elsewhere.
         let links =
             if matches!(fstype.to_bytes(), b"proc" | b"sysfs") { Links::Refuse } else { Links::Follow };
+        let mut options = Cow::Borrowed(&mount.options);
+        if fstype == c"tmpfs" && !options.filesystem.iter().any(|option| option.starts_with("mode=")) {
+            // As runc does: a tmpfs over a directory of the image is as open as that was.
+            if let Ok(stat) = target::open(self.root, &mount.target, links).and_then(rustix::fs::fstat) {
+                options.to_mut().filesystem.push(format!("mode={:o}", stat.st_mode & 0o7777));
+            }
+        }
         let place = target::open_or_make(self.root, &mount.target, Shape::Directory, links)?;
-        let tree = new_filesystem(fstype, source, &mount.options, self.label)?;
+        let tree = new_filesystem(fstype, source, &options, self.label)?;
         if mount.options.copy_up {
             copy_up::copy(&place, &tree)?;
             // Copied first, locked afterwards: fsmount left out what would have forbidden it.
@@ -102,7 +110,7 @@ impl Maker<'_> {
             let depth = if change.recursive { Depth::Tree } else { Depth::One };
             attributes(&tree, depth, Attributes::default(), change.kind)?;
         }
-        onto(tree, &place)?;
+        onto(&tree, &place).map_err(|error| unlike(error, &tree, &place))?;
         spent(place);
         Ok(())
     }
@@ -112,6 +120,20 @@ impl Maker<'_> {
 pub fn onto(tree: impl AsFd, place: impl AsFd) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(tree, c"", place, c"", flags).what(|| "attach")
+}
+
+/// The kernel only says EINVAL where a directory meets a file.
+fn unlike(error: Error, source: impl AsFd, place: &OwnedFd) -> Error {
+    let directory = |handle: Result<FileType>| handle.map(|kind| kind == FileType::Directory).ok();
+    match (error.errno(), directory(kind(source)), directory(kind(place))) {
+        (Some(libc::EINVAL | libc::ENOTDIR), Some(true), Some(false)) => {
+            Error::invalid("the source is a directory, the destination is not")
+        }
+        (Some(libc::EINVAL | libc::ENOTDIR), Some(false), Some(true)) => {
+            Error::invalid("the destination is a directory, the source is not")
+        }
+        _ => error,
+    }
 }
 
 /// What kind of file a handle stands for.

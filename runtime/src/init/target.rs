@@ -3,13 +3,14 @@
 //! CVE-2021-30465, CVE-2024-45310, CVE-2019-19921: a path is resolved once, with the root as its root, and then only its handle
 //! is used; missing parts are made one by one below handles.
 
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 
 /// What to make where nothing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +85,7 @@ fn open_with(
 /// The handle of a path, which is made if it is not there.
 pub fn open_or_make(root: impl AsFd, path: &Path, shape: Shape, links: Links) -> Result<OwnedFd> {
     match open(root.as_fd(), path, links) {
-        Err(Errno::NOENT) => make(root, path, shape),
+        Err(Errno::NOENT) => make(root.as_fd(), path, shape, MAX_LINKS),
         handle => handle.what(|| format!("open {} in the container", path.display())),
     }
 }
@@ -94,13 +95,14 @@ pub fn make_dirs(root: impl AsFd, path: &Path) -> Result<OwnedFd> {
     open_or_make(root, path, Shape::Directory, Links::Follow)
 }
 
-fn make(root: impl AsFd, path: &Path, shape: Shape) -> Result<OwnedFd> {
+/// `links`: how many links to nowhere may still be on the way.
+fn make(root: BorrowedFd<'_>, path: &Path, shape: Shape, links: usize) -> Result<OwnedFd> {
     let what = || format!("create {} in the container", path.display());
     let name = path.file_name().ok_or_else(|| Error::invalid(format!("{}: it has no name", what())))?;
     // Links in the part that exists are followed from the root, as a program in the container would.
     let above = path.parent().unwrap_or(Path::new("/"));
-    let parent = match open(root.as_fd(), above, Links::Follow) {
-        Err(Errno::NOENT) => make(root.as_fd(), above, Shape::Directory)?,
+    let parent = match open(root, above, Links::Follow) {
+        Err(Errno::NOENT) => make(root, above, Shape::Directory, links)?,
         parent => parent.what(what)?,
     };
     let made = match shape {
@@ -113,9 +115,10 @@ fn make(root: impl AsFd, path: &Path, shape: Shape) -> Result<OwnedFd> {
     match made {
         // Somebody else was quicker, or it is a link to nowhere: there is a name, but nothing behind it.
         Err(Errno::EXIST) => {
-            return open(root, path, Links::Follow).map_err(|_| {
-                Error::new(Kind::InvalidConfig, format!("{}: it is a dangling symbolic link", what()))
-            });
+            return match open(root, path, Links::Follow) {
+                Err(Errno::NOENT) => behind(root, path, &parent, shape, links).what(what),
+                handle => handle.what(what),
+            };
         }
         made => made.what(what)?,
     }
@@ -123,4 +126,39 @@ fn make(root: impl AsFd, path: &Path, shape: Shape) -> Result<OwnedFd> {
     let handle = rustix::fs::openat(&parent, name, flags, Mode::empty()).what(what)?;
     spent(parent);
     Ok(handle)
+}
+
+/// Behind a link to nowhere: what it points to is made, in the root. Images have /etc/resolv.conf as such a link.
+fn behind(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    parent: &OwnedFd,
+    shape: Shape,
+    links: usize,
+) -> Result<OwnedFd> {
+    let left = links.checked_sub(1).ok_or(Errno::LOOP).what(|| "follow its links")?;
+    let name = path.file_name().unwrap_or_default();
+    let target = rustix::fs::readlinkat(parent, name, Vec::new()).what(|| "read the link")?;
+    let above = path.parent().unwrap_or(Path::new("/"));
+    let target = plain(&above.join(std::ffi::OsStr::from_bytes(target.as_bytes())));
+    match open(root, &target, Links::Follow) {
+        Err(Errno::NOENT) => make(root, &target, shape, left),
+        handle => handle.what(|| "open what the link points to"),
+    }
+}
+
+/// As many as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// `..` taken by its letters: it is only used for what is not there, and whatever comes of it is resolved in the root again.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::ParentDir => drop(plain.pop()),
+            _ => {}
+        }
+    }
+    plain
 }

@@ -86,6 +86,9 @@ fn run_poststop_hooks(record: &crate::state::Record) {
         return;
     };
     let state = record.hook_state(Status::Stopped);
+    if let Err(error) = hooks::shut_out_descriptors(3) {
+        tracing::warn!("{error}");
+    }
     for hook in all {
         if let Err(error) = hooks::run_all("poststop", std::slice::from_ref(hook), &state) {
             tracing::warn!("{error}");

@@ -139,7 +139,7 @@ fn task(container: &Container, options: &Exec) -> Result<Task> {
     launch::pass_descriptors(&mut process, options.preserve_fds)?;
     let user = record.namespaces.iter().any(|namespace| namespace.kind == "user");
     let join = |kind| plan::namespaces::Join { kind, path: std::path::PathBuf::new() };
-    Ok(Task {
+    let mut task = Task {
         namespaces: Namespaces {
             new: Vec::new(),
             late: Vec::new(),
@@ -151,7 +151,9 @@ fn task(container: &Container, options: &Exec) -> Result<Task> {
         keyring: Some(plan::keyring(record.id.as_str())),
         memory_policy: None,
         personality: record.personality.as_ref().map(plan::personality).transpose()?,
-    })
+    };
+    launch::possible_capabilities(&mut task)?;
+    Ok(task)
 }
 
 fn filter(container: &Container) -> Result<Option<Filter>> {

@@ -15,10 +15,11 @@ use crate::init::{self, Birth, Home};
 use crate::link::{Link, Message, step_name};
 use crate::parent::cgroup::{Berth, Cgroup};
 use crate::parent::{place, prepare};
-use crate::plan::Plan;
 use crate::plan::cgroup::Driver;
+use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::process::Process;
 use crate::plan::seccomp::{self, Filter};
+use crate::plan::{Plan, Task, capabilities};
 use crate::spawn::{Child, Cradle, open_joined, spawn};
 use crate::spec::{Hooks, Spec};
 use crate::state::{Container, ProcessId, Record, Reserved, SECCOMP, Stage, StateDir, Status};
@@ -80,9 +81,13 @@ fn driver(global: &Global) -> Option<Driver> {
 
 /// Makes the container. Whatever fails, nothing is left: each guard undoes its part when it is dropped.
 pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Result<Launched> {
-    let (plan, spec) = plan(global, id, options, caller.terminal)?;
+    let (mut plan, spec) = plan(global, id, options, caller.terminal)?;
+    possible_capabilities(&mut plan.task)?;
     warn(&plan.warnings);
     warn(plan.cgroup.as_ref().map_or(&[], |cgroup| &cgroup.warnings));
+    if spec.hooks.is_some() {
+        hooks::shut_out_descriptors(3 + plan.task.process.pass_fds)?;
+    }
     // CVE-2016-9962: nobody looks into this process or init while they hold what the container must not have.
     crate::sys::process::undumpable().what(|| "make this process undumpable")?;
     let joined = open_joined(&plan.task.namespaces)?;
@@ -103,11 +108,17 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
         StartedBy::Link => None,
     };
     let hook_state = record.hook_state(Status::Creating);
+    let start_hook_state = record.hook_state(Status::Created);
     let cradle = Cradle { cgroup: berth.cgroup().map(Cgroup::fd), joined: &joined };
     let child = spawn(&plan.task, &cradle, |link, joined| {
         let start = fifo.as_ref().map_or(init::Start::Link, init::Start::Fifo);
-        let home =
-            Home { around: &plan.surroundings, prepared: &prepared, hooks: &plan.hooks, state: &hook_state };
+        let home = Home {
+            around: &plan.surroundings,
+            prepared: &prepared,
+            hooks: &plan.hooks,
+            state: &hook_state,
+            start_state: &start_hook_state,
+        };
         let birth = Birth {
             task: &plan.task,
             home: Some(home),
@@ -129,6 +140,21 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     let (container, child) = finish(reserved, record, child, options)?;
     berth.keep();
     Ok(Launched { container, child, terminal })
+}
+
+/// Known capabilities that this host does not have to give are left out, with a warning, as runc does. A user namespace has them all.
+pub fn possible_capabilities(task: &mut Task) -> Result<()> {
+    if task.namespaces.has(Namespace::User) {
+        return Ok(());
+    }
+    let possible = crate::sys::process::capget().what(|| "read capabilities")?.permitted;
+    let wanted = task.process.capabilities;
+    let lacking = (wanted.bounding | wanted.permitted | wanted.effective) & !possible;
+    if lacking != 0 {
+        tracing::warn!("the host cannot give {}: left out", capabilities::names(lacking));
+        task.process.capabilities = wanted.within(possible);
+    }
+    Ok(())
 }
 
 fn warn(warnings: &[String]) {
@@ -159,7 +185,13 @@ fn bring_up(plan: &Plan, child: &Child, record: &Record) -> Result<Option<OwnedF
         place::oom_score(child.pid, score)?;
     }
     reach(Step::Place)?;
-    child.link.send(&Message::Go)?;
+    if let Err(error) = child.link.send(&Message::Go) {
+        // Who has hung up already may have said why.
+        return expect(&child.link, |_| None::<Option<OwnedFd>>).map_err(|said| match said.kind() {
+            Kind::Internal if said.errno().is_none() && error.errno().is_none() => error,
+            _ => said,
+        });
+    }
     if plan.has_runtime_hooks() {
         expect(&child.link, |message| matches!(message, Message::AtHooks).then_some(()))?;
         let state = record.hook_state(Status::Creating);

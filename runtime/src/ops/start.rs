@@ -31,6 +31,7 @@ pub fn start(global: &Global, id: &Id) -> Result<i32> {
     if let Some(hooks) = container.record().hooks.as_ref().filter(|hooks| !hooks.poststart.is_empty()) {
         // SPEC: runtime.md#lifecycle: if a poststart hook fails, the container is stopped and deleted.
         let state = container.record().hook_state(Status::Running);
+        hooks::shut_out_descriptors(3)?;
         hooks::run_all("poststart", &hooks.poststart, &state)?;
     }
     Ok(0)
