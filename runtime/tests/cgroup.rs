@@ -79,7 +79,8 @@ fn create(plan: &CgroupPlan) -> Cgroup {
 }
 
 fn refusal(plan: &CgroupPlan) -> String {
-    let made = Site::find(plan).unwrap().create(plan).and_then(|cgroup| cgroup.apply(plan).map(|_| cgroup));
+    let made = Site::find(plan).and_then(|site| site.create(plan));
+    let made = made.and_then(|cgroup| cgroup.apply(plan).map(|_| cgroup));
     made.expect_err("a refusal").to_string()
 }
 
@@ -261,7 +262,7 @@ fn only_devices_that_are_allowed_can_be_opened() {
 fn an_update_replaces_the_device_rules() {
     let Some(host) = Host::unified() else { skip!("devices-update", "needs root") };
     let cgroup = create(&host.plan("", json!({})));
-    let again = Cgroup::open(&Site::find(&host.plan("", json!({}))).unwrap().record(None)).unwrap().unwrap();
+    let again = Cgroup::open(&cgroup.record(None)).unwrap().unwrap();
     let update = |resources| {
         let plan = planned(&format!("/{}", host.name), resources, Purpose::Update(None));
         again.update(&plan).unwrap();

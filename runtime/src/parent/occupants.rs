@@ -102,6 +102,8 @@ impl Occupants {
     pub fn kill(&self) -> Result<()> {
         match write(&self.dir, "cgroup.kill", "1") {
             Err(Errno::NODEV) => Ok(()), // removed: nobody is left
+            // Without any file it was removed too: systemd does that to an empty one at any time.
+            Err(Errno::NOENT) if read(&self.dir, "cgroup.procs").is_err() => Ok(()),
             Err(Errno::NOENT) => Err(Error::unsupported(format!("kill cgroup {}", self.path.display()))
                 .cure("there is no cgroup.kill before Linux 5.14")),
             killed => killed.what(|| format!("kill cgroup {}", self.path.display())),

@@ -63,14 +63,19 @@ pub fn mount_point() -> Result<PathBuf> {
 }
 
 impl Site {
-    /// Finds the host's cgroup2.
+    /// Finds the host's cgroup2. Refuses a cgroup that somebody is in.
     pub fn find(plan: &CgroupPlan) -> Result<Self> {
         let mount = Mount::find()?;
         let unit = match &plan.place {
             Place::Path { .. } => None,
             Place::Unit { unit, .. } => Some(unit.clone()),
         };
-        Ok(Self { mount, path: plan.place.path().to_owned(), unit })
+        let site = Self { mount, path: plan.place.path().to_owned(), unit };
+        // ORDER: before anything is stored: whoever finds the record later would take others' processes for the container's.
+        if let Ok(dir) = files::below(&site.mount.root, &site.path) {
+            site.refuse_used(&dir)?;
+        }
+        Ok(site)
     }
 
     /// Where the host has its cgroup2.
