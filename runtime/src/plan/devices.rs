@@ -86,6 +86,9 @@ fn node(at: usize, device: &spec::Device) -> Result<Device> {
     if !device.path.starts_with('/') {
         return Err(Error::invalid(format!("{}: the path is not absolute", place())));
     }
+    if kind != libc::S_IFIFO && (device.major, device.minor) == (0, 0) {
+        return Err(Error::invalid(format!("{}: major and minor are missing", place())));
+    }
     let number = |name: &str, number: i64, most: i64| {
         u32::try_from(number)
             .ok()
