@@ -68,7 +68,8 @@ fn working_directory_on_a_descriptor_is_refused_or_inside() {
     let inside = |output: &Output, cwd: &str| {
         if output.code() == 0 {
             let report = Report::parse(&output.stdout);
-            assert_eq!(report["cwd"], "/", "{cwd}: {output}");
+            let seen = report["cwd"].as_str().unwrap_or("(unreachable)");
+            assert!(seen.starts_with('/') && !seen.contains("rt-tests"), "{cwd}: {output}");
         }
     };
     for fd in 3..16 {
