@@ -34,8 +34,11 @@ pub fn bundle_or_here(bundle: &Path) -> Result<PathBuf> {
 
 /// An id for people who don't care.
 pub fn id_from_bundle(bundle: &Path) -> Result<Id> {
-    // `.` and `..` have no name of their own.
-    let real = std::fs::canonicalize(bundle).unwrap_or_else(|_| bundle.to_owned());
+    // What ends in `..` has no name of its own.
+    let real = match bundle.file_name() {
+        Some(_) => bundle.to_owned(),
+        None => std::fs::canonicalize(bundle).unwrap_or_else(|_| bundle.to_owned()),
+    };
     let name = real.file_name().unwrap_or_default().to_string_lossy();
     Id::from_name(&name).ok_or_else(|| {
         Error::invalid(format!("make a container id from the bundle's name {}", real.display()))

@@ -220,7 +220,7 @@ fn finish(
         pid_file(path, child.pid.as_raw())?;
     }
     reach(Step::PidFile)?;
-    let container = reserved.keep(record)?;
+    let container = reserved.keep(record);
     Ok((container, child))
 }
 

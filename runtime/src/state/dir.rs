@@ -43,8 +43,11 @@ impl StateDir {
                 made => made.what(|| format!("create state directory {}", path.display()))?,
             }
         }
-        let reserved = Reserved { place: Place::open(path, id)?, kept: false };
-        reserved.lock()
+        let mut place = Place::open(path, id)?;
+        place.lock()?;
+        // Not before: whoever removed what we had just made has no reason to lose what he made then.
+        place.temporary = true;
+        Ok(Reserved { place })
     }
 
     /// A container as it is stored now. NotFound if there is none.
@@ -107,18 +110,9 @@ const DIR_MODE: Mode = Mode::from_raw_mode(0o711);
 #[must_use]
 pub struct Reserved {
     place: Place,
-    kept: bool,
 }
 
 impl Reserved {
-    fn lock(mut self) -> Result<Self> {
-        self.place.lock().inspect_err(|error| {
-            // Somebody else removed what we had just made; it is not ours to remove any more.
-            self.kept = error.kind() == Kind::NotFound;
-        })?;
-        Ok(self)
-    }
-
     /// Writes the record, first in stage Creating and before anything exists, so that `delete` finds all.
     pub fn commit(&self, record: &Record) -> Result<()> {
         self.place.commit(record)
@@ -141,19 +135,11 @@ impl Reserved {
 
     /// The container is whole, its last record committed in stage Created: disarms the removal. The lock ends here, though
     /// init may hold a copy of the descriptor.
-    pub fn keep(mut self, record: Record) -> Result<Container> {
+    pub fn keep(mut self, record: Record) -> Container {
         debug_assert_eq!(record.stage, Stage::Created);
-        self.kept = true;
-        Ok(Container { place: self.place.duplicate()?, record })
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        if !self.kept {
-            // Nobody is left who could act on a failure here; `delete -f` finds what remains.
-            let _ = self.place.remove();
-        }
+        self.place.temporary = false;
+        self.place.unlock();
+        Container { place: self.place, record }
     }
 }
 

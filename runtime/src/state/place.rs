@@ -21,8 +21,8 @@ const STATE: &str = "state.json";
 pub const START_FIFO: &str = "exec.fifo";
 /// The compiled filter, for `exec`.
 pub const SECCOMP: &str = "seccomp.bpf";
-/// What is in most containers' directories.
-const KNOWN: [&str; 3] = [STATE, START_FIFO, SECCOMP];
+/// What is in most containers' directories at their end.
+const KNOWN: [&str; 2] = [STATE, SECCOMP];
 /// Far above what any engine writes; a record that is larger is refused when it is written, so that it can be read again.
 const MAX_RECORD: u64 = 16 << 20;
 /// The longest that an operation may wait for another one on the same container.
@@ -35,6 +35,8 @@ pub struct Place {
     pub id: Id,
     /// Where.
     pub path: PathBuf,
+    /// Removed when dropped.
+    pub temporary: bool,
     dir: OwnedFd,
     locked: bool,
 }
@@ -46,13 +48,7 @@ impl Place {
             Err(Errno::NOENT) => return Err(missing(id)),
             dir => dir.what(|| format!("open state directory {}", path.display()))?,
         };
-        Ok(Self { id: id.clone(), path, dir, locked: false })
-    }
-
-    /// The same place without the lock, which ends when `self` does.
-    pub fn duplicate(&self) -> Result<Self> {
-        let dir = rustix::io::fcntl_dupfd_cloexec(&self.dir, 0).what(|| "duplicate a descriptor")?;
-        Ok(Self { id: self.id.clone(), path: self.path.clone(), dir, locked: false })
+        Ok(Self { id: id.clone(), path, temporary: false, dir, locked: false })
     }
 
     /// NotFound if `create` did not come so far.
@@ -204,6 +200,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if self.temporary {
+            // Nobody is left who could act on a failure here; `delete -f` finds what remains.
+            let _ = self.remove();
+        }
         self.unlock();
     }
 }

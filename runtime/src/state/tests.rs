@@ -84,7 +84,7 @@ fn the_status_follows_what_is_seen() {
     assert_eq!(root.dir().open(&id("a")).unwrap().status().unwrap(), Status::Creating);
     nix::unistd::mkfifo(&reserved.fifo_path(), nix::sys::stat::Mode::S_IRWXU).unwrap();
     reserved.commit(&created("a", child.id())).unwrap();
-    let container = reserved.keep(created("a", child.id())).unwrap();
+    let container = reserved.keep(created("a", child.id()));
     assert_eq!(container.status().unwrap(), Status::Created);
     container.remove_fifo().unwrap();
     assert_eq!(container.status().unwrap(), Status::Running);
@@ -141,7 +141,7 @@ fn one_operation_waits_for_the_other_and_sees_what_it_did() {
     let root = Root::new("lock");
     let reserved = root.dir().reserve(&id("a")).unwrap();
     reserved.commit(&created("a", std::process::id())).unwrap();
-    reserved.keep(created("a", std::process::id())).unwrap();
+    drop(reserved.keep(created("a", std::process::id())));
     let first = root.dir().open_locked(&id("a")).unwrap();
     std::thread::scope(|scope| {
         let (ready, at_the_lock) = std::sync::mpsc::channel();
