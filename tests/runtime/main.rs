@@ -17,4 +17,5 @@ mod rootfs;
 mod seccomp;
 mod sharing;
 mod smoke;
+mod systemd;
 mod terminal;
