@@ -7,6 +7,7 @@ mod engines;
 mod escapes;
 mod exec;
 mod hooks;
+mod idmapped;
 mod leftovers;
 mod lifecycle;
 mod mounts;

@@ -226,3 +226,123 @@ fn two_containers_of_one_layer_do_not_see_each_other() {
     two.args(["/probe", "stat", "/note"]);
     assert!(run(&case, &two, &[&overlay]).ok().stdout.contains("errno"));
 }
+
+/// The annotation with these mounts, as a caller that only writes config.json has it.
+fn annotate(bundle: &mut Bundle, mounts: &Value) {
+    bundle.config["annotations"] = json!({ "run.rt.rootfs": mounts.to_string() });
+}
+
+/// What a snapshotter sends for two layers and a writable one.
+fn snapshot(case: &Case, lowers: &[&Path], more: &[&str]) -> (Value, PathBuf) {
+    let (upper, work) = (layer(case, "snap/fs", &[]), layer(case, "snap/work", &[]));
+    let list: Vec<String> = lowers.iter().map(|l| l.to_string_lossy().into_owned()).collect();
+    let mut options: Vec<String> = more.iter().map(|&o| o.to_owned()).collect();
+    options.push("index=off".into());
+    options.push(format!("workdir={}", work.display()));
+    options.push(format!("upperdir={}", upper.display()));
+    options.push(format!("lowerdir={}", list.join(":")));
+    (json!([{ "type": "overlay", "source": "overlay", "options": options }]), upper)
+}
+
+#[test]
+fn annotation_of_a_snapshotter_is_the_root() {
+    only_rt!("the annotation is its own");
+    let case = case!();
+    let base = base(&case);
+    let top = layer(&case, "top", &[("etc/who", "top")]);
+    let (mounts, upper) = snapshot(&case, &[&top, &base], &[]);
+    let mut bundle = case.bundle();
+    annotate(&mut bundle, &mounts);
+    bundle.args(["/probe", "chain", "read", "/etc/who", ",", "write", "/etc/new", "n"]);
+    assert_eq!(run(&case, &bundle, &[]).ok().stdout, "top");
+    assert_eq!(std::fs::read_to_string(upper.join("etc/new")).expect("the change"), "n");
+    assert!(!top.join("etc/new").exists() && !base.join("etc/new").exists());
+}
+
+#[test]
+fn annotation_may_be_a_read_only_bind_and_need_no_mount_point() {
+    only_rt!("the annotation is its own");
+    let case = case!();
+    let base = base(&case);
+    let mut bundle = case.bundle();
+    annotate(&mut bundle, &json!([{ "type": "bind", "source": base, "options": ["rbind", "ro"] }]));
+    bundle.config["root"]["path"] = json!("not-there");
+    bundle.args(["/probe", "chain", "read", "/etc/who", ",", "open", "/note", "wc"]);
+    assert_eq!(run(&case, &bundle, &[]).ok().stdout.trim(), "baseerrno 30");
+}
+
+#[test]
+fn the_last_of_several_root_mounts_is_seen() {
+    only_rt!("the annotation is its own");
+    let case = case!();
+    let base = base(&case);
+    let mut bundle = case.bundle();
+    let tmpfs = json!({ "type": "tmpfs", "options": ["size=64k"] });
+    annotate(&mut bundle, &json!([tmpfs, { "type": "bind", "source": base, "options": ["rbind"] }]));
+    bundle.args(["/probe", "read", "/etc/who"]);
+    assert_eq!(run(&case, &bundle, &[]).ok().stdout, "base");
+    let overlaid = run(&case, &bundle, &["--overlay"]);
+    overlaid.exits(1).fails(&["--overlay and the annotation run.rt.rootfs exclude each other"]);
+}
+
+#[test]
+fn layers_of_roots_are_mapped_for_a_user_namespace() {
+    only_rt!("the annotation is its own");
+    let case = case!();
+    let base = base(&case);
+    let other = layer(&case, "other", &[("etc/other", "o")]);
+    for map in [&["idmap"][..], &["uidmap=0:100000:65536", "gidmap=0:100000:65536"]] {
+        let (mounts, upper) = snapshot(&case, &[&other, &base], map);
+        // The snapshotter makes the writable layer the container's.
+        std::os::unix::fs::chown(&upper, Some(100_000), Some(100_000)).expect("chown");
+        let mut bundle = case.bundle();
+        bundle.user_namespace(100_000, 65_536);
+        annotate(&mut bundle, &mounts);
+        bundle.args([
+            "/probe",
+            "chain",
+            "write",
+            "/etc/who",
+            "mine",
+            ",",
+            "stat",
+            "/etc/who",
+            "/etc/base",
+            "/",
+        ]);
+        let stat: Value = serde_json::from_str(&run(&case, &bundle, &[]).ok().stdout).expect("JSON");
+        for at in 0..3 {
+            assert_eq!((&stat[at]["uid"], &stat[at]["gid"]), (&json!(0), &json!(0)), "{map:?}: {stat}");
+        }
+        let changed = std::fs::metadata(upper.join("etc/who")).expect("the change");
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&changed), 100_000);
+        let layer = std::fs::metadata(base.join("etc/who")).expect("the layer");
+        assert_eq!(std::os::unix::fs::MetadataExt::uid(&layer), 0);
+        std::fs::remove_dir_all(case.dir().join("snap")).expect("remove the snapshot");
+    }
+}
+
+#[test]
+fn directories_for_changes_are_gone_again_if_the_overlay_fails() {
+    only_rt!("--overlay is its own");
+    let case = case!();
+    let bundle = case.bundle();
+    let upper = case.dir().join("changes");
+    std::fs::write(case.dir().join("changes.work"), "no directory").expect("write");
+    let output = run(&case, &bundle, &["--overlay", "--overlay-upper", &upper.to_string_lossy()]);
+    output.exits(1).fails(&["mount an overlay as root: open the work directory", "changes.work"]);
+    assert!(!upper.exists());
+}
+
+#[test]
+fn plan_shows_the_layers() {
+    only_rt!("--overlay is its own");
+    let case = case!();
+    let bundle = case.bundle();
+    bundle.write();
+    let output = case.call(["plan", "--overlay=/a\\:b:/c", "--bundle"]).arg(bundle.dir()).run().ok();
+    let plan: Value = serde_json::from_str(&output.stdout).expect("JSON");
+    let mount = &plan["surroundings"]["rootfs"]["mounts"][0];
+    assert_eq!(mount["content"]["overlay"], json!({ "lowers": ["/a:b", "/c"], "changes": "tmpfs" }));
+    assert_eq!(mount["filesystem"], json!(["index=off", "metacopy=off"]));
+}

@@ -1,17 +1,18 @@
 //! The mounts of the config, each made as a descriptor and then moved to its place by handle.
 
 use std::borrow::Cow;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, statx};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+use rustix::mount::MoveMountFlags;
 
 use super::copy_up;
 use super::target::{self, Links, Shape, spent};
 use crate::error::{Context, Error, Kind, Result};
+use crate::parent::filesystem;
 use crate::parent::prepare::Prepared;
 use crate::plan::Surroundings;
 use crate::plan::mount_options::{Attributes, Options, Propagation};
@@ -62,7 +63,8 @@ impl Maker<'_> {
             }
         }
         let place = target::open_or_make(self.root, &mount.target, Shape::Directory, links)?;
-        let tree = new_filesystem(fstype, source, &options, self.label)?;
+        let (tree, draft) = filesystem::create(fstype, source, &options, self.label)?;
+        spent(draft.into());
         if mount.options.copy_up {
             copy_up::copy(&place, &tree)?;
             // Copied first, locked afterwards: fsmount left out what would have forbidden it.
@@ -80,7 +82,8 @@ impl Maker<'_> {
             return self.place(mount, tree, place);
         }
         let options = Options { superblock: Vec::new(), filesystem: Vec::new(), ..mount.options.clone() };
-        let tree = new_filesystem(c"cgroup2", c"cgroup", &options, None)?;
+        let (tree, draft) = filesystem::create(c"cgroup2", c"cgroup", &options, None)?;
+        spent(draft.into());
         self.place(mount, &tree, place)?;
         spent(tree);
         Ok(())
@@ -154,60 +157,6 @@ fn attributes(tree: impl AsFd, depth: Depth, change: Attributes, propagation: u6
         MountAttr { set: change.set, clear: change.clear, propagation, userns: None },
     )
     .what(|| "set its attributes")
-}
-
-/// Filesystems whose `ro` is the mount's alone: their superblock is shared, or is still written to by us.
-const VIRTUAL: [&[u8]; 6] = [b"proc", b"sysfs", b"tmpfs", b"devpts", b"mqueue", b"cgroup2"];
-
-fn new_filesystem(fstype: &CStr, source: &CStr, options: &Options, label: Option<&str>) -> Result<OwnedFd> {
-    let context =
-        rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| match errno {
-            Errno::NODEV => {
-                Error::unsupported(format!("the kernel has no filesystem {}", fstype.to_string_lossy()))
-                    .cure("see /proc/filesystems")
-            }
-            _ => Error::os(errno.raw_os_error(), "open the filesystem"),
-        })?;
-    let told =
-        |result: rustix::io::Result<()>, what: &str| result.map_err(|errno| explained(&context, errno, what));
-    told(rustix::mount::fsconfig_set_string(&context, c"source", source), "set its source")?;
-    for flag in &options.superblock {
-        told(rustix::mount::fsconfig_set_flag(&context, *flag), flag)?;
-    }
-    if options.attributes.set & crate::plan::mount_options::attr::RDONLY != 0
-        && !VIRTUAL.contains(&fstype.to_bytes())
-    {
-        told(rustix::mount::fsconfig_set_flag(&context, c"ro"), "ro")?;
-    }
-    for option in &options.filesystem {
-        match option.split_once('=') {
-            Some((key, value)) => told(rustix::mount::fsconfig_set_string(&context, key, value), option)?,
-            None => told(rustix::mount::fsconfig_set_flag(&context, option.as_str()), option)?,
-        }
-    }
-    if let Some(label) = label.filter(|_| fstype.to_bytes() != b"proc" && fstype.to_bytes() != b"sysfs") {
-        let label = CString::new(label).unwrap_or_default();
-        told(rustix::mount::fsconfig_set_string(&context, c"context", &label), "set its SELinux label")?;
-    }
-    told(rustix::mount::fsconfig_create(&context), "create the filesystem")?;
-    let set = if options.copy_up { 0 } else { options.attributes.set };
-    let attributes = MountAttrFlags::from_bits_retain(set as u32);
-    let tree = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .map_err(|errno| explained(&context, errno, "make the mount"))?;
-    spent(context);
-    Ok(tree)
-}
-
-/// The kernel tells through the context what it did not like ("tmpfs: Unknown parameter 'x'").
-fn explained(context: &OwnedFd, errno: Errno, what: &str) -> Error {
-    let mut text = [0; 512];
-    let said = rustix::io::read(context, &mut text).map_or(&[][..], |len| &text[..len]);
-    let said = String::from_utf8_lossy(said.strip_prefix(b"e ").unwrap_or(said));
-    let error = Error::os(errno.raw_os_error(), what);
-    match said.trim() {
-        "" => error,
-        said => error.cure(format!("the kernel says: {said}")),
-    }
 }
 
 /// Where `path` of the config is, for those who only look at it.

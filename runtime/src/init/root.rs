@@ -11,7 +11,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::parent::prepare::Prepared;
 use crate::plan::Surroundings;
 use crate::plan::mount_options::{Propagation, attr};
-use crate::plan::rootfs::Entry;
+use crate::plan::rootfs::{Entry, Rootfs};
 use crate::sys::mount::{Depth, MountAttr, mount_setattr};
 
 /// Cuts the new mount namespace off from the host's and attaches the root filesystem; gives the root's handle.
@@ -25,6 +25,15 @@ pub fn attach(around: &Surroundings, prepared: &Prepared) -> Result<OwnedFd> {
     };
     mount_setattr(CWD, c"/", Depth::Tree, MountAttr { propagation, ..Default::default() })
         .what(|| "cut the mount namespace off from the host's")?;
+    for below in &prepared.under {
+        place(rootfs, below, propagation)?;
+    }
+    place(rootfs, tree, propagation)?;
+    rustix::io::fcntl_dupfd_cloexec(tree, 3).what(|| "duplicate the root's handle")
+}
+
+/// Attaches a detached tree at the root's path, over what is there.
+fn place(rootfs: &Rootfs, tree: &OwnedFd, propagation: u64) -> Result<()> {
     let keep_peers = matches!(rootfs.propagation, Some(Propagation { kind: libc::MS_SHARED, .. }));
     if !keep_peers {
         mount_setattr(tree, c"", Depth::Tree, MountAttr { propagation, ..Default::default() })
@@ -34,10 +43,13 @@ pub fn attach(around: &Surroundings, prepared: &Prepared) -> Result<OwnedFd> {
     match rustix::mount::move_mount(tree, c"", CWD, &rootfs.path, onto) {
         // In a user namespace the way to the bundle may be closed: any place does for a root that we only pivot to.
         Err(Errno::ACCESS) => rustix::mount::move_mount(tree, c"", CWD, c"/", onto),
+        // Nor is there a need for a mount point, if nothing of the root comes from there.
+        Err(Errno::NOENT) if !rootfs.mounts.is_empty() => {
+            rustix::mount::move_mount(tree, c"", CWD, c"/", onto)
+        }
         moved => moved,
     }
-    .what(|| format!("attach the root filesystem at {}", rootfs.path.display()))?;
-    rustix::io::fcntl_dupfd_cloexec(tree, 3).what(|| "duplicate the root's handle")
+    .what(|| format!("attach the root filesystem at {}", rootfs.path.display()))
 }
 
 /// Without a mount namespace of its own the container gets a directory of the namespace that it is in.

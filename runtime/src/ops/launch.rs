@@ -63,6 +63,9 @@ pub fn plan(global: &Global, id: &Id, options: &Launch, terminal: Terminal) -> R
     if options.no_pivot {
         plan.surroundings.rootfs.entry = crate::plan::rootfs::Entry::MoveAndChroot;
     }
+    if let Some(overlay) = &options.overlay {
+        plan.overlay(&overlay.lowers, overlay.upper.as_deref())?;
+    }
     if options.no_new_keyring {
         plan.task.keyring = None;
     }

@@ -1,7 +1,10 @@
 //! Effects on the host, by `rt` itself: before init is born, while it waits, and after it is gone.
 
 pub mod cgroup;
+pub mod filesystem;
 pub mod occupants;
+mod overlay;
 pub mod place;
 pub mod prepare;
 pub mod systemd;
+mod userns;

@@ -10,17 +10,25 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
 
 use super::cgroup::Site;
+use super::filesystem;
+use super::overlay::Overlay;
+use super::userns::Mappings;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::devices::Device;
+use crate::plan::layers::{self, RootMount};
 use crate::plan::mounts::{Content, Mount};
 use crate::plan::namespaces::Kind as Namespace;
+use crate::plan::rootfs::Rootfs;
 use crate::plan::{Plan, Surroundings};
+use crate::sys::mount::{Depth, MountAttr, mount_setattr};
 
 /// Detached mounts and descriptors that init inherits.
 #[derive(Debug, Default)]
 pub struct Prepared {
     /// The root filesystem; none without a mount namespace of the container's own.
     pub root: Option<OwnedFd>,
+    /// What the root filesystem is mounted over, lowest first.
+    pub under: Vec<OwnedFd>,
     /// For each mount of the plan: its source, if it is a bind mount.
     pub sources: Vec<Option<OwnedFd>>,
     /// The host's cgroup2 tree, for a container without a cgroup namespace.
@@ -40,12 +48,15 @@ pub fn prepare(plan: &Plan, site: Option<&Site>) -> Result<Prepared> {
     if !plan.task.namespaces.makes(Namespace::Mount) {
         return Ok(Prepared::default());
     }
+    let mut mappings = Mappings::new(plan);
     let mut sources = Vec::with_capacity(around.mounts.len());
     for mount in &around.mounts {
-        sources.push(source(mount)?);
+        sources.push(source(mount, &mut mappings)?);
     }
+    let mut under = roots(&around.rootfs, &mut mappings)?;
     Ok(Prepared {
-        root: Some(root(&around.rootfs.path)?),
+        root: under.pop(),
+        under,
         sources,
         cgroups: cgroups(plan, site)?,
         null: if around.masked.is_empty() { None } else { Some(null()?) },
@@ -63,9 +74,60 @@ fn cgroups(plan: &Plan, site: Option<&Site>) -> Result<Option<OwnedFd>> {
     clone(path, Recursive::No).what(|| format!("open the host's cgroups {}", path.display())).map(Some)
 }
 
+/// The bundle's own directory, or the mounts that take its place.
+fn roots(rootfs: &Rootfs, mappings: &mut Mappings<'_>) -> Result<Vec<OwnedFd>> {
+    if rootfs.mounts.is_empty() {
+        return Ok(vec![root(&rootfs.path)?]);
+    }
+    let name = |content: &layers::Content| match content {
+        layers::Content::Bind { source, .. } => source.display().to_string(),
+        layers::Content::Overlay { .. } => "an overlay".to_owned(),
+        layers::Content::Filesystem { source, .. } => source.to_string_lossy().into_owned(),
+    };
+    let make = |mount: &RootMount| {
+        root_mount(mount, mappings).what(|| format!("mount {} as root", name(&mount.content)))
+    };
+    rootfs.mounts.iter().map(make).collect()
+}
+
+fn root_mount(mount: &RootMount, mappings: &mut Mappings<'_>) -> Result<OwnedFd> {
+    let options = &mount.options;
+    let tree = match &mount.content {
+        layers::Content::Overlay { lowers, changes } => {
+            return Overlay { lowers, changes, options, idmap: mount.idmap.as_ref() }.make(mappings);
+        }
+        layers::Content::Filesystem { fstype, source } => {
+            filesystem::create(fstype, source, options, None)?.0
+        }
+        layers::Content::Bind { source, recursive } => {
+            let tree = root_tree(source, if *recursive { Recursive::Yes } else { Recursive::No })?;
+            let (set, clear) = (options.attributes.set, options.attributes.clear);
+            mount_setattr(&tree, c"", Depth::One, MountAttr { set, clear, ..Default::default() })
+                .what(|| "set its attributes")?;
+            tree
+        }
+    };
+    let (set, clear) = (options.recursive_attributes.set, options.recursive_attributes.clear);
+    mount_setattr(&tree, c"", Depth::Tree, MountAttr { set, clear, ..Default::default() })
+        .what(|| "set its attributes")?;
+    if let Some(map) = &mount.idmap {
+        mappings.apply(&tree, depth(options.idmap), map)?;
+    }
+    Ok(tree)
+}
+
+/// Of the whole tree with `ridmap`, else of the one mount.
+fn depth(ridmap: Option<bool>) -> Depth {
+    if ridmap == Some(true) { Depth::Tree } else { Depth::One }
+}
+
 fn root(path: &Path) -> Result<OwnedFd> {
+    root_tree(path, Recursive::Yes)
+}
+
+fn root_tree(path: &Path, recursive: Recursive) -> Result<OwnedFd> {
     let what = || format!("open the root filesystem {}", path.display());
-    let tree = clone(path, Recursive::Yes).map_err(|errno| match errno {
+    let tree = clone(path, recursive).map_err(|errno| match errno {
         rustix::io::Errno::NOENT => {
             Error::os(errno.raw_os_error(), what()).cure("root.path must name a directory")
         }
@@ -78,7 +140,7 @@ fn root(path: &Path) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-fn source(mount: &Mount) -> Result<Option<OwnedFd>> {
+fn source(mount: &Mount, mappings: &mut Mappings<'_>) -> Result<Option<OwnedFd>> {
     let Content::Bind { source, recursive } = &mount.content else { return Ok(None) };
     let recursive = if *recursive { Recursive::Yes } else { Recursive::No };
     let what = || format!("mount {} at {}", source.display(), mount.target.display());
@@ -91,6 +153,9 @@ fn source(mount: &Mount) -> Result<Option<OwnedFd>> {
         if magic != PROC_SUPER_MAGIC {
             return Err(Error::new(Kind::Denied, format!("{}: the source is not a procfs", what())));
         }
+    }
+    if let Some(map) = &mount.idmap {
+        mappings.apply(&tree, depth(mount.options.idmap), map).what(what)?;
     }
     Ok(Some(tree))
 }

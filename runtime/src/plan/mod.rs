@@ -6,6 +6,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod devices;
 pub mod idmap;
+pub mod layers;
 pub mod memory_policy;
 pub mod mount_options;
 pub mod mounts;
@@ -154,6 +155,24 @@ impl Plan {
         self.idmap.as_ref().filter(|_| own).and_then(|map| map.host_uid(0))
     }
 
+    /// `--overlay`: layers topmost first, by default the bundle's own root filesystem; changes go to `upper`, or to a tmpfs.
+    pub fn overlay(&mut self, lowers: &[PathBuf], upper: Option<&Path>) -> Result<()> {
+        if !self.task.namespaces.makes(Kind::Mount) {
+            return Err(Error::invalid("--overlay needs a new mount namespace")
+                .cure("add {\"type\": \"mount\"} without a path to linux.namespaces"));
+        }
+        let rootfs = &mut self.surroundings.rootfs;
+        if !rootfs.mounts.is_empty() {
+            return Err(Error::invalid(format!(
+                "--overlay and the annotation {} exclude each other",
+                layers::ANNOTATION
+            )));
+        }
+        let own = [rootfs.path.clone()];
+        rootfs.mounts = vec![layers::overlay(if lowers.is_empty() { &own } else { lowers }, upper)?];
+        Ok(())
+    }
+
     /// Whether hooks run on the host's side while init waits.
     pub fn has_runtime_hooks(&self) -> bool {
         !self.hooks.prestart.is_empty() || !self.hooks.create_runtime.is_empty()
@@ -213,10 +232,12 @@ fn surroundings(
     for (at, mount) in spec.mounts.iter().enumerate() {
         all.push(mounts::plan(bundle, at, mount)?);
     }
-    own_mounts(&all, linux, namespaces)?;
+    own_mounts(&all, spec, linux, namespaces)?;
+    let rootfs = rootfs::plan(bundle, spec, linux)?;
+    idmaps(&all, &rootfs, namespaces)?;
     let devices = if namespaces.makes(Kind::Mount) { devices::plan(&linux.devices, &all)? } else { None };
     Ok(Surroundings {
-        rootfs: rootfs::plan(bundle, spec.root.as_ref(), linux)?,
+        rootfs,
         mounts: all,
         devices,
         masked: paths("linux.maskedPaths", &linux.masked_paths)?,
@@ -229,7 +250,12 @@ fn surroundings(
 }
 
 /// Mounts, masks and a root of its own need a mount namespace that nobody else lives in.
-fn own_mounts(mounts: &[mounts::Mount], linux: &spec::Linux, namespaces: &Namespaces) -> Result<()> {
+fn own_mounts(
+    mounts: &[mounts::Mount],
+    spec: &Spec,
+    linux: &spec::Linux,
+    namespaces: &Namespaces,
+) -> Result<()> {
     if namespaces.makes(Kind::Mount) {
         return Ok(());
     }
@@ -239,12 +265,34 @@ fn own_mounts(mounts: &[mounts::Mount], linux: &spec::Linux, namespaces: &Namesp
         ("linux.readonlyPaths", !linux.readonly_paths.is_empty()),
         ("linux.rootfsPropagation", linux.rootfs_propagation.as_deref().is_some_and(|word| !word.is_empty())),
         ("linux.devices", !linux.devices.is_empty()),
+        (
+            "the annotation run.rt.rootfs",
+            spec.annotations.as_ref().is_some_and(|all| all.contains_key(layers::ANNOTATION)),
+        ),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         None => Ok(()),
         Some((field, _)) => Err(Error::invalid(format!("{field} needs a new mount namespace"))
             .cure("add {\"type\": \"mount\"} without a path to linux.namespaces")),
     }
+}
+
+/// To map ids as the container does, it must do so.
+fn idmaps(mounts: &[mounts::Mount], rootfs: &rootfs::Rootfs, namespaces: &Namespaces) -> Result<()> {
+    let as_container =
+        |idmap: &Option<mounts::MountIdMap>| matches!(idmap, Some(mounts::MountIdMap::Container));
+    if namespaces.has(Kind::User) {
+        return Ok(());
+    }
+    let place = match mounts.iter().position(|mount| as_container(&mount.idmap)) {
+        Some(at) => format!("mounts[{at}] ({})", mounts[at].target.display()),
+        None if rootfs.mounts.iter().any(|mount| as_container(&mount.idmap)) => {
+            format!("annotation {}", layers::ANNOTATION)
+        }
+        None => return Ok(()),
+    };
+    Err(Error::invalid(format!("{place}: option idmap without mappings of its own needs a user namespace"))
+        .cure("add \"user\" to linux.namespaces, or uidMappings and gidMappings to the mount"))
 }
 
 fn paths(place: &str, list: &[String]) -> Result<Vec<PathBuf>> {

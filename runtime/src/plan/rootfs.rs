@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::layers::{self, RootMount};
 use super::mount_options::{self, Propagation};
 use crate::error::{Error, Result};
 use crate::spec;
@@ -11,8 +12,10 @@ use crate::spec;
 /// The container's root.
 #[derive(Debug, Clone, Serialize)]
 pub struct Rootfs {
-    /// Absolute path on the host; the mount point of `layers` if there are any.
+    /// Absolute path on the host; the mount point of `mounts` if there are any.
     pub path: PathBuf,
+    /// What is mounted there, one over the other, and nowhere but in the container's mount namespace.
+    pub mounts: Vec<RootMount>,
     /// Nothing can be written on the root mount.
     pub readonly: bool,
     /// What the root mount becomes in the end.
@@ -32,9 +35,11 @@ pub enum Entry {
 }
 
 /// SPEC: config.md#root, config-linux.md#rootfs-mount-propagation
-pub fn plan(bundle: &Path, root: Option<&spec::Root>, linux: &spec::Linux) -> Result<Rootfs> {
-    let root =
-        root.ok_or_else(|| Error::invalid("root is missing").cure("give root.path, such as \"rootfs\""))?;
+pub fn plan(bundle: &Path, spec: &spec::Spec, linux: &spec::Linux) -> Result<Rootfs> {
+    let root = spec
+        .root
+        .as_ref()
+        .ok_or_else(|| Error::invalid("root is missing").cure("give root.path, such as \"rootfs\""))?;
     if root.path.is_empty() {
         return Err(Error::invalid("root.path is empty").cure("give a path, such as \"rootfs\""));
     }
@@ -46,5 +51,11 @@ pub fn plan(bundle: &Path, root: Option<&spec::Root>, linux: &spec::Linux) -> Re
             )
         })?),
     };
-    Ok(Rootfs { path: bundle.join(&root.path), readonly: root.readonly, propagation, entry: Entry::Pivot })
+    Ok(Rootfs {
+        path: bundle.join(&root.path),
+        mounts: layers::annotated(spec.annotations.as_ref())?,
+        readonly: root.readonly,
+        propagation,
+        entry: Entry::Pivot,
+    })
 }
