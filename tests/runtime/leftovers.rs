@@ -195,3 +195,16 @@ fn run_killed_from_outside_leaves_what_delete_force_removes() {
     let _ = run.wait();
     case.call(["delete", "--force", bundle.id()]).run().ok();
 }
+
+#[test]
+fn bundle_of_these_tests_works() {
+    let case = case!();
+    let bundle = bundle(&case);
+    bundle.write();
+    let socket = case.dir().join("s");
+    let _listening = ConsoleSocket::bind(&socket);
+    let call = case.call(["--debug", "create", "--console-socket"]).arg(&socket).arg("--bundle").arg(bundle.dir()).arg(bundle.id());
+    let container = Running::new(&case, bundle.id(), call);
+    container.call("start").run().ok();
+    assert_eq!(container.status(), "running");
+}

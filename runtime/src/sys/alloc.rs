@@ -47,7 +47,9 @@ unsafe impl GlobalAlloc for Bump {
         let start = self.start();
         let mut used = self.used.load(Ordering::Relaxed);
         loop {
-            let at = (start + used + layout.align() - 1) & !(layout.align() - 1);
+            // As every malloc aligns: nix reads control messages out of byte vectors as if they were aligned structures.
+            let align = layout.align().max(8);
+            let at = (start + used + align - 1) & !(align - 1);
             let end = at - start + layout.size();
             if end > ARENA {
                 // SAFETY: the caller's layout is valid by this function's own contract.
