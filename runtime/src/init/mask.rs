@@ -10,7 +10,7 @@ use rustix::fs::FileType;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 
 use super::mounts::{find, kind, onto};
-use super::target::spent;
+use super::target::{self, Links, spent};
 use crate::error::{Context, Error, Result};
 use crate::parent::prepare::Prepared;
 use crate::plan::Surroundings;
@@ -74,7 +74,14 @@ fn cover(original: &OwnedFd, used: Used, handle: OwnedFd) -> Result<()> {
 }
 
 fn read_only(root: &OwnedFd, path: &Path) -> Result<()> {
-    let Some((handle, _)) = place(root, path)? else { return Ok(()) };
+    // Without a link anywhere on the way, as nearly always, there is nothing more to look at.
+    let handle = match target::open(root, path, Links::Refuse) {
+        Ok(handle) => handle,
+        Err(_) => match place(root, path)? {
+            Some((handle, _)) => handle,
+            None => return Ok(()),
+        },
+    };
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH

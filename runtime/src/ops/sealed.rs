@@ -32,7 +32,7 @@ pub fn ensure() -> Result<()> {
     }
     let image = read_only_mount().or_else(|_| memory_copy(&own)).what(what)?;
     let text = |text: std::ffi::OsString| CString::new(text.into_vec()).unwrap_or_default();
-    let args = std::env::args_os().map(text).collect();
+    let args = crate::sys::start::args().iter().cloned().map(text).collect();
     let mark = CString::new(format!("{MARK}=1")).unwrap_or_default();
     let env = std::env::vars_os().map(|(name, value)| text([name, value].join(std::ffi::OsStr::new("="))));
     let errno = execve_fd(image.as_fd(), &Strings::new(args), &Strings::new(env.chain([mark]).collect()));

@@ -22,6 +22,8 @@ pub fn read(dir: impl AsFd, name: &str) -> Result<String> {
     loop {
         match rustix::io::read(&file, rustix::buffer::spare_capacity(&mut text)) {
             Ok(0) => break,
+            // KERNEL: kernfs gives all that there is as long as there is room for it.
+            Ok(_) if text.len() < text.capacity() => break,
             Ok(_) => text.reserve(512),
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
