@@ -94,9 +94,10 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     // CVE-2016-9962: nobody looks into this process or init while they hold what the container must not have.
     crate::sys::process::undumpable().what(|| "make this process undumpable")?;
     let joined = open_joined(&plan.task.namespaces)?;
+    // ORDER: the id first: that it is taken explains a cgroup in use. The record after both: it names a cgroup to kill.
+    let reserved = StateDir::new(&global.root).reserve(id)?;
     let mut berth = Berth::find(plan.cgroup.as_ref(), plan.delegates_cgroup())?;
     let mut record = record(id, &plan, spec, &berth);
-    let reserved = StateDir::new(&global.root).reserve(id)?;
     reserved.commit(&record)?;
     if let Some(filter) = &plan.task.seccomp {
         reserved.write_file(SECCOMP, &stored_filter(filter))?;
