@@ -25,10 +25,9 @@ impl Cgroup {
     /// The same for a container that exists: refuses what it could not live with, and enables what nobody needed before.
     pub fn update(&self, plan: &CgroupPlan) -> Result<Vec<String>> {
         self.check_memory(plan)?;
-        let wanted = controllers::wanted(plan);
+        let wanted = controllers::Wanted::of(plan);
         if let Some((above, _)) = self.site.path.rsplit_once('/').or(Some((".", "")))
-            && !files::below(&self.site.mount.root, above)
-                .is_ok_and(|dir| controllers::complete(&dir, &wanted))
+            && !files::below(&self.site.mount.root, above).is_ok_and(|dir| wanted.enable(&dir))
         {
             // What can't be enabled is told when its file is missing.
             let _ = self.site.descend(above, &wanted);

@@ -11,41 +11,53 @@ use crate::plan::cgroup::{CgroupPlan, Need};
 /// What people look at when a container has no limits either: `podman stats`, cAdvisor. The peers enable all that there is.
 const ACCOUNTING: [&str; 4] = ["cpu", "io", "memory", "pids"];
 
-/// The controllers that the plan needs, and those for accounting.
-pub fn wanted(plan: &CgroupPlan) -> Vec<&str> {
-    let mut wanted = ACCOUNTING.to_vec();
-    for write in plan.writes.iter().filter(|write| write.need != Need::Lifts) {
-        match write.controller() {
-            Some(controller) if !wanted.contains(&controller) => wanted.push(controller),
-            _ => {}
+/// Controllers to enable.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    /// Those of limits first.
+    names: Vec<&'a str>,
+    /// How many of them are.
+    needed: usize,
+}
+
+impl<'a> Wanted<'a> {
+    /// What the plan needs, and what is for accounting.
+    pub fn of(plan: &'a CgroupPlan) -> Self {
+        let mut names = Vec::with_capacity(8);
+        for write in plan.writes.iter().filter(|write| write.need != Need::Lifts) {
+            match write.controller() {
+                Some(controller) if !names.contains(&controller) => names.push(controller),
+                _ => {}
+            }
         }
+        let needed = names.len();
+        for name in ACCOUNTING {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Self { names, needed }
     }
-    wanted
-}
 
-/// Whether the children of this cgroup have all of them.
-pub fn complete(dir: impl AsFd, wanted: &[&str]) -> bool {
-    files::read(dir, "cgroup.subtree_control").is_ok_and(|enabled| missing(&enabled, wanted).next().is_none())
-}
-
-/// Enables as many of them as there are for the children of this cgroup. One that fails is not an error here: the file that a
-/// limit is written to will be missing, and [`why_missing`] tells the reason.
-pub fn enable(dir: impl AsFd + Copy, wanted: &[&str]) {
-    let Ok(enabled) = files::read(dir, "cgroup.subtree_control") else { return };
-    if missing(&enabled, wanted).next().is_none() {
-        return;
-    }
-    let Ok(offered) = files::read(dir, "cgroup.controllers") else { return };
-    let add: Vec<String> = missing(&enabled, wanted)
-        .filter(|name| offered.split_whitespace().any(|offer| offer == *name))
-        .map(|name| format!("+{name}"))
-        .collect();
-    if add.is_empty() || files::write(dir, "cgroup.subtree_control", &add.join(" ")).is_ok() {
-        return;
-    }
-    // One that can't be enabled spoils the others.
-    for one in add.iter().filter(|_| add.len() > 1) {
-        let _ = files::write(dir, "cgroup.subtree_control", one);
+    /// Enables as many as there are for the children of a cgroup; true if all that limits need are. One that fails is not an error
+    /// here: the file that a limit is written to will be missing, and [`why_missing`] tells the reason.
+    pub fn enable(&self, dir: impl AsFd + Copy) -> bool {
+        let Ok(enabled) = files::read_line(dir, "cgroup.subtree_control") else { return false };
+        if missing(&enabled, &self.names).next().is_none() {
+            return true;
+        }
+        let Ok(offered) = files::read_line(dir, "cgroup.controllers") else { return false };
+        let add: Vec<String> = missing(&enabled, &self.names)
+            .filter(|name| offered.split_whitespace().any(|offer| offer == *name))
+            .map(|name| format!("+{name}"))
+            .collect();
+        if !add.is_empty() && files::write(dir, "cgroup.subtree_control", &add.join(" ")).is_err() {
+            // One that can't be enabled spoils the others.
+            for one in add.iter().filter(|_| add.len() > 1) {
+                let _ = files::write(dir, "cgroup.subtree_control", one);
+            }
+        }
+        missing(&offered, &self.names[..self.needed]).next().is_none()
     }
 }
 

@@ -15,6 +15,14 @@ pub fn write(dir: impl AsFd, name: &str, value: &str) -> Result<()> {
     rustix::io::write(&file, value.as_bytes()).map(drop)
 }
 
+/// Reads a file of one line, which the kernel gives in one read(2).
+pub fn read_line(dir: impl AsFd, name: &str) -> Result<String> {
+    let file = rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = [0; 512];
+    let len = rustix::io::read(&file, &mut text)?;
+    std::str::from_utf8(&text[..len]).map(str::to_owned).map_err(|_| Errno::ILSEQ)
+}
+
 /// Reads all of it.
 pub fn read(dir: impl AsFd, name: &str) -> Result<String> {
     let file = rustix::fs::openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;

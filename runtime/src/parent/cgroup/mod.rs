@@ -26,6 +26,7 @@ use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::spec::Resources;
 use crate::state::CgroupRecord;
 pub use berth::Berth;
+use controllers::Wanted;
 use mount::Mount;
 pub use remove::remove;
 
@@ -98,7 +99,7 @@ impl Site {
         if self.unit.is_some() {
             return Err(Error::new(Kind::Internal, "make a systemd unit without a process"));
         }
-        let wanted = controllers::wanted(plan);
+        let wanted = Wanted::of(plan);
         for _ in 0..ATTEMPTS {
             match self.make(&wanted) {
                 Ok((dir, fresh)) => {
@@ -144,11 +145,11 @@ impl Site {
     }
 
     /// The directory, and whether it is new.
-    fn make(&self, wanted: &[&str]) -> rustix::io::Result<(OwnedFd, bool)> {
+    fn make(&self, wanted: &Wanted<'_>) -> rustix::io::Result<(OwnedFd, bool)> {
         let (above, name) = self.path.rsplit_once('/').unwrap_or((".", &self.path));
         let parent = match files::below(&self.mount.root, above) {
-            // Mostly the parent is there, and then all that it needs has been done.
-            Ok(parent) if controllers::complete(&parent, wanted) => parent,
+            // Mostly the parent is there and has the controllers that limits need. Those for accounting it has if it can.
+            Ok(parent) if wanted.enable(&parent) => parent,
             Ok(_) | Err(Errno::NOENT) => self.descend(above, wanted)?,
             Err(errno) => return Err(errno),
         };
@@ -157,10 +158,10 @@ impl Site {
     }
 
     /// Makes what is missing of a path and enables the controllers on each level.
-    fn descend(&self, path: &str, wanted: &[&str]) -> rustix::io::Result<OwnedFd> {
+    fn descend(&self, path: &str, wanted: &Wanted<'_>) -> rustix::io::Result<OwnedFd> {
         let mut dir = files::below(&self.mount.root, ".")?;
         for name in path.split('/').filter(|name| *name != ".") {
-            controllers::enable(&dir, wanted);
+            wanted.enable(&dir);
             let fresh = make_directory(&dir, name)?;
             dir = files::below(&dir, name)?;
             if fresh {
@@ -168,7 +169,7 @@ impl Site {
                 let _ = rustix::fs::fsetxattr(&dir, MADE, b"", XattrFlags::empty());
             }
         }
-        controllers::enable(&dir, wanted);
+        wanted.enable(&dir);
         Ok(dir)
     }
 
