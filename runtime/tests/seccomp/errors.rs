@@ -98,7 +98,7 @@ fn a_wrong_profile_is_refused_with_place_value_and_choice() {
 
 #[test]
 fn rules_beyond_the_kernels_limit_are_refused_in_time() {
-    let case = |value: u64| json!({"index": 0, "value": value, "op": "SCMP_CMP_EQ"});
+    let case = |value: u64| json!({"index": 0, "value": value, "op": "SCMP_CMP_NE"});
     let rule = |value: u64| json!({"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": value % 2, "args": [case(value)]});
     let many_rules = json!((0..100_000).map(rule).collect::<Vec<_>>());
     let many_args = json!([{"names": ["read"], "action": "SCMP_ACT_LOG", "args": (0..100_000).map(case).collect::<Vec<_>>()}]);

@@ -140,7 +140,7 @@ const SHAPES: [fn() -> Shape; 4] = [
 fn random_profiles_do_what_libseccomp_makes_of_them() {
     let Some(driver) = driver("random_profiles_do_what_libseccomp_makes_of_them") else { return };
     let (mut same, mut refused) = (0, 0);
-    for (shape, seed) in SHAPES.iter().flat_map(|shape| (1000..1030).map(move |seed| (shape, seed))) {
+    for (shape, seed) in SHAPES.iter().flat_map(|shape| (1000..1020).map(move |seed| (shape, seed))) {
         let mut spec = Generator::new(seed, shape()).profile(Arch::X86_64);
         spec.architectures.retain(|arch| arch != "SCMP_ARCH_X32");
         match (libseccomp(&driver, &mut spec), compile(&spec, Arch::X86_64)) {
@@ -165,5 +165,5 @@ fn random_profiles_do_what_libseccomp_makes_of_them() {
         }
     }
     println!("{same} programs do the same, {refused} profiles are refused");
-    assert!(same > 100, "{same}");
+    assert!(same > 70, "{same}");
 }

@@ -144,7 +144,7 @@ fn numbers_near(spec: &Seccomp) -> Vec<u32> {
 #[test]
 fn random_profiles_mean_what_they_say() {
     let mut tried = 0;
-    for seed in 0..90 {
+    for seed in 0..60 {
         let (actions, most_args) =
             if seed % 2 == 0 { (&random::ACTIONS[..], 1) } else { (&[("SCMP_ACT_ERRNO", Some(5))][..], 3) };
         let shape = random::Shape { actions, operators: OPERATORS, most_args };
@@ -161,7 +161,7 @@ fn random_profiles_mean_what_they_say() {
         assert!(wrong.is_empty(), "seed {seed}: {:#x?} of {} wrong ones; {spec:#?}", &wrong[0], wrong.len());
         tried += calls;
     }
-    assert!(tried > 50_000, "{tried} calls");
+    assert!(tried > 30_000, "{tried} calls");
 }
 
 #[test]

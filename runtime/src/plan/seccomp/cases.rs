@@ -104,6 +104,23 @@ impl Case {
         orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     }
 
+    /// The argument and its value, where that is all that the case asks for.
+    pub fn equality(&self, is_wide: bool) -> Option<(u8, u64)> {
+        let mut checked = self.checked(is_wide);
+        match (checked.next(), checked.next()) {
+            (Some(&Condition { index, operator: Operator::Equal, value }), None) => {
+                Some((index, cut(value, is_wide)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether both ask for values of one argument with the same upper half, and do the same then.
+    pub fn is_alike(&self, other: &Self, is_wide: bool) -> bool {
+        let upper = |case: &Self| case.equality(is_wide).map(|(index, value)| (index, value >> 32));
+        upper(self).is_some() && upper(self) == upper(other) && self.action == other.action
+    }
+
     /// seccompiler's program for the conditions: it runs off its end when they hold, and skips one instruction more when not.
     pub fn fragment(&self, is_wide: bool) -> Result<Vec<seccompiler::sock_filter>> {
         let conditions = self.checked(is_wide).map(|c| c.compile(is_wide)).collect::<Result<Vec<_>>>()?;

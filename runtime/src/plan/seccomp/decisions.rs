@@ -44,6 +44,8 @@ pub struct Decisions<'a> {
     pub tables: Vec<Table>,
     /// Names that no architecture knows.
     pub unknown: Vec<&'a str>,
+    /// Whether rules without conditions decide for socketcall and ipc: then those for the calls made through them don't count.
+    settled: [bool; 2],
 }
 
 /// The leaves of an architecture.
@@ -80,6 +82,7 @@ pub fn decide<'a>(spec: &'a Seccomp, archs: &[Arch], listed: &[Arch]) -> Result<
         cases: Vec::new(),
         tables: archs.iter().map(table).collect(),
         unknown: Vec::new(),
+        settled: ["socketcall", "ipc"].map(|name| is_settled(spec, name, default)),
     };
     for (rule, syscalls) in spec.syscalls.iter().enumerate() {
         let place = format_args!("linux.seccomp.syscalls[{rule}].action");
@@ -93,6 +96,14 @@ pub fn decide<'a>(spec: &'a Seccomp, archs: &[Arch], listed: &[Arch]) -> Result<
         decisions.add_rule(&outcome, &syscalls.names)?;
     }
     Ok(decisions)
+}
+
+/// Whether a rule without conditions is for a call.
+fn is_settled(spec: &Seccomp, name: &str, default: u32) -> bool {
+    spec.syscalls.iter().filter(|rule| rule.args.is_empty()).any(|rule| {
+        let action = words::action(format_args!(""), &rule.action, rule.errno_ret);
+        action.is_ok_and(|action| action != default) && rule.names.iter().any(|listed| listed == name)
+    })
 }
 
 /// What a rule does: `action`, always or in the `cases`.
@@ -138,12 +149,18 @@ impl<'a> Decisions<'a> {
             if through.is_none() {
                 self.tables[table].highest = self.tables[table].highest.max(number);
             }
-            let (leaf, cases) = match outcome.has_case_that_always_holds(&self.cases, arch) {
-                true => (self.always(outcome.action), 0..0),
-                false => (leaf, outcome.cases.clone()),
-            };
-            if !outcome.is_default {
-                self.decide_cell(table, number, leaf, cases)?;
+            if outcome.is_default {
+                return Ok(());
+            }
+            let cell = self.tables[table].cell(number);
+            if leaf != DEFAULT && *cell == DEFAULT {
+                // Most of all calls: the first rule for it, without conditions.
+                *cell = leaf;
+            } else if outcome.has_case_that_always_holds(&self.cases, arch) {
+                let always = self.always(outcome.action);
+                self.decide_cell(table, number, always, 0..0)?;
+            } else {
+                self.decide_cell(table, number, leaf, outcome.cases.clone())?;
             }
         }
         match through {
@@ -153,16 +170,16 @@ impl<'a> Decisions<'a> {
     }
 
     fn add_multiplexed(&mut self, table: usize, through: Multiplexed, outcome: &Outcome) -> Result<()> {
+        let [socketcall, ipc] = self.settled;
         let (name, call) = match through {
+            Multiplexed::Socketcall(_) if socketcall => return Ok(()),
+            Multiplexed::Ipc(_) if ipc => return Ok(()),
             Multiplexed::Socketcall(call) => ("socketcall", call),
             Multiplexed::Ipc(call) => ("ipc", call),
         };
         let Some(number) = numbers::find(name).and_then(|entry| entry.number(self.tables[table].arch)) else {
             return Ok(());
         };
-        if self.is_settled(table, number) {
-            return Ok(());
-        }
         let first = self.cases.len() as u32;
         if outcome.cases.is_empty() {
             let case = Case { action: outcome.action, conditions: Vec::new(), rule: outcome.rule };
@@ -183,7 +200,7 @@ impl<'a> Decisions<'a> {
         leaf: Leaf,
         cases: std::ops::Range<u32>,
     ) -> Result<()> {
-        if self.is_settled(table, number) {
+        if self.is_decided(table, number) {
             return Ok(());
         }
         let cell = self.tables[table].cell(number);
@@ -205,7 +222,7 @@ impl<'a> Decisions<'a> {
     }
 
     /// Whether a rule without conditions has decided already.
-    fn is_settled(&mut self, table: usize, number: u32) -> bool {
+    fn is_decided(&mut self, table: usize, number: u32) -> bool {
         let now = *self.tables[table].cell(number);
         now != DEFAULT && matches!(self.leaves[usize::from(now)], Decision::Always(_))
     }

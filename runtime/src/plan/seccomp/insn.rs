@@ -40,6 +40,8 @@ pub const RETURN: u16 = 0x06;
 pub const NUMBER: u32 = 0;
 /// Offset of the AUDIT_ARCH_* value.
 pub const AUDIT_ARCH: u32 = 4;
+/// Offset of the first argument; each has 8 bytes, the lower half first on the architectures here.
+pub const ARGUMENTS: u32 = 16;
 
 impl Insn {
     /// An instruction that doesn't branch.

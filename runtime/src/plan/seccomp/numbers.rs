@@ -16,7 +16,7 @@ pub struct Entry {
     /// On 32-bit x86 also reached through `socketcall` or `ipc`.
     multiplexed: Option<Multiplexed>,
     /// By [`column()`]; [`NONE`] where the architecture lacks it.
-    numbers: [u16; 4],
+    numbers: [u16; ARCHS],
 }
 
 /// A call that 32-bit x86 makes through another one, whose first argument tells which.
@@ -33,6 +33,7 @@ pub const SPAN: usize = 560;
 /// First of ARM's own system calls, of which there are fewer than 16. KERNEL: arch/arm/include/uapi/asm/unistd.h
 pub const ARM_PRIVATE: u32 = 0xf_0000;
 
+const ARCHS: usize = 5;
 const NONE: u16 = u16::MAX;
 /// Marks numbers above [`ARM_PRIVATE`].
 const PRIVATE: u16 = 0x8000;
@@ -42,9 +43,27 @@ static TABLE: Table = Table::new();
 /// The entry of a name; `None`: no architecture here has such a system call.
 pub fn find(name: &str) -> Option<&'static Entry> {
     let name = name.as_bytes();
-    match TABLE.find(name, slot(name)) {
-        Ok(at) => Some(&TABLE.entries[at]),
-        Err(_) => None,
+    let mut slot = slot(name);
+    loop {
+        let entry = TABLE.entries.get(usize::from(TABLE.slots[slot]))?;
+        let start = usize::from(entry.start);
+        if is_equal(&TABLE.names[start..start + usize::from(entry.length)], name) {
+            return Some(entry);
+        }
+        slot = (slot + 1) % SLOTS;
+    }
+}
+
+/// Eight bytes at a time: musl's memcmp goes byte by byte.
+fn is_equal(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    match (a.first_chunk::<8>(), b.first_chunk::<8>(), a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(a_head), Some(b_head), Some(a_tail), Some(b_tail)) => {
+            a_head == b_head && a_tail == b_tail && (a.len() <= 16 || a[8..a.len() - 8] == b[8..b.len() - 8])
+        }
+        _ => a.iter().eq(b),
     }
 }
 
@@ -55,7 +74,7 @@ impl Entry {
         match number {
             NONE => None,
             number if number & PRIVATE != 0 => Some(ARM_PRIVATE + u32::from(number & !PRIVATE)),
-            number if arch == Arch::X32 => x32(number).map(|number| X32_BIT | u32::from(number)),
+            number if arch == Arch::X32 => Some(X32_BIT | u32::from(number)),
             number => Some(number.into()),
         }
     }
@@ -68,28 +87,11 @@ impl Entry {
 
 const fn column(arch: Arch) -> usize {
     match arch {
-        Arch::X86_64 | Arch::X32 => 0,
+        Arch::X86_64 => 0,
         Arch::X86 => 1,
-        Arch::Aarch64 => 2,
-        Arch::Arm => 3,
-    }
-}
-
-/// x86_64's number to x32's: some x32 has under numbers of its own from 512 on, some not at all.
-/// KERNEL: arch/x86/entry/syscalls/syscall_64.tbl, the lines of abi `x32` and `64`.
-fn x32(number: u16) -> Option<u16> {
-    const FIRST_OWN: u16 = 512;
-    const OWN: [u16; 36] = [
-        13, 15, 16, 19, 20, 45, 46, 47, 59, 101, 127, 128, 129, 131, 222, 244, 246, 247, 273, 274, 278, 279,
-        295, 296, 297, 299, 307, 310, 311, 54, 55, 206, 209, 322, 327, 328,
-    ];
-    const ABSENT: [u16; 14] = [134, 156, 174, 177, 178, 180, 205, 211, 214, 215, 236, 335, 336, 453];
-    if ABSENT.contains(&number) {
-        return None;
-    }
-    match OWN.iter().position(|&own| own == number) {
-        Some(at) => Some(FIRST_OWN + at as u16),
-        None => Some(number),
+        Arch::X32 => 2,
+        Arch::Aarch64 => 3,
+        Arch::Arm => 4,
     }
 }
 
@@ -120,7 +122,7 @@ macro_rules! add_all {
 
 impl Table {
     const fn new() -> Self {
-        let empty = Entry { start: 0, length: 0, multiplexed: None, numbers: [NONE; 4] };
+        let empty = Entry { start: 0, length: 0, multiplexed: None, numbers: [NONE; ARCHS] };
         let mut table = Self {
             names: [0; MOST_LETTERS],
             letters: 0,
@@ -132,9 +134,38 @@ impl Table {
         add_all!(table, x86, column(Arch::X86));
         add_all!(table, aarch64, column(Arch::Aarch64));
         add_all!(table, arm, column(Arch::Arm));
+        table.derive_x32();
         table.correct_arm();
         table.multiplex();
         table
+    }
+
+    /// x32 has x86_64's numbers, but of some calls numbers of its own from 512 on, and some not at all.
+    /// KERNEL: arch/x86/entry/syscalls/syscall_64.tbl, the lines of abi `x32` and `64`.
+    const fn derive_x32(&mut self) {
+        const FIRST_OWN: u16 = 512;
+        const OWN: [u16; 36] = [
+            13, 15, 16, 19, 20, 45, 46, 47, 59, 101, 127, 128, 129, 131, 222, 244, 246, 247, 273, 274, 278,
+            279, 295, 296, 297, 299, 307, 310, 311, 54, 55, 206, 209, 322, 327, 328,
+        ];
+        const ABSENT: [u16; 14] = [134, 156, 174, 177, 178, 180, 205, 211, 214, 215, 236, 335, 336, 453];
+        let mut at = 0;
+        while at < self.count {
+            let number = self.entries[at].numbers[column(Arch::X86_64)];
+            let mut x32 = number;
+            let mut own = 0;
+            while own < OWN.len() {
+                if OWN[own] == number {
+                    x32 = FIRST_OWN + own as u16;
+                }
+                if own < ABSENT.len() && ABSENT[own] == number {
+                    x32 = NONE;
+                }
+                own += 1;
+            }
+            self.entries[at].numbers[column(Arch::X32)] = x32;
+            at += 1;
+        }
     }
 
     /// What the crate's tables for ARM lack or have too much, compared with the kernel's.
@@ -234,7 +265,7 @@ impl Table {
         &mut self.entries[at]
     }
 
-    /// Index of the entry, or the free slot where it would be entered.
+    /// Index of the entry, or the free slot where it would be entered. [`find`], but slow: while the table is made.
     const fn find(&self, name: &[u8], mut slot: usize) -> Result<usize, usize> {
         while self.slots[slot] != NONE {
             let at = self.slots[slot] as usize;

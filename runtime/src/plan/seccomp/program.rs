@@ -14,7 +14,7 @@
 //! that where they lead stands already. What the program decides is not decided here.
 
 use super::arch::{Arch, X32_BIT};
-use super::cases::MOST_CASES;
+use super::cases::{Case, MOST_CASES};
 use super::decisions::{DEFAULT, Decision, Decisions, ENOSYS, Leaf, Table};
 use super::insn::{self, Insn};
 use super::tree::{self, Interval};
@@ -31,7 +31,7 @@ pub fn assemble(decisions: &Decisions<'_>) -> Result<Vec<Insn>> {
     assembler.reversed.reserve(512);
     let mut switch = Target::End(words::KILL_THREAD);
     let mut audits = Vec::with_capacity(3);
-    for table in &decisions.tables {
+    for table in decisions.tables.iter().rev() {
         let audit = table.arch.audit();
         if audits.contains(&audit) {
             continue;
@@ -207,18 +207,50 @@ impl Assembler {
         if let Some(&(_, _, target)) = self.cases.iter().find(stands) {
             return Ok(target);
         }
-        let mut first = self.push(Insn::plain(insn::RETURN, decisions.default));
-        for case in decisions.ordered(tried, is_wide)?.into_iter().rev() {
-            self.push(Insn::plain(insn::RETURN, case.action));
-            let fragment = case.fragment(is_wide)?;
-            self.reversed.extend(body(&fragment).iter().rev().map(own));
-            first = self.reversed.len() - 1;
-            if first > MOST_INSNS {
+        let ordered = decisions.ordered(tried, is_wide)?;
+        let mut rest = &ordered[..];
+        let mut next = Target::End(decisions.default);
+        while let Some(case) = rest.last() {
+            let alike = rest.iter().rev().take_while(|other| case.is_alike(other, is_wide)).count();
+            let (before, last) = rest.split_at(rest.len() - alike.max(1));
+            next = match case.equality(is_wide) {
+                Some(_) => self.equalities(last, next, is_wide),
+                None => self.fragment(case, next, is_wide)?,
+            };
+            rest = before;
+            if self.reversed.len() > MOST_INSNS {
                 return Err(too_large());
             }
         }
-        self.cases.push((leaf, is_wide, Target::Here(first)));
-        Ok(Target::Here(first))
+        self.cases.push((leaf, is_wide, next));
+        Ok(next)
+    }
+
+    /// A case by seccompiler's instructions, or `next`.
+    fn fragment(&mut self, case: &Case, next: Target, is_wide: bool) -> Result<Target> {
+        self.before(next, Insn::plain(insn::RETURN, case.action));
+        let fragment = case.fragment(is_wide)?;
+        self.reversed.extend(body(&fragment).iter().rev().map(own));
+        Ok(Target::Here(self.reversed.len() - 1))
+    }
+
+    /// Cases that ask for values of one argument with the same upper half, and do the same then: the argument is loaded once for
+    /// all of them. Default profiles have five such cases for personality(2), which would be a tenth of the program.
+    fn equalities(&mut self, cases: &[&Case], next: Target, is_wide: bool) -> Target {
+        let mut node = next;
+        let mut first = (0, 0);
+        for case in cases {
+            first = case.equality(is_wide).unwrap_or_default();
+            node = self.branch(insn::IF_EQUAL, first.1 as u32, Target::End(case.action), node);
+        }
+        let (index, value) = first;
+        let lower = insn::ARGUMENTS + 8 * u32::from(index);
+        node = self.before(node, Insn::plain(insn::LOAD, lower));
+        if is_wide {
+            node = self.branch(insn::IF_EQUAL, (value >> 32) as u32, node, next);
+            node = self.before(node, Insn::plain(insn::LOAD, lower + 4));
+        }
+        node
     }
 }
 
