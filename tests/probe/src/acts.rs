@@ -76,7 +76,9 @@ fn sleep(time: Option<&String>) -> Done {
 
 fn read(path: &str) -> Result<(), String> {
     let bytes = std::fs::read(path).map_err(|e| format!("read {path}: {e}"))?;
-    std::io::stdout().write_all(&bytes).map_err(|e| format!("stdout: {e}"))
+    let mut out = std::io::stdout();
+    // Flushed: a later act of a chain may sleep, and the file need not end a line.
+    out.write_all(&bytes).and_then(|()| out.flush()).map_err(|e| format!("stdout: {e}"))
 }
 
 fn write(path: &str, text: &str) -> Done {
