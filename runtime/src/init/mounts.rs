@@ -28,7 +28,10 @@ pub fn make_all(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> R
             (Content::Filesystem { fstype, source }, _) => maker.filesystem(mount, fstype, source),
             (Content::Cgroup, _) => maker.cgroup(mount),
             (Content::Bind { recursive, .. }, Some(tree)) => maker.bind(mount, tree.as_fd(), *recursive),
-            (Content::Bind { .. }, None) => Err(Error::new(Kind::Internal, "the source was not opened")),
+            (Content::Lent { .. }, Some(tree)) => maker.bind(mount, tree.as_fd(), false),
+            (Content::Bind { .. } | Content::Lent { .. }, None) => {
+                Err(Error::new(Kind::Internal, "the source was not opened"))
+            }
         };
         made.what(|| format!("mount {} at {}", name(&mount.content), mount.target.display()))?;
     }
@@ -40,6 +43,7 @@ fn name(content: &Content) -> String {
         Content::Bind { source, .. } => source.display().to_string(),
         Content::Filesystem { fstype, .. } => fstype.to_string_lossy().into_owned(),
         Content::Cgroup => "cgroup2".to_owned(),
+        Content::Lent { by } => format!("what container {by:?} has there"),
     }
 }
 

@@ -7,6 +7,8 @@ use nix::sys::signal::SigSet;
 
 use super::console::{self, Terminal};
 use super::options::{CgroupDriver, Global, Launch};
+use super::sealed;
+use super::share::Partner;
 use crate::bundle::Bundle;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
@@ -56,10 +58,27 @@ pub struct Caller {
     pub signals: SigSet,
 }
 
+/// A plan and what it was made from.
+#[derive(Debug)]
+pub struct Planned {
+    /// What will be done.
+    pub plan: Plan,
+    /// The config, as the options changed it.
+    pub spec: Spec,
+    /// The container that lends its namespaces.
+    pub partner: Option<Partner>,
+}
+
 /// The plan of a bundle under the options of the command line.
-pub fn plan(global: &Global, id: &Id, options: &Launch, terminal: Terminal) -> Result<(Plan, Spec)> {
-    let Bundle { path, spec } = Bundle::load(&options.bundle, options.config.as_deref())?;
+pub fn plan(global: &Global, id: &Id, options: &Launch, terminal: Terminal) -> Result<Planned> {
+    let Bundle { path, mut spec } = Bundle::load(&options.bundle, options.config.as_deref())?;
+    let partner = options.share.as_ref().map(|share| Partner::find(global, share)).transpose()?;
+    let warnings = partner.as_ref().map(|partner| partner.sharing.rewrite(&mut spec));
     let mut plan = Plan::new(id.as_str(), &path, &spec, driver(global))?;
+    plan.warnings.extend(warnings.into_iter().flatten());
+    if let Some(partner) = &partner {
+        partner.sharing.share_memory(&mut plan)?;
+    }
     if options.no_pivot {
         plan.surroundings.rootfs.entry = crate::plan::rootfs::Entry::MoveAndChroot;
     }
@@ -71,7 +90,7 @@ pub fn plan(global: &Global, id: &Id, options: &Launch, terminal: Terminal) -> R
     }
     console::check(plan.task.process.terminal.is_some(), options.console_socket.is_some(), terminal)?;
     pass_descriptors(&mut plan.task.process, options.preserve_fds)?;
-    Ok((plan, spec))
+    Ok(Planned { plan, spec, partner })
 }
 
 fn driver(global: &Global) -> Option<Driver> {
@@ -84,15 +103,13 @@ fn driver(global: &Global) -> Option<Driver> {
 
 /// Makes the container. Whatever fails, nothing is left: each guard undoes its part when it is dropped.
 pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Result<Launched> {
-    let (mut plan, spec) = plan(global, id, options, caller.terminal)?;
+    let Planned { mut plan, spec, partner } = plan(global, id, options, caller.terminal)?;
+    shield(&plan, &caller)?;
     possible_capabilities(&mut plan.task)?;
-    warn(&plan.warnings);
-    warn(plan.cgroup.as_ref().map_or(&[], |cgroup| &cgroup.warnings));
+    warn(&plan);
     if spec.hooks.is_some() {
         hooks::shut_out_descriptors(3 + plan.task.process.pass_fds)?;
     }
-    // CVE-2016-9962: nobody looks into this process or init while they hold what the container must not have.
-    crate::sys::process::undumpable().what(|| "make this process undumpable")?;
     let joined = open_joined(&plan.task.namespaces)?;
     // ORDER: the id first: that it is taken explains a cgroup in use. The record after both: it names a cgroup to kill.
     let reserved = StateDir::new(&global.root).reserve(id)?;
@@ -103,7 +120,8 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
         reserved.write_file(SECCOMP, &stored_filter(filter))?;
     }
     reach(Step::Reserve)?;
-    let prepared = prepare::prepare(&plan, berth.site())?;
+    let mut prepared = prepare::prepare(&plan, berth.site())?;
+    partner.map_or(Ok(()), |partner| partner.lend(&plan, &mut prepared))?;
     reach(Step::Prepare)?;
     berth.make()?;
     reach(Step::Cgroup)?;
@@ -161,8 +179,18 @@ pub fn possible_capabilities(task: &mut Task) -> Result<()> {
     Ok(())
 }
 
-fn warn(warnings: &[String]) {
-    for warning in warnings {
+/// Nobody looks into this process or init while they hold what the container must not have: CVE-2016-9962, and CVE-2019-5736,
+/// since those who live in a PID namespace that is joined can look from the first moment on.
+fn shield(plan: &Plan, caller: &Caller) -> Result<()> {
+    if plan.task.namespaces.joins(Namespace::Pid) {
+        sealed::ensure_under(&caller.signals)?;
+    }
+    crate::sys::process::undumpable().what(|| "make this process undumpable")
+}
+
+fn warn(plan: &Plan) {
+    let cgroup = plan.cgroup.iter().flat_map(|cgroup| &cgroup.warnings);
+    for warning in plan.warnings.iter().chain(cgroup) {
         tracing::warn!("{warning}");
     }
 }

@@ -20,6 +20,7 @@ pub mod ps;
 pub mod relay;
 pub mod run;
 pub mod sealed;
+pub mod share;
 pub mod spec;
 pub mod start;
 pub mod state;

@@ -7,8 +7,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Prints it.
 pub fn plan(global: &Global, options: &Plan) -> Result<i32> {
-    let (plan, _) = launch::plan(global, &options.id, &options.launch, Terminal::Any)?;
-    let mut text = serde_json::to_vec_pretty(&plan)
+    let planned = launch::plan(global, &options.id, &options.launch, Terminal::Any)?;
+    let mut text = serde_json::to_vec_pretty(&planned.plan)
         .map_err(|error| Error::new(Kind::Internal, format!("write the plan as JSON: {error}")))?;
     text.push(b'\n');
     super::print(&text)?;

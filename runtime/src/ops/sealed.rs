@@ -8,6 +8,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
+use nix::sys::signal::SigSet;
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
 use rustix::mount::OpenTreeFlags;
 
@@ -37,6 +38,15 @@ pub fn ensure() -> Result<()> {
     let env = std::env::vars_os().map(|(name, value)| text([name, value].join(std::ffi::OsStr::new("="))));
     let errno = execve_fd(image.as_fd(), &Strings::new(args), &Strings::new(env.chain([mark]).collect()));
     Err(Error::os(errno as i32, what()))
+}
+
+/// The same for a process that has blocked signals since its start: its second life starts with `mask`, as the first one did.
+pub fn ensure_under(mask: &SigSet) -> Result<()> {
+    let what = || "set the signal mask";
+    let blocked = SigSet::thread_get_mask().what(what)?;
+    mask.thread_set_mask().what(what)?;
+    ensure()?;
+    blocked.thread_set_mask().what(what)
 }
 
 fn is_sealed(own: &OwnedFd) -> Result<bool> {

@@ -6,5 +6,6 @@ pub mod occupants;
 mod overlay;
 pub mod place;
 pub mod prepare;
+pub mod shared_memory;
 pub mod systemd;
 mod userns;

@@ -15,6 +15,7 @@ pub mod process;
 pub mod rootfs;
 pub mod scheduling;
 pub mod seccomp;
+pub mod sharing;
 pub mod sysctl;
 mod text;
 

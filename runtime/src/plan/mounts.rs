@@ -44,6 +44,11 @@ pub enum Content {
     },
     /// The container's view of the cgroup2 tree.
     Cgroup,
+    /// What another container has there; it comes as a descriptor.
+    Lent {
+        /// The other container's id.
+        by: String,
+    },
 }
 
 /// How ids of an idmapped mount are mapped.

@@ -45,6 +45,11 @@ pub fn plan(sysctl: &spec::Annotations, namespaces: &Namespaces) -> Result<Vec<(
     Ok(all)
 }
 
+/// The type of namespace that a parameter, as written in the config, belongs to.
+pub(super) fn owner_of(name: &str) -> Option<Kind> {
+    owner(&path(name))
+}
+
 /// As sysctl(8) reads names: whichever of `.` and `/` comes first separates, the other one is part of a name.
 fn path(name: &str) -> String {
     match name.find(['.', '/']) {
