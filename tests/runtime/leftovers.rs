@@ -203,7 +203,12 @@ fn bundle_of_these_tests_works() {
     bundle.write();
     let socket = case.dir().join("s");
     let _listening = ConsoleSocket::bind(&socket);
-    let call = case.call(["--debug", "create", "--console-socket"]).arg(&socket).arg("--bundle").arg(bundle.dir()).arg(bundle.id());
+    let call = case
+        .call(["--debug", "create", "--console-socket"])
+        .arg(&socket)
+        .arg("--bundle")
+        .arg(bundle.dir())
+        .arg(bundle.id());
     let container = Running::new(&case, bundle.id(), call);
     container.call("start").run().ok();
     assert_eq!(container.status(), "running");

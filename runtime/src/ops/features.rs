@@ -96,7 +96,7 @@ const MOUNT_OPTIONS: &[&str] = &[
 ];
 
 /// Annotations that change what a container may do: callers must not pass them on from users unseen.
-const UNSAFE_ANNOTATIONS: [&str; 2] = ["org.systemd.property.", "run.rt.rootfs"];
+const UNSAFE_ANNOTATIONS: [&str; 2] = ["org.systemd.property.", crate::plan::layers::ANNOTATION];
 
 fn texts(list: &[&str]) -> Vec<String> {
     list.iter().map(|text| (*text).to_owned()).collect()
@@ -135,7 +135,7 @@ fn linux() -> Result<LinuxFeature, oci_spec::OciSpecError> {
     let mut capabilities: Vec<caps::Capability> = caps::all().into_iter().collect();
     capabilities.sort_unstable_by_key(caps::Capability::index);
     let cgroup =
-        CgroupBuilder::default().v1(false).v2(true).systemd(false).systemd_user(false).rdma(true).build()?;
+        CgroupBuilder::default().v1(false).v2(true).systemd(true).systemd_user(false).rdma(true).build()?;
     let names =
         |table: &[(&str, u32)]| table.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<String>>();
     let memory_policy = MemoryPolicyBuilder::default()
@@ -153,7 +153,7 @@ fn linux() -> Result<LinuxFeature, oci_spec::OciSpecError> {
         .intel_rdt(IntelRdtBuilder::default().enabled(false).build()?)
         .memory_policy(memory_policy)
         .mount_extensions(MountExtensionsBuilder::default().idmap(idmap).build()?)
-        .net_devices(NetDevicesBuilder::default().enabled(true).build()?)
+        .net_devices(NetDevicesBuilder::default().enabled(false).build()?)
         .build()
 }
 
@@ -189,6 +189,19 @@ mod tests {
             assert!(options.filesystem.is_empty(), "{option} is handed to the file system");
         }
         assert!(!mount_options::parse(&["size=1k".to_owned()]).unwrap().filesystem.is_empty());
+    }
+
+    #[test]
+    fn network_devices_are_told_as_the_plan_takes_them() {
+        let spec = serde_json::json!({
+            "ociVersion": "1.3.0",
+            "process": {"cwd": "/", "args": ["sh"]},
+            "root": {"path": "rootfs"},
+            "linux": {"namespaces": [{"type": "network"}, {"type": "mount"}], "netDevices": {"eth0": {}}},
+        });
+        let spec = serde_json::from_value(spec).unwrap();
+        let taken = crate::plan::Plan::new("a", std::path::Path::new("/b"), &spec, None).is_ok();
+        assert_eq!(*linux().unwrap().net_devices().as_ref().unwrap().enabled(), Some(taken));
     }
 
     #[test]
