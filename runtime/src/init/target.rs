@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
@@ -106,9 +106,9 @@ fn make(root: BorrowedFd<'_>, path: &Path, shape: Shape, links: usize) -> Result
         parent => parent.what(what)?,
     };
     let made = match shape {
+        // Not opened: a descriptor open for writing would forbid to make the root read-only later.
         Shape::File => {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644)).map(spent)
+            rustix::fs::mknodat(&parent, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)
         }
         Shape::Directory => rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)),
     };
