@@ -82,10 +82,6 @@ pub fn plan(global: &Global, id: &Id, options: &Launch, terminal: Terminal) -> R
     if options.no_pivot {
         plan.surroundings.rootfs.entry = crate::plan::rootfs::Entry::MoveAndChroot;
     }
-    if options.share.is_some() {
-        return Err(Error::unsupported("--share is not supported yet")
-            .cure("name the namespaces' paths in linux.namespaces"));
-    }
     if let Some(overlay) = &options.overlay {
         plan.overlay(&overlay.lowers, overlay.upper.as_deref())?;
     }
