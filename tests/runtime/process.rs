@@ -425,6 +425,23 @@ fn personality_is_set() {
 }
 
 #[test]
+fn memory_policy_is_set() {
+    unless!("runc 1.1", "came with runtime-spec 1.3");
+    unless!("crun", "came with runtime-spec 1.3, after 1.21");
+    if !std::path::Path::new("/proc/self/numa_maps").exists() {
+        skip!("the kernel has no NUMA");
+    }
+    let case = case!();
+    let mut bundle = case.bundle();
+    for (mode, shown) in [("MPOL_BIND", "bind:0"), ("MPOL_INTERLEAVE", "interleave:0")] {
+        bundle.config["linux"]["memoryPolicy"] = json!({ "mode": mode, "nodes": "0" });
+        let maps = case.run(bundle.args(["/probe", "read", "/proc/self/numa_maps"])).ok().stdout;
+        let policy = maps.lines().find(|line| line.contains("stack")).and_then(|line| line.split(' ').nth(1));
+        assert_eq!(policy, Some(shown), "{maps}");
+    }
+}
+
+#[test]
 fn exit_code_of_run_is_the_process_s() {
     let case = case!();
     for code in ["0", "1", "42", "126", "255"] {
