@@ -258,6 +258,32 @@ fn only_devices_that_are_allowed_can_be_opened() {
     }
 }
 
+/// The kernel refuses what can't be reached and what it can't follow.
+#[test]
+fn the_kernel_takes_every_program() {
+    let Some(_host) = Host::unified() else { skip!("verifier", "needs root") };
+    let mut seed = 1u64;
+    let mut pick = |n: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) % n
+    };
+    for _ in 0..200 {
+        let rules: Vec<Value> = (0..pick(9))
+            .map(|_| {
+                let kind = ["a", "b", "c"][pick(3) as usize];
+                let access = ["r", "w", "rw", "rwm"][pick(4) as usize];
+                let number = |n: u64| [-1, -1, 1, 3, 5, 229][n as usize];
+                let (major, minor) = (number(pick(6)), number(pick(6)));
+                json!({ "allow": pick(2) == 0, "type": kind, "major": major, "minor": minor, "access": access })
+            })
+            .collect();
+        let plan = planned("/x", json!({ "devices": rules }), Purpose::Create);
+        let program = plan.devices.unwrap();
+        let loaded = runtime::sys::bpf::load_device_program(program.instructions(), c"test");
+        assert!(loaded.is_ok(), "{loaded:?}: {rules:?}");
+    }
+}
+
 #[test]
 fn an_update_replaces_the_device_rules() {
     let Some(host) = Host::unified() else { skip!("devices-update", "needs root") };

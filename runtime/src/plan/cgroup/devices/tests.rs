@@ -29,12 +29,14 @@ fn run(program: &[u64], access: u8, kind: u32, numbers: (u32, u32)) -> bool {
             AND32_CONST => registers[to] &= constant,
             SHIFT_RIGHT32_CONST => registers[to] >>= constant,
             JUMP => jump = true,
+            JUMP_EQUAL32 => jump = registers[to] == constant,
             JUMP_NOT_EQUAL32 => jump = registers[to] != constant,
             JUMP_ANY_BIT32 => jump = registers[to] & constant != 0,
             EXIT => return registers[0] == 1,
             other => panic!("instruction {other:#x}"),
         }
         assert!(offset >= 0);
+        assert!(!jump || at + 1 + (offset as usize) < program.len());
         at += 1 + if jump { offset as usize } else { 0 };
     }
 }
@@ -103,8 +105,8 @@ fn random_rules_too() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (seed >> 33) % n
     };
-    for _ in 0..300 {
-        let list: Vec<_> = (0..pick(7))
+    for _ in 0..1000 {
+        let list: Vec<_> = (0..pick(9))
             .map(|_| {
                 let number = |n: u64| if n == 0 { None } else { Some([-1, 1, 3, 5, 8, 10, 229][n as usize]) };
                 DeviceRule {
