@@ -13,8 +13,10 @@ pub fn set(task: &Task) -> Result<()> {
         rlimit(number, soft, hard)?;
     }
     let scheduling = &task.process.scheduling;
-    if let Some(cpus) = &scheduling.final_cpus {
-        affinity(cpus)?;
+    // Not the caller's: a runtime that is pinned itself must not pin its containers. The cgroup's cpuset still bounds it.
+    match &scheduling.final_cpus {
+        Some(cpus) => affinity(cpus)?,
+        None => affinity(&Vec::from_iter(0..nix::sched::CpuSet::count() as u32))?,
     }
     if let Some(cpu) = scheduling.cpu {
         process::set_scheduler(process::SchedAttr {

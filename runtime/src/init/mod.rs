@@ -29,6 +29,7 @@ use crate::parent::prepare::Prepared;
 use crate::plan::{Surroundings, Task};
 use crate::spec::Hooks;
 use crate::step::{Step, reach};
+pub use limits::affinity;
 pub use namespaces::Door;
 use proc::HostProc;
 

@@ -74,6 +74,9 @@ fn bring_up(container: &Container, options: &Exec, task: &Task, signals: SigSet)
     let beside =
         init.open()?.ok_or_else(|| Error::new(Kind::WrongStatus, "cannot exec in a stopped container"))?;
     let cgroup = cgroup(record, options)?;
+    if let Some(cpus) = &task.process.scheduling.initial_cpus {
+        init::affinity(cpus)?;
+    }
     let spawn = |cgroup: Option<&OwnedFd>| {
         let beside = rustix::io::fcntl_dupfd_cloexec(&beside, 3).what(|| "duplicate a pidfd")?;
         spawn_beside(beside, flags(record), cgroup.map(AsFd::as_fd), |link, joined| {

@@ -32,7 +32,12 @@ pub fn start(global: &Global, id: &Id) -> Result<i32> {
         // SPEC: runtime.md#lifecycle: if a poststart hook fails, the container is stopped and deleted.
         let state = container.record().hook_state(Status::Running);
         hooks::shut_out_descriptors(3)?;
-        hooks::run_all("poststart", &hooks.poststart, &state)?;
+        if let Err(error) = hooks::run_all("poststart", &hooks.poststart, &state) {
+            if let Err(second) = super::delete::remove(container) {
+                tracing::warn!("delete the container after its poststart hook failed: {second}");
+            }
+            return Err(error);
+        }
     }
     Ok(0)
 }

@@ -106,7 +106,9 @@ impl Plan {
         let process = spec.process.as_ref().ok_or_else(|| {
             Error::invalid("process is missing").cure("a container needs process.args to run")
         })?;
-        let process = process::plan(process, &mut warnings)?;
+        let mut process = process::plan(process, &mut warnings)?;
+        // SPEC: config.md#linux-process: execCPUAffinity is not for the container's first process.
+        (process.scheduling.initial_cpus, process.scheduling.final_cpus) = (None, None);
         let mut namespaces = namespaces::plan(&linux.namespaces)?;
         let idmap = idmap(linux, &namespaces)?;
         let surroundings = surroundings(bundle, spec, linux, &namespaces)?;
