@@ -133,6 +133,8 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     let start_hook_state = record.hook_state(Status::Created);
     let cradle = Cradle { cgroup: berth.cgroup().map(Cgroup::fd), joined: &joined };
     let child = spawn(&plan.task, &cradle, |link, joined| {
+        // ORDER: first of all: the lock ends with this process, not with init, which may outlive it by a SIGKILL.
+        crate::sys::process::give_up(reserved.lock());
         let start = fifo.as_ref().map_or(init::Start::Link, init::Start::Fifo);
         let home = Home {
             around: &plan.surroundings,

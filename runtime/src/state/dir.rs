@@ -5,6 +5,7 @@
 //! It does not know what the operations do.
 
 use std::io::ErrorKind;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -131,6 +132,11 @@ impl Reserved {
     /// The container's directory.
     pub fn path(&self) -> &Path {
         &self.place.path
+    }
+
+    /// The descriptor that holds the lock; each copy of it does, a forked child's too.
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.place.descriptor()
     }
 
     /// The container is whole, its last record committed in stage Created: disarms the removal. The lock ends here, though

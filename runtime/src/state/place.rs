@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -178,6 +178,11 @@ impl Place {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The directory's, which also holds the lock.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 
     /// No error if it isn't there.

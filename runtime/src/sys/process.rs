@@ -281,3 +281,12 @@ pub fn default_signal(
     // SAFETY: default or ignore (checked above): no code of ours runs at the signal.
     unsafe { nix::sys::signal::signal(signal, handler) }.map(drop)
 }
+
+/// Closes a descriptor in a forked child that shares its owner's memory image but will never drop that owner.
+///
+/// What it stands for lives on in the parent. The owner in this process must not be used or dropped after this: callers go on to
+/// execve or `_exit` only.
+pub fn give_up(inherited: BorrowedFd<'_>) {
+    // SAFETY: the number is open and owned by a value that this process, by the contract above, never uses again.
+    unsafe { libc::close(inherited.as_raw_fd()) };
+}

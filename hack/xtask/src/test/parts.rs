@@ -13,7 +13,7 @@ use crate::tally::Tally;
 const ENGINES: [&str; 4] = ["podman", "docker", "containerd", "validation"];
 
 /// Those that rt passes: part of the run by default. The others run when they are named.
-const SETTLED: &[&str] = &["docker", "containerd"];
+const SETTLED: &[&str] = &["podman", "docker", "containerd"];
 
 /// What rt passes in the virtual machine: parts of the names of tests.
 const SETTLED_IN_VM: &[&str] = &["idmapped::", "overlay::"];
