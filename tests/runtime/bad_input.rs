@@ -234,7 +234,7 @@ fn mistakes_of_the_process() {
                 name: "unknown limit",
                 make: |b| {
                     b.config["process"]["rlimits"] =
-                        json!([{ "type": "RLIMIT_COFFEE", "soft": 1, "hard": 1 }])
+                        json!([{ "type": "RLIMIT_COFFEE", "soft": 1, "hard": 1 }]);
                 },
                 says: "rt: run container \"{id}\": process.rlimits[0]: unknown type \"RLIMIT_COFFEE\" (the types are RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_DATA, RLIMIT_STACK, RLIMIT_CORE, RLIMIT_RSS, RLIMIT_NPROC, RLIMIT_NOFILE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_LOCKS, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_RTPRIO, RLIMIT_RTTIME)",
             },
@@ -242,14 +242,14 @@ fn mistakes_of_the_process() {
                 name: "limit given twice",
                 make: |b| {
                     b.config["process"]["rlimits"] = json!([
-            { "type": "RLIMIT_CORE", "soft": 1, "hard": 1 }, { "type": "RLIMIT_CORE", "soft": 2, "hard": 2 }])
+            { "type": "RLIMIT_CORE", "soft": 1, "hard": 1 }, { "type": "RLIMIT_CORE", "soft": 2, "hard": 2 }]);
                 },
                 says: "rt: run container \"{id}\": process.rlimits[1]: RLIMIT_CORE is given twice",
             },
             Mistake {
                 name: "soft limit above the hard",
                 make: |b| {
-                    b.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_CORE", "soft": 2, "hard": 1 }])
+                    b.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_CORE", "soft": 2, "hard": 1 }]);
                 },
                 says: "rt: run container \"{id}\": process.rlimits[0]: RLIMIT_CORE: soft 2 is above hard 1",
             },
@@ -257,7 +257,7 @@ fn mistakes_of_the_process() {
                 name: "hard limit raised",
                 make: |b| {
                     b.config["process"]["rlimits"] =
-                        json!([{ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 999_999_999 }])
+                        json!([{ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 999_999_999 }]);
                 },
                 says: "rt: run container \"{id}\": set RLIMIT_NOFILE to 1:999999999 (the hard limit is above the runtime's own, and raising it needs CAP_SYS_RESOURCE, which this process lacks)",
             },
@@ -300,16 +300,18 @@ fn mistakes_of_namespaces_and_mappings() {
             Mistake {
                 name: "namespace twice",
                 make: |b| {
-                    b.config["linux"]["namespaces"].as_array_mut().map(|n| n.push(json!({ "type": "pid" })));
+                    if let Some(n) = b.config["linux"]["namespaces"].as_array_mut() {
+                        n.push(json!({ "type": "pid" }))
+                    }
                 },
                 says: "rt: run container \"{id}\": linux.namespaces: \"pid\" is given twice",
             },
             Mistake {
                 name: "unknown namespace",
                 make: |b| {
-                    b.config["linux"]["namespaces"]
-                        .as_array_mut()
-                        .map(|n| n.push(json!({ "type": "space" })));
+                    if let Some(n) = b.config["linux"]["namespaces"].as_array_mut() {
+                        n.push(json!({ "type": "space" }))
+                    }
                 },
                 says: "rt: run container \"{id}\": linux.namespaces: unknown type \"space\" (the types are user, pid, network, ipc, uts, cgroup, time, mount)",
             },
@@ -533,7 +535,7 @@ fn mistakes_of_mounts_and_paths() {
                 name: "unknown device type",
                 make: |b| {
                     b.config["linux"]["devices"] =
-                        json!([{ "path": "/dev/x", "type": "z", "major": 1, "minor": 3 }])
+                        json!([{ "path": "/dev/x", "type": "z", "major": 1, "minor": 3 }]);
                 },
                 says: "rt: run container \"{id}\": linux.devices[0] (/dev/x): unknown type \"z\" (it is c, u, b or p)",
             },
@@ -541,7 +543,7 @@ fn mistakes_of_mounts_and_paths() {
                 name: "device with a relative path",
                 make: |b| {
                     b.config["linux"]["devices"] =
-                        json!([{ "path": "dev/x", "type": "c", "major": 1, "minor": 3 }])
+                        json!([{ "path": "dev/x", "type": "c", "major": 1, "minor": 3 }]);
                 },
                 says: "rt: run container \"{id}\": linux.devices[0] (dev/x): the path is not absolute",
             },
@@ -573,7 +575,7 @@ fn mistakes_of_seccomp_hooks_and_limits() {
                 name: "unknown architecture",
                 make: |b| {
                     b.config["linux"]["seccomp"] =
-                        json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_VAX"] })
+                        json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_VAX"] });
                 },
                 says: "rt: run container \"{id}\": linux.seccomp.architectures[0]: unknown architecture \"SCMP_ARCH_VAX\" (known: SCMP_ARCH_AARCH64, SCMP_ARCH_ARM, SCMP_ARCH_LOONGARCH64, SCMP_ARCH_M68K, SCMP_ARCH_MIPS, SCMP_ARCH_MIPS64, SCMP_ARCH_MIPS64N32, SCMP_ARCH_MIPSEL, SCMP_ARCH_MIPSEL64, SCMP_ARCH_MIPSEL64N32, SCMP_ARCH_PARISC, SCMP_ARCH_PARISC64, SCMP_ARCH_PPC, SCMP_ARCH_PPC64, SCMP_ARCH_PPC64LE, SCMP_ARCH_RISCV64, SCMP_ARCH_S390, SCMP_ARCH_S390X, SCMP_ARCH_SH, SCMP_ARCH_SHEB, SCMP_ARCH_X32, SCMP_ARCH_X86, SCMP_ARCH_X86_64)",
             },
@@ -581,7 +583,7 @@ fn mistakes_of_seccomp_hooks_and_limits() {
                 name: "unknown operator",
                 make: |b| {
                     b.config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
-            { "names": ["uname"], "action": "SCMP_ACT_ERRNO", "args": [{ "index": 0, "value": 1, "op": "SCMP_CMP_ISH" }] }] })
+            { "names": ["uname"], "action": "SCMP_ACT_ERRNO", "args": [{ "index": 0, "value": 1, "op": "SCMP_CMP_ISH" }] }] });
                 },
                 says: "rt: run container \"{id}\": linux.seccomp.syscalls[0].args[0].op: unknown operator \"SCMP_CMP_ISH\" (known: SCMP_CMP_EQ, SCMP_CMP_GE, SCMP_CMP_GT, SCMP_CMP_LE, SCMP_CMP_LT, SCMP_CMP_MASKED_EQ, SCMP_CMP_NE)",
             },
@@ -589,7 +591,7 @@ fn mistakes_of_seccomp_hooks_and_limits() {
                 name: "argument that no call has",
                 make: |b| {
                     b.config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
-            { "names": ["uname"], "action": "SCMP_ACT_ERRNO", "args": [{ "index": 6, "value": 1, "op": "SCMP_CMP_EQ" }] }] })
+            { "names": ["uname"], "action": "SCMP_ACT_ERRNO", "args": [{ "index": 6, "value": 1, "op": "SCMP_CMP_EQ" }] }] });
                 },
                 says: "rt: run container \"{id}\": linux.seccomp.syscalls[0].args[0].index: 6 is not in 0..=5",
             },
@@ -597,7 +599,7 @@ fn mistakes_of_seccomp_hooks_and_limits() {
                 name: "unknown filter flag",
                 make: |b| {
                     b.config["linux"]["seccomp"] =
-                        json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_FUN"] })
+                        json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_FUN"] });
                 },
                 says: "rt: run container \"{id}\": linux.seccomp.flags[0]: unknown flag \"SECCOMP_FILTER_FLAG_FUN\" (known: SECCOMP_FILTER_FLAG_LOG, SECCOMP_FILTER_FLAG_SPEC_ALLOW, SECCOMP_FILTER_FLAG_TSYNC, SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)",
             },
@@ -605,7 +607,7 @@ fn mistakes_of_seccomp_hooks_and_limits() {
                 name: "notification",
                 make: |b| {
                     b.config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/none.sock",
-            "syscalls": [{ "names": ["uname"], "action": "SCMP_ACT_NOTIFY" }] })
+            "syscalls": [{ "names": ["uname"], "action": "SCMP_ACT_NOTIFY" }] });
                 },
                 says: "rt: run container \"{id}\": linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY is not supported yet (take the rules that notify out of the profile)",
             },
@@ -632,7 +634,7 @@ fn mistakes_of_seccomp_hooks_and_limits() {
             Mistake {
                 name: "hook with a bad timeout",
                 make: |b| {
-                    b.config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/true", "timeout": 0 }] })
+                    b.config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/true", "timeout": 0 }] });
                 },
                 says: "rt: run container \"{id}\": hooks.createRuntime[0].timeout must be above 0 seconds",
             },
@@ -660,14 +662,14 @@ fn mistakes_of_seccomp_hooks_and_limits() {
                 name: "unknown page size",
                 make: |b| {
                     b.config["linux"]["resources"]["hugepageLimits"] =
-                        json!([{ "pageSize": "3MB", "limit": 1 }])
+                        json!([{ "pageSize": "3MB", "limit": 1 }]);
                 },
                 says: "rt: run container \"{id}\": limit linux.resources.hugepageLimits: there is no /sys/fs/cgroup{cgroup}/hugetlb.3MB.max, though the hugetlb controller is there (this kernel lacks the feature)",
             },
             Mistake {
                 name: "bad device rule",
                 make: |b| {
-                    b.config["linux"]["resources"]["devices"] = json!([{ "allow": true, "access": "rwx" }])
+                    b.config["linux"]["resources"]["devices"] = json!([{ "allow": true, "access": "rwx" }]);
                 },
                 says: "rt: run container \"{id}\": linux.resources.devices[0].access: unknown letter 'x' (the letters are r, w and m)",
             },
