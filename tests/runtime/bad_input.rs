@@ -301,7 +301,7 @@ fn mistakes_of_namespaces_and_mappings() {
                 name: "namespace twice",
                 make: |b| {
                     if let Some(n) = b.config["linux"]["namespaces"].as_array_mut() {
-                        n.push(json!({ "type": "pid" }))
+                        n.push(json!({ "type": "pid" }));
                     }
                 },
                 says: "rt: run container \"{id}\": linux.namespaces: \"pid\" is given twice",
@@ -310,7 +310,7 @@ fn mistakes_of_namespaces_and_mappings() {
                 name: "unknown namespace",
                 make: |b| {
                     if let Some(n) = b.config["linux"]["namespaces"].as_array_mut() {
-                        n.push(json!({ "type": "space" }))
+                        n.push(json!({ "type": "space" }));
                     }
                 },
                 says: "rt: run container \"{id}\": linux.namespaces: unknown type \"space\" (the types are user, pid, network, ipc, uts, cgroup, time, mount)",

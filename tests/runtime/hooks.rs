@@ -16,10 +16,10 @@ struct Hooks {
 impl Hooks {
     /// A hook of this kind that reports; `options` as `probe hook` knows them.
     fn add(&self, bundle: &mut Bundle, kind: &str, options: &[&str]) {
-        self.add_with(bundle, kind, options, json!({}));
+        self.add_with(bundle, kind, options, &json!({}));
     }
 
-    fn add_with(&self, bundle: &mut Bundle, kind: &str, options: &[&str], more: Value) {
+    fn add_with(&self, bundle: &mut Bundle, kind: &str, options: &[&str], more: &Value) {
         // In the container's own namespaces and root the paths are the container's.
         let inside = kind == "startContainer";
         let path = if inside { PathBuf::from("/probe") } else { probe().to_owned() };
@@ -238,7 +238,7 @@ fn hook_that_takes_too_long_is_killed_and_fails() {
     let case = case!();
     let hooks = hooks(&case);
     let mut bundle = case.bundle();
-    hooks.add_with(&mut bundle, "createRuntime", &["sleep=60"], json!({ "timeout": 1 }));
+    hooks.add_with(&mut bundle, "createRuntime", &["sleep=60"], &json!({ "timeout": 1 }));
     bundle.args(["/probe", "exit", "0"]);
     let begin = std::time::Instant::now();
     case.run(&bundle).exits(1).fails(&["hook"]);
