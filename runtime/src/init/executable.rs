@@ -21,6 +21,19 @@ pub struct Program {
     envp: Strings,
 }
 
+/// What nohup(1), shells, supervisors and language runtimes are known to ignore.
+const IGNORED_BY_CALLERS: [Signal; 9] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGPIPE,
+    Signal::SIGTERM,
+    Signal::SIGCHLD,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+];
+
 /// Where execvp(3) looks when there is no PATH, as Go does: nowhere.
 const NO_PATH: &[u8] = b"";
 
@@ -102,8 +115,11 @@ impl Program {
     pub fn execute(&self, pass_fds: u32, signals: SigSet) -> Result<Infallible> {
         // CVE-2024-21626: whatever the caller left open does not go in.
         process::close_on_exec_from(3 + pass_fds).what(|| "mark descriptors close-on-exec")?;
-        // Rust's runtime ignores SIGPIPE, which would be inherited; the mask is the caller's, not the one that we work under.
-        process::default_signal(Signal::SIGPIPE, SigHandler::SigDfl).what(|| "reset SIGPIPE")?;
+        // Ignored signals stay ignored over execve: nohup, a background job of a shell or a supervisor may be the caller, and the
+        // container is none of these. The mask is the caller's too, as it was before the runtime blocked anything.
+        for signal in IGNORED_BY_CALLERS {
+            process::default_signal(signal, SigHandler::SigDfl).what(|| format!("reset {signal}"))?;
+        }
         nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)
             .what(|| "set the signal mask")?;
         let errno = execve(&self.path, &self.argv, &self.envp);

@@ -35,7 +35,7 @@ pub fn args() -> &'static [OsString] {
     ARGS.get().map_or(&[], Vec::as_slice)
 }
 
-/// Opens what is closed of descriptors 0 to 2 and keeps the arguments.
+/// Opens what is closed of descriptors 0 to 2, wants to hear of children, and keeps the arguments.
 ///
 /// # Safety
 /// `argc` and `argv` are those that the C library passed to `main`.
@@ -49,6 +49,9 @@ pub unsafe fn enter(argc: c_int, argv: *const *const c_char) {
             unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
         }
     }
+    // With SIGCHLD ignored, as a caller may have left it, children would vanish with their exit codes.
+    // SAFETY: the default disposition: no code of ours runs at the signal.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let count = usize::try_from(argc).unwrap_or(0);
     let text = |at: usize| {
         // SAFETY: by this function's contract `argv` has `argc` pointers to C strings that live as long as the process.
