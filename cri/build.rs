@@ -1,0 +1,11 @@
+//! Makes Rust types and the services' traits of CRI's api.proto (k8s.io/cri-api v0.37.2, Apache-2.0).
+
+use std::error::Error;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(["api.proto"], ["proto"])?;
+    // Comments of the .proto file are not ours to hold to our lints.
+    tonic_prost_build::configure().disable_comments(["."]).compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! The CRI server as a library: everything that `rt-cri` does.
+
+pub mod api;
