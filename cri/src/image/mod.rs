@@ -1,0 +1,1 @@
+//! Images: pulled, unpacked, listed, removed. It does not run anything.
