@@ -1,3 +1,7 @@
 //! The shim as a library: what `containerd-shim-rt-v2` does, and the client with which a manager of pods talks to it.
 
 pub mod api;
+pub mod error;
+pub mod pod;
+
+pub use error::{Context, Error, Kind, Result};
