@@ -1,1 +1,41 @@
-//! Images: pulled, unpacked, listed, removed. It does not run anything.
+//! Images: pulled from registries, verified, unpacked into overlayfs layers, kept durably, listed and removed.
+//!
+//! It runs no container and mounts nothing; what containers use of the store is told to it by its callers.
+
+pub mod config;
+pub mod digest;
+pub mod reference;
+pub mod store;
+pub mod users;
+
+pub use config::RegistryConfig;
+pub use digest::Digest;
+pub use reference::Reference;
+pub use store::Store;
+pub use users::Users;
+
+use oci_spec::image::ImageConfiguration;
+use std::path::PathBuf;
+
+/// An image of the store, complete and on disk. Immutable: a tag that moves makes new values.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// `sha256:…`, the digest of the config.
+    pub id: String,
+    /// `docker.io/library/busybox:1.36`, sorted.
+    pub repo_tags: Vec<String>,
+    /// `docker.io/library/busybox@sha256:…`, sorted.
+    pub repo_digests: Vec<String>,
+    /// Compressed layers, config and manifest, in bytes: what a registry would send.
+    pub size: u64,
+    /// The image's config.
+    pub config: ImageConfiguration,
+    /// The config as the registry sent it.
+    pub config_json: String,
+    /// The layers' root directories for overlayfs, lowest first.
+    pub layers: Vec<PathBuf>,
+    /// `/etc/passwd` and `/etc/group` of the image as they were at the pull.
+    pub users: Users,
+    /// Never removed by the kubelet's garbage collection.
+    pub pinned: bool,
+}
