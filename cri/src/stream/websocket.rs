@@ -1,0 +1,193 @@
+//! WebSocket: remotecommand's channels as the first byte of each message (v4, v5), and SPDY inside binary messages (port-forward).
+//!
+//! Source: k8s.io/apimachinery `remotecommand` and KEP-4006. The handshake is the HTTP server's.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::backend::Streams;
+use super::channel::{Channel, Event, Feed, Outgoing, PIECE, QUEUE, What};
+use super::remote::Client;
+use super::wire::{ReadSide, Wire, WriteSide};
+
+/// The longest message that is taken.
+const MESSAGE_MAX: usize = 1024 * 1024;
+
+/// How long the last messages may take, and a client to close after we did.
+const CLOSING: Duration = Duration::from_secs(10);
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const ERROR: u8 = 3;
+const RESIZE: u8 = 4;
+/// v5: the next byte is the number of a channel on which nothing more comes.
+const CLOSE: u8 = 255;
+
+/// Version of the channel protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// No end of stdin but that of the connection.
+    V4,
+    /// Channels can be half-closed.
+    V5,
+}
+
+/// Reads and writes of a connection as one thing, as WebSocket wants it.
+type Both = tokio::io::Join<ReadSide, WriteSide>;
+
+async fn socket(wire: Wire) -> WebSocketStream<Both> {
+    let config =
+        WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX)).max_frame_size(Some(MESSAGE_MAX));
+    WebSocketStream::from_raw_socket(tokio::io::join(wire.read, wire.write), Role::Server, Some(config)).await
+}
+
+/// Serves an exec or attach session until it ends, or until the client goes, which drops it.
+pub async fn remote<Session, Ended>(wire: Wire, streams: Streams, version: Version, session: Session)
+where
+    Session: FnOnce(Client) -> Ended,
+    Ended: Future<Output = ()>,
+{
+    let (sink, source) = socket(wire).await.split();
+    let (out, queue) = mpsc::channel(QUEUE);
+    let channel = |number: u8| Channel::new(u32::from(number), Vec::new(), out.clone());
+    let (stdin, stdin_feed) = channel(STDIN);
+    let (resize, resize_feed) = channel(RESIZE);
+    let client = Client {
+        error: channel(ERROR).0.output,
+        stdin: streams.stdin.then_some(stdin.input),
+        stdout: streams.stdout.then(|| channel(STDOUT).0.output),
+        stderr: streams.stderr.then(|| channel(STDERR).0.output),
+        resize: streams.tty.then_some(resize.input),
+    };
+    let writer = tokio::spawn(write(sink, queue, version));
+    let mut reading = Reading { source, stdin: stdin_feed, resize: resize_feed, version };
+    // An empty message on the first channel that is written tells the client that the session stands.
+    let first = client.stdout.as_ref().or(client.stderr.as_ref()).unwrap_or(&client.error);
+    let _ = first.send(Bytes::new()).await;
+    tokio::select! {
+        () = session(client) => {}
+        () = reading.run() => {}
+    }
+    drop(out);
+    if let Ok(Ok(Some(mut sink))) = timeout(CLOSING, writer).await {
+        let _ = sink.close().await;
+        let _ = timeout(CLOSING, async {
+            while reading.source.next().await.is_some_and(|message| message.is_ok()) {}
+        })
+        .await;
+    }
+}
+
+struct Reading {
+    source: SplitStream<WebSocketStream<Both>>,
+    stdin: Feed,
+    resize: Feed,
+    version: Version,
+}
+
+impl Reading {
+    /// Reads until the client closes or breaks the protocol.
+    async fn run(&mut self) {
+        while let Some(Ok(message)) = self.source.next().await {
+            let bytes = match message {
+                Message::Binary(bytes) => bytes,
+                Message::Text(text) => Bytes::from(text),
+                Message::Close(_) => return,
+                _ => continue, // pings are answered by the library
+            };
+            match (bytes.first().copied(), self.version) {
+                (Some(CLOSE), Version::V5) => {
+                    if let Some(feed) = bytes.get(1).and_then(|channel| self.feed(*channel)) {
+                        let _ = feed.send(Event::End).await;
+                    }
+                }
+                (Some(channel), _) => {
+                    let piece = bytes.slice(1..);
+                    if let Some(feed) = self.feed(channel).filter(|_| !piece.is_empty()) {
+                        let _ = feed.send(Event::Piece(piece)).await; // nobody listens any more: dropped
+                    }
+                }
+                (None, _) => {}
+            }
+        }
+    }
+
+    fn feed(&self, channel: u8) -> Option<&Feed> {
+        match channel {
+            STDIN => Some(&self.stdin),
+            RESIZE => Some(&self.resize),
+            _ => None,
+        }
+    }
+}
+
+type Sink = SplitSink<WebSocketStream<Both>, Message>;
+
+/// Writes until all senders are gone; gives the sink back if it still works.
+async fn write(mut sink: Sink, mut queue: mpsc::Receiver<Outgoing>, version: Version) -> Option<Sink> {
+    while let Some(Outgoing { stream, what }) = queue.recv().await {
+        let channel = stream as u8; // we gave the numbers
+        let message = match what {
+            What::Piece(piece) => {
+                let mut message = BytesMut::with_capacity(1 + piece.len());
+                message.put_u8(channel);
+                message.put(piece);
+                message.freeze()
+            }
+            What::End if version == Version::V5 => Bytes::copy_from_slice(&[CLOSE, channel]),
+            What::End | What::Reset | What::Frame(_) => continue,
+        };
+        sink.feed(Message::Binary(message)).await.ok()?;
+        if queue.is_empty() {
+            sink.flush().await.ok()?;
+        }
+    }
+    Some(sink)
+}
+
+/// Takes a connection that carries SPDY inside binary messages apart: what comes out is that SPDY connection.
+pub async fn tunnel(wire: Wire) -> Wire {
+    let (mut sink, mut source) = socket(wire).await.split();
+    let (ours, theirs) = tokio::io::duplex(2 * PIECE);
+    let (mut from_inside, mut to_inside) = tokio::io::split(ours);
+    tokio::spawn(async move { inward(&mut source, &mut to_inside).await });
+    tokio::spawn(async move {
+        if outward(&mut from_inside, &mut sink).await.is_ok() {
+            let _ = timeout(CLOSING, sink.close()).await;
+        }
+    });
+    Wire::new(theirs, Bytes::new())
+}
+
+async fn inward(source: &mut SplitStream<WebSocketStream<Both>>, to: &mut (impl AsyncWrite + Unpin)) {
+    while let Some(Ok(message)) = source.next().await {
+        match message {
+            Message::Binary(bytes) if to.write_all(&bytes).await.is_err() => return,
+            Message::Close(_) => break,
+            _ => {}
+        }
+    }
+    let _ = to.shutdown().await;
+}
+
+async fn outward(from: &mut (impl AsyncRead + Unpin), sink: &mut Sink) -> Result<(), Error> {
+    let mut buffer = BytesMut::with_capacity(PIECE);
+    loop {
+        buffer.reserve(PIECE);
+        if from.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+        sink.send(Message::Binary(buffer.split().freeze())).await?;
+    }
+}

@@ -1,0 +1,54 @@
+//! A connection after its upgrade: two byte directions, with what the HTTP server had already read put back in front.
+//!
+//! Closing it so that the peer gets everything is here too; what the bytes mean is not.
+
+use std::io::Cursor;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long a peer may take to close after we did.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// From the peer.
+pub type ReadSide = Box<dyn AsyncRead + Send + Unpin>;
+
+/// To the peer.
+pub type WriteSide = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Both directions of a connection.
+pub struct Wire {
+    /// From the peer.
+    pub read: ReadSide,
+    /// To the peer.
+    pub write: WriteSide,
+}
+
+impl Wire {
+    /// The connection `io`, of which `before` was read already.
+    pub fn new<Io>(io: Io, before: Bytes) -> Self
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (read, write) = tokio::io::split(io);
+        Self { read: Box::new(Cursor::new(before).chain(read)), write: Box::new(write) }
+    }
+
+    /// The same for a plain TCP connection, whose halves need no lock.
+    pub fn tcp(socket: TcpStream, before: Bytes) -> Self {
+        let (read, write) = socket.into_split();
+        Self { read: Box::new(Cursor::new(before).chain(read)), write: Box::new(write) }
+    }
+}
+
+/// Closes both directions: ours first, then waits until the peer has closed its own. Without that wait, bytes of the peer
+/// that nobody reads would turn into a TCP reset, and a reset throws away what the peer hasn't read yet.
+pub async fn close(mut read: ReadSide, mut write: WriteSide) {
+    let _ = write.shutdown().await;
+    let mut rest = [0; 4096];
+    let drained = async { while matches!(read.read(&mut rest).await, Ok(count) if count > 0) {} };
+    let _ = timeout(LINGER, drained).await;
+}
