@@ -5,11 +5,13 @@
 //!   parent ◀── AtHooks ─── init      the root filesystem stands (only where there are hooks to run now)
 //!   parent ── HooksDone ─▶ init
 //!   parent ◀── Ready ───── init      all but execve is done; carries the terminal, if there is one
-//!   parent ── Start ─────▶ init      (only `run`; after `create` init waits at the start FIFO)
+//!   parent ── Start ─────▶ init      (only `run`)
+//!   parent ── Committed ─▶ init      (only `create`: init waits at the start FIFO, and needs this process no more)
 //!   parent ◀── Failed ──── init      at any time; then init ends
 //! ```
 //!
-//! A closed link ends init. After Start, a closed link tells the parent that execve succeeded.
+//! A closed link ends init, until Committed. After Start, a closed link tells the parent that execve succeeded.
+//! After Committed, Failed goes to `start`, through the FIFO.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -24,7 +26,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::step::Step;
 
 /// Longest message; a failure's text is cut to fit.
-const MOST: usize = 4096;
+pub const MOST: usize = 4096;
 
 /// What parent and init tell each other.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub enum Message {
     Ready(Option<OwnedFd>),
     /// Parent: execute.
     Start,
+    /// Parent: the record is committed; whatever becomes of this process, the container is known.
+    Committed,
     /// Init: the step that failed, and why.
     Failed(u8, Error),
     /// The process between parent and init: init's pid.
@@ -109,7 +113,8 @@ impl AsFd for Link {
 }
 
 impl Message {
-    fn encode(&self) -> Vec<u8> {
+    /// As it goes over the link.
+    pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Go => vec![b'G'],
             Self::AtHooks => vec![b'A'],
@@ -117,6 +122,7 @@ impl Message {
             Self::Ready(None) => vec![b'R'],
             Self::Ready(Some(_)) => vec![b'T'],
             Self::Start => vec![b'S'],
+            Self::Committed => vec![b'C'],
             Self::Born(pid) => [&[b'B'][..], &pid.to_le_bytes()].concat(),
             Self::Failed(step, error) => {
                 let mut bytes = [&[b'F', *step][..], &error.to_bytes()].concat();
@@ -126,7 +132,8 @@ impl Message {
         }
     }
 
-    fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Result<Self> {
+    /// From [`Self::encode`], and the descriptor that came with it.
+    pub fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Result<Self> {
         match (bytes, fd) {
             ([b'G'], _) => Ok(Self::Go),
             ([b'A'], _) => Ok(Self::AtHooks),
@@ -134,6 +141,7 @@ impl Message {
             ([b'R'], None) => Ok(Self::Ready(None)),
             ([b'T'], Some(fd)) => Ok(Self::Ready(Some(fd))),
             ([b'S'], _) => Ok(Self::Start),
+            ([b'C'], _) => Ok(Self::Committed),
             ([b'B', pid @ ..], _) if pid.len() == 4 => {
                 Ok(Self::Born(i32::from_le_bytes([pid[0], pid[1], pid[2], pid[3]])))
             }

@@ -73,6 +73,8 @@ steps! {
     Executable = "executable",
     /// Init: says that it is ready.
     Ready = "ready",
+    /// Parent: the terminal's other end is where it belongs.
+    Console = "console",
     /// Parent: the record is committed.
     Commit = "commit",
     /// Parent: the pid file is written.

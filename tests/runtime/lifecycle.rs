@@ -11,11 +11,12 @@ fn create_start_kill_delete() {
     unless!("crun", "it says so in other words");
     let case = case!();
     let mut bundle = case.bundle();
-    bundle.args(["/probe", "sleep"]);
+    bundle.args(["/probe", "signal-wait"]);
     let container = case.create(&bundle);
     assert_eq!(container.status(), "created");
     container.call("start").run().ok();
     assert_eq!(container.status(), "running");
+    container.wait_for_output("ready");
     container.call_with("kill", &[], &["TERM"]).run().ok();
     assert_eq!(container.wait_exit(container.pid()), 0);
     container.wait_for("stopped");
@@ -258,11 +259,12 @@ fn bundle_is_the_current_directory_by_default() {
 fn detached_run_returns_while_the_process_lives() {
     let case = case!();
     let mut bundle = case.bundle();
-    bundle.args(["/probe", "sleep"]);
+    bundle.args(["/probe", "signal-wait"]);
     bundle.write();
     let call = case.call(["run", "--detach", "--bundle"]).arg(bundle.dir()).arg(bundle.id());
     let container = Running::new(&case, bundle.id(), call);
     assert_eq!(container.status(), "running");
+    container.wait_for_output("ready");
     container.call_with("kill", &[], &["TERM"]).run().ok();
     assert_eq!(container.wait_exit(container.pid()), 0);
     container.wait_for("stopped");

@@ -18,5 +18,6 @@ mod rootfs;
 mod seccomp;
 mod sharing;
 mod smoke;
+mod starting;
 mod systemd;
 mod terminal;

@@ -18,11 +18,12 @@ mod session;
 mod target;
 mod terminal;
 mod user;
+mod waiting;
 
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::link::{Link, Message};
 use crate::parent::prepare::Prepared;
@@ -68,7 +69,7 @@ pub struct Home<'a> {
 /// How init learns that it may execute.
 #[derive(Debug)]
 pub enum Start<'a> {
-    /// `start` writes to the FIFO.
+    /// `start` writes to the FIFO, and reads there what goes wrong.
     Fifo(&'a OwnedFd),
     /// The parent says Start.
     Link,
@@ -81,10 +82,19 @@ pub fn run(birth: &Birth<'_>) -> ! {
         Ok(never) => match never {},
         Err(error) => error,
     };
-    if birth.link.send(&Message::Failed(step as u8, error)).is_err() {
-        // The parent is gone; so is whoever wanted to know.
-    }
+    tell(birth, step, error);
     crate::sys::process::exit_now(1)
+}
+
+/// Whoever made this container hears of it, or whoever starts it. If they are gone, so is whoever wanted to know.
+fn tell(birth: &Birth<'_>, step: Step, error: Error) {
+    let failure = Message::Failed(step as u8, error);
+    let _ = match birth.start {
+        Start::Fifo(fifo) if step as u8 > Step::Ready as u8 => {
+            rustix::io::write(fifo, &failure.encode()).is_ok()
+        }
+        _ => birth.link.send(&failure).is_ok(),
+    };
 }
 
 fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
@@ -115,14 +125,23 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     user::check_cwd(task)?;
     let program = executable::find(task, environment)?;
     take(at, Step::Ready)?;
+    if let Start::Fifo(_) = birth.start {
+        waiting::hold_signals()?;
+    }
     birth.link.send(&Message::Ready(terminal))?;
     take(at, Step::Start)?;
-    wait_for_start(birth)?;
+    match birth.start {
+        Start::Link => expect(&birth.link, |message| matches!(message, Message::Start))?,
+        Start::Fifo(fifo) => waiting::at_fifo(fifo, &birth.link)?,
+    }
     take(at, Step::StartHooks)?;
     if let Some(home) = &birth.home {
         hooks::run_all("startContainer", &home.hooks.start_container, home.start_state)?;
     }
     take(at, Step::Seccomp)?;
+    if let Start::Fifo(fifo) = birth.start {
+        waiting::take_word(fifo)?;
+    }
     capabilities::seal(task)?;
     take(at, Step::Exec)?;
     program.execute(task.process.pass_fds, birth.signals)
@@ -182,18 +201,5 @@ fn expect(link: &Link, wanted: fn(&Message) -> bool) -> Result<()> {
         }
         // ORDER: whoever made this container is gone before it was done; nobody will ever want it.
         None => crate::sys::process::exit_now(1),
-    }
-}
-
-fn wait_for_start(birth: &Birth<'_>) -> Result<()> {
-    match birth.start {
-        Start::Link => expect(&birth.link, |m| matches!(m, Message::Start)),
-        Start::Fifo(fifo) => {
-            // A FIFO that was never opened for writing does not hang up, so this waits for `start` however long.
-            let mut ready = [rustix::event::PollFd::new(fifo, rustix::event::PollFlags::IN)];
-            rustix::io::retry_on_intr(|| rustix::event::poll(&mut ready, None))
-                .what(|| "wait at the start FIFO")?;
-            Ok(())
-        }
     }
 }

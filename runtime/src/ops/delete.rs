@@ -58,6 +58,14 @@ pub fn remove(container: Container) -> Result<()> {
     Ok(())
 }
 
+/// Removes a container whose start failed: it is not wanted any more. Gives the error that is to be told.
+pub fn instead(container: Container, error: Error) -> Error {
+    if let Err(second) = remove(container) {
+        tracing::warn!("delete the container after its start failed: {second}");
+    }
+    error
+}
+
 /// Init first: with a PID namespace of its own all others die with it, and its end is told at once, while a cgroup tells of its
 /// own only every 10 ms (KERNEL: CGROUP_FILE_NOTIFY_MIN_INTV). Who is left after that dies with the cgroup.
 fn kill_all(container: &Container) -> Result<()> {

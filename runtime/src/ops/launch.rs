@@ -161,7 +161,8 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     let terminal =
         bring_up(&plan, &child, &record).map_err(|error| killed_for_memory(error, berth.cgroup()))?;
     let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
-    let (container, child) = finish(reserved, record, child, options)?;
+    reach(Step::Console)?;
+    let (container, child) = finish(reserved, record, child, (options, caller.start))?;
     berth.keep();
     Ok(Launched { container, child, terminal })
 }
@@ -244,7 +245,7 @@ fn finish(
     reserved: Reserved,
     mut record: Record,
     child: Child,
-    options: &Launch,
+    (options, start): (&Launch, StartedBy),
 ) -> Result<(Container, Child)> {
     // ORDER: the truth before anyone is told of it, the pid file last.
     record.stage = Stage::Created;
@@ -254,6 +255,9 @@ fn finish(
         pid_file(path, child.pid.as_raw())?;
     }
     reach(Step::PidFile)?;
+    if start == StartedBy::Fifo {
+        child.link.send(&Message::Committed)?;
+    }
     let container = reserved.keep(record);
     Ok((container, child))
 }

@@ -16,6 +16,7 @@ pub mod list;
 pub mod options;
 pub mod pause;
 pub mod plan;
+mod poststart;
 pub mod ps;
 pub mod relay;
 pub mod run;

@@ -6,9 +6,8 @@ use super::attend;
 use super::console::Terminal;
 use super::launch::{self, Caller, Launched, StartedBy};
 use super::options::{Global, Run};
-use crate::error::{Context, Error, Result};
-use crate::hooks;
-use crate::state::{Container, Status};
+use super::poststart;
+use crate::error::{Context, Result};
 
 /// Gives the container's exit code, or 0 if it leaves before.
 pub fn run(global: &Global, options: &Run) -> Result<i32> {
@@ -26,9 +25,9 @@ pub fn run(global: &Global, options: &Run) -> Result<i32> {
     let launched = launch::launch(global, &options.id, &options.launch, caller).what(what)?;
     let Launched { container, child, terminal } = launched;
     launch::send_pidfd(&child, options.launch.pidfd_socket.as_deref())?;
-    let started = launch::go(&child.link).and_then(|()| poststart(&container)).what(what);
+    let started = launch::go(&child.link).and_then(|()| poststart::run(&container)).what(what);
     if let Err(error) = started {
-        return Err(undo(container, error));
+        return Err(super::delete::instead(container, error));
     }
     let (pid, pidfd) = child.keep();
     if options.detach {
@@ -39,21 +38,4 @@ pub fn run(global: &Global, options: &Run) -> Result<i32> {
         super::delete::remove(container)?;
     }
     Ok(code)
-}
-
-fn poststart(container: &Container) -> Result<()> {
-    match container.record().hooks.as_ref().filter(|hooks| !hooks.poststart.is_empty()) {
-        None => Ok(()),
-        Some(hooks) => {
-            hooks::run_all("poststart", &hooks.poststart, &container.record().hook_state(Status::Running))
-        }
-    }
-}
-
-/// Started or not, it is not wanted any more.
-fn undo(container: Container, error: Error) -> Error {
-    if let Err(second) = super::delete::remove(container) {
-        tracing::warn!("delete the container after its start failed: {second}");
-    }
-    error
 }

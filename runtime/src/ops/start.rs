@@ -1,17 +1,25 @@
-//! `start`: lets the container's process go.
+//! `start`: lets the container's process go, and waits until it is the user's program.
 
+use std::os::fd::OwnedFd;
+
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::options::Global;
+use super::poststart;
 use crate::error::{Context, Error, Kind, Result};
-use crate::hooks;
 use crate::id::Id;
+use crate::link::{self, Message};
 use crate::state::{Container, StateDir, Status};
 
-/// Starts a created container, then runs its poststart hooks.
+/// What init waits for.
+const GO: &[u8] = b"0";
+
+/// Starts a created container and runs its poststart hooks. Comes back when the program has been executed, or with the reason why not.
 pub fn start(global: &Global, id: &Id) -> Result<i32> {
-    let container = StateDir::new(&global.root).open_locked(id)?;
+    let directory = StateDir::new(&global.root);
+    let mut container = directory.open_locked(id)?;
     match container.status()? {
         Status::Created => {}
         Status::Stopped => {
@@ -27,32 +35,53 @@ pub fn start(global: &Global, id: &Id) -> Result<i32> {
             ));
         }
     }
-    release(&container)?;
-    if let Some(hooks) = container.record().hooks.as_ref().filter(|hooks| !hooks.poststart.is_empty()) {
-        // SPEC: runtime.md#lifecycle: if a poststart hook fails, the container is stopped and deleted.
-        let state = container.record().hook_state(Status::Running);
-        hooks::shut_out_descriptors(3)?;
-        if let Err(error) = hooks::run_all("poststart", &hooks.poststart, &state) {
-            if let Err(second) = super::delete::remove(container) {
-                tracing::warn!("delete the container after its poststart hook failed: {second}");
-            }
-            return Err(error);
+    let answer = release(&container)?;
+    // Others may act now: `delete --force` must not wait for a startContainer hook that hangs.
+    container.unlock();
+    executed(&answer).what(|| format!("start container {:?}", id.as_str()))?;
+    if poststart::wanted(&container) {
+        let container = directory.open_locked(id)?;
+        if let Err(error) = poststart::run(&container) {
+            return Err(super::delete::instead(container, error));
         }
     }
     Ok(0)
 }
 
-/// Init waits at the FIFO; if it has died, nobody has the FIFO open for reading (ENXIO).
-fn release(container: &Container) -> Result<()> {
+/// Lets init go on; gives the end of the FIFO where it says what goes wrong. If it has died, nobody has the FIFO open (ENXIO).
+fn release(container: &Container) -> Result<OwnedFd> {
     let path = container.fifo_path();
     let what = || format!("start container {:?}", container.id().as_str());
-    let fifo =
-        match rustix::fs::open(&path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
-            Err(Errno::NXIO) => {
-                return Err(Error::new(Kind::WrongStatus, format!("{}: its process has died", what())));
-            }
-            opened => opened.what(what)?,
-        };
+    let open = |way| rustix::fs::open(&path, way | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
+    let fifo = match open(OFlags::WRONLY) {
+        Err(Errno::NXIO) => return Err(died().during(what())),
+        opened => opened.what(what)?,
+    };
+    let answer = open(OFlags::RDONLY).what(what)?;
     container.remove_fifo()?;
-    rustix::io::write(&fifo, b"0").what(what).map(drop)
+    rustix::io::write(&fifo, GO).what(what)?;
+    Ok(answer)
+}
+
+/// Waits until init has let go of the FIFO, by execve or by its end. Nothing is left in it if it was execve.
+fn executed(answer: &OwnedFd) -> Result<()> {
+    let what = || "wait for the program to be executed";
+    // A hang-up is told without being asked for; what can be read may be for init.
+    let mut hung_up = [PollFd::new(answer, PollFlags::empty())];
+    rustix::io::retry_on_intr(|| rustix::event::poll(&mut hung_up, None)).what(what)?;
+    let mut bytes = [0; GO.len() + link::MOST];
+    let len = rustix::io::read(answer, &mut bytes).what(what)?;
+    let left = &bytes[..len];
+    match left.strip_prefix(GO).unwrap_or(left) {
+        [] if left.is_empty() => Ok(()),
+        [] => Err(died()),
+        failure => match Message::decode(failure, None)? {
+            Message::Failed(_, error) => Err(error),
+            _ => Err(Error::new(Kind::Internal, "init said something unexpected")),
+        },
+    }
+}
+
+fn died() -> Error {
+    Error::new(Kind::WrongStatus, "its process has died")
 }

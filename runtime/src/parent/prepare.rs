@@ -208,9 +208,10 @@ fn host_device(device: &Device) -> Result<Option<OwnedFd>> {
     Ok(Some(tree))
 }
 
-/// The reading end of the start FIFO, which init inherits: it is there for `start` to find as long as init lives.
+/// The start FIFO, both ends in one descriptor, which init inherits and execve closes: `start` finds a reader as long as init waits,
+/// and loses the last other writer when init has executed the program or is gone.
 pub fn start_fifo(path: &Path) -> Result<OwnedFd> {
     let what = || format!("make the start FIFO {}", path.display());
-    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o622), 0).what(what)?;
-    rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).what(what)
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).what(what)?;
+    rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).what(what)
 }
