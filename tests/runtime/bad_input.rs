@@ -348,7 +348,7 @@ fn mistakes_of_namespaces_and_mappings() {
                 make: |b| {
                     b.without_namespace("uts");
                 },
-                says: "rt: run container \"{id}\": hostname \"box\" needs a new uts namespace (add {\"type\": \"uts\"} to linux.namespaces, or remove it)",
+                says: "rt: run container \"{id}\": hostname \"box\" needs a uts namespace (add {\"type\": \"uts\"} to linux.namespaces, or remove it)",
             },
             Mistake {
                 name: "no mount namespace",

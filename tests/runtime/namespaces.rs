@@ -315,3 +315,20 @@ fn orphans_of_a_joined_pid_namespace_go_to_its_first_process() {
     other.delete();
     assert_eq!(target.status(), "running");
 }
+
+#[test]
+fn a_uts_namespace_that_is_joined_is_renamed_but_never_the_hosts() {
+    let case = case!();
+    let target = case.start_sleeping(&mut case.bundle());
+    let mut bundle = case.bundle();
+    bundle.namespace("uts", Some(&format!("/proc/{}/ns/uts", target.pid())));
+    bundle.config["hostname"] = json!("renamed");
+    assert_eq!(case.see(&mut bundle)["hostname"], "renamed");
+    assert_eq!(target.exec_report(&[])["hostname"], "renamed");
+    unless!("runc", "it renames the host");
+    unless!("crun", "it renames the host");
+    let mut bundle = case.bundle();
+    bundle.namespace("uts", Some("/proc/self/ns/uts")).args(["/probe", "exit", "0"]);
+    bundle.config["hostname"] = json!("renamed");
+    case.run(&bundle).exits(1).fails(&["the uts namespace to join is the runtime's own"]);
+}

@@ -261,3 +261,28 @@ fn x32_calls_get_no_way_around_the_filter() {
     let output = case.run(&bundle);
     assert!(output.code() == 159 || output.stdout.starts_with("errno"), "{output}");
 }
+
+#[test]
+fn nothing_but_execve_is_left_to_do_once_the_filter_is_loaded() {
+    let case = case!();
+    let mut profile = refuse(&[
+        "close_range",
+        "dup3",
+        "openat",
+        "openat2",
+        "prctl",
+        "recvmsg",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "sendmsg",
+        "setresuid",
+        "statx",
+    ]);
+    profile["syscalls"][0]["action"] = json!("SCMP_ACT_KILL_PROCESS");
+    let mut bundle = bundle(&case, profile);
+    bundle.config["process"]["noNewPrivileges"] = json!(true);
+    bundle.args(["/probe", "exit", "5"]);
+    case.run(&bundle).exits(5);
+    let container = case.start(&bundle);
+    assert_eq!(container.wait_exit(container.pid()), 5);
+}

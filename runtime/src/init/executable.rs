@@ -110,18 +110,24 @@ fn not_ourselves(path: &CStr) -> Result<()> {
     Ok(())
 }
 
+/// What the program inherits beside its environment: descriptors, signal dispositions, the signal mask.
+///
+/// ORDER: before the system call filter, which need not allow any of these calls; only execve comes after it.
+pub fn settle(pass_fds: u32, signals: SigSet) -> Result<()> {
+    // CVE-2024-21626: whatever the caller left open does not go in.
+    process::close_on_exec_from(3 + pass_fds).what(|| "mark descriptors close-on-exec")?;
+    // Ignored signals stay ignored over execve: nohup, a background job of a shell or a supervisor may be the caller, and the
+    // container is none of these. The mask is the caller's too, as it was before the runtime blocked anything.
+    for signal in IGNORED_BY_CALLERS {
+        process::default_signal(signal, SigHandler::SigDfl).what(|| format!("reset {signal}"))?;
+    }
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)
+        .what(|| "set the signal mask")
+}
+
 impl Program {
     /// The last thing that init does.
-    pub fn execute(&self, pass_fds: u32, signals: SigSet) -> Result<Infallible> {
-        // CVE-2024-21626: whatever the caller left open does not go in.
-        process::close_on_exec_from(3 + pass_fds).what(|| "mark descriptors close-on-exec")?;
-        // Ignored signals stay ignored over execve: nohup, a background job of a shell or a supervisor may be the caller, and the
-        // container is none of these. The mask is the caller's too, as it was before the runtime blocked anything.
-        for signal in IGNORED_BY_CALLERS {
-            process::default_signal(signal, SigHandler::SigDfl).what(|| format!("reset {signal}"))?;
-        }
-        nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)
-            .what(|| "set the signal mask")?;
+    pub fn execute(&self) -> Result<Infallible> {
         let errno = execve(&self.path, &self.argv, &self.envp);
         let error = Error::os(errno as i32, format!("exec {}", self.path.to_string_lossy()));
         Err(match errno {

@@ -3,7 +3,7 @@
 use crate::error::{Context, Result};
 use crate::plan::Surroundings;
 
-/// Sets them; the plan made sure that the namespace is new.
+/// Sets them; that the namespace is not the runtime's own was made sure before.
 pub fn set(around: &Surroundings) -> Result<()> {
     if let Some(name) = &around.hostname {
         rustix::system::sethostname(name.to_bytes()).what(|| "set the host name")?;

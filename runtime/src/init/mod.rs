@@ -142,9 +142,10 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     if let Start::Fifo(fifo) = birth.start {
         waiting::take_word(fifo)?;
     }
+    executable::settle(task.process.pass_fds, birth.signals)?;
     capabilities::seal(task)?;
     take(at, Step::Exec)?;
-    program.execute(task.process.pass_fds, birth.signals)
+    program.execute()
 }
 
 fn take(at: &mut Step, step: Step) -> Result<()> {

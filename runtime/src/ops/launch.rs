@@ -22,7 +22,7 @@ use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::process::Process;
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Plan, Task, capabilities};
-use crate::spawn::{Child, Cradle, open_joined, spawn};
+use crate::spawn::{Child, Cradle, open_joined, spare_host_name, spawn};
 use crate::spec::{Hooks, Spec};
 use crate::state::{Container, ProcessId, Record, Reserved, SECCOMP, Stage, StateDir, Status};
 use crate::step::{Step, reach};
@@ -111,6 +111,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
         hooks::shut_out_descriptors(3 + plan.task.process.pass_fds)?;
     }
     let joined = open_joined(&plan.task.namespaces)?;
+    spare_host_name(&plan.surroundings, &joined)?;
     // ORDER: the id first: that it is taken explains a cgroup in use. The record after both: it names a cgroup to kill.
     let reserved = StateDir::new(&global.root).reserve(id)?;
     let mut berth = Berth::find(plan.cgroup.as_ref(), plan.delegates_cgroup())?;

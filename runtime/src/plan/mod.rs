@@ -318,8 +318,9 @@ fn host_word(field: &str, value: Option<&str>, namespaces: &Namespaces) -> Resul
             value.len()
         )));
     }
-    if !namespaces.makes(Kind::Uts) {
-        return Err(Error::invalid(format!("{field} {value:?} needs a new uts namespace"))
+    // SPEC: config.md#hostname: one that is joined is renamed, as by runc and crun. The runtime's own never is: `spawn`.
+    if !namespaces.has(Kind::Uts) {
+        return Err(Error::invalid(format!("{field} {value:?} needs a uts namespace"))
             .cure("add {\"type\": \"uts\"} to linux.namespaces, or remove it"));
     }
     text::one(field, value).map(Some)
