@@ -1,9 +1,21 @@
 //! The shim as a library: what `containerd-shim-rt-v2` does, and the client with which a manager of pods talks to it.
 
+pub mod about;
 pub mod api;
+pub mod bootstrap;
+pub mod cli;
 pub mod client;
 pub mod error;
+pub mod events;
+pub mod leftover;
+pub mod options;
+pub mod pause;
+pub mod place;
 pub mod pod;
+pub mod serve;
+pub mod service;
+pub mod start;
+pub mod trace;
 pub mod ttrpc;
 
 pub use error::{Context, Error, Kind, Result};

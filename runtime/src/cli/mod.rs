@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use lexopt::{Arg, Parser};
 
 pub use dispatch::run;
+pub use values::signal;
 
 use crate::error::{Context, Error, Result};
 use crate::id::Id;

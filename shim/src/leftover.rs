@@ -1,0 +1,115 @@
+//! `delete`: what a shim that died left of a container is removed, and how the container ended is said.
+//!
+//! Also removes what a start that failed half-way left. Does nothing to a container that a living shim has.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::api::containerd::task::v3::DeleteResponse;
+use crate::cli::Caller;
+use crate::error::{Context, Error, Result};
+use crate::place::{self, Place};
+use crate::pod::Create;
+use crate::service::timestamp;
+
+/// Beside config.json: how the container's runtime is run, where that is not as usual.
+const NOTE: &str = "rt-shim.json";
+/// As a process that was killed: its shim's death was its own.
+const KILLED: u32 = 128 + 9;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Note {
+    program: Option<PathBuf>,
+    root: Option<PathBuf>,
+}
+
+/// Keeps what a later `delete` could not find out otherwise.
+///
+/// # Errors
+/// The bundle can't be written to.
+pub fn note(create: &Create) -> Result<()> {
+    let note = Note { program: create.runtime.program.clone(), root: create.runtime.root.clone() };
+    if note.program.is_none() && note.root.is_none() {
+        return Ok(());
+    }
+    let path = create.bundle.join(NOTE);
+    let text = serde_json::to_vec(&note).map_err(|error| Error::invalid(format!("write {NOTE}: {error}")))?;
+    fs::write(&path, text).what(|| format!("write {}", path.display()))
+}
+
+/// Does what `delete` asks for, and gives what is to be printed.
+///
+/// # Errors
+/// The container could not be ended or removed.
+pub fn run(caller: &Caller) -> Result<Vec<u8>> {
+    if !place::plain(&caller.id) || !place::plain(&caller.namespace) {
+        return Err(Error::invalid(format!("delete {:?} in namespace {:?}", caller.id, caller.namespace)));
+    }
+    let bundle = if caller.bundle.as_os_str().is_empty() {
+        std::env::current_dir().what(|| "find the bundle")?
+    } else {
+        caller.bundle.clone()
+    };
+    // A bundle that is damaged has to go as well.
+    let place = Place::of(&bundle, &caller.namespace, &caller.id, None)
+        .unwrap_or_else(|_| Place::of_lone(&bundle, &caller.namespace, &caller.id));
+    let note: Note = fs::read(bundle.join(NOTE))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
+    let program = place::runtime_program(note.program.as_deref().unwrap_or(Path::new("")))?;
+    let root = note.root.unwrap_or(place.rt_root);
+    let pid = pid(&program, &root, &caller.id);
+    remove(&program, &root, &caller.id)?;
+    unmount(&bundle.join("rootfs"))?;
+    if place.group == caller.id && std::os::unix::net::UnixStream::connect(&place.socket).is_err() {
+        // The pod's own shim is dead, and this was its pod.
+        let _ = fs::remove_dir_all(&place.dir);
+        let _ = fs::remove_file(&place.socket);
+    }
+    let response = DeleteResponse { pid, exit_status: KILLED, exited_at: Some(timestamp(SystemTime::now())) };
+    Ok(response.encode_to_vec())
+}
+
+/// The container's pid as the runtime knows it; 0: it knows none.
+fn pid(program: &Path, root: &Path, id: &str) -> u32 {
+    let output =
+        Command::new(program).arg("--root").arg(root).args(["state", id]).stdin(Stdio::null()).output();
+    let state =
+        output.ok().and_then(|output| serde_json::from_slice::<serde_json::Value>(&output.stdout).ok());
+    state.and_then(|state| state.get("pid")?.as_u64()).and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0)
+}
+
+/// Kills and removes; a container that is not there is removed already.
+fn remove(program: &Path, root: &Path, id: &str) -> Result<()> {
+    let output = Command::new(program)
+        .arg("--root")
+        .arg(root)
+        .args(["delete", "--force", id])
+        .stdin(Stdio::null())
+        .output()
+        .what(|| format!("run {}", program.display()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Error::invalid(said.trim().to_owned()).during(format!("remove container {id:?}")))
+}
+
+/// A runtime other than ours may have had mounts made for it.
+fn unmount(rootfs: &Path) -> Result<()> {
+    loop {
+        match umount2(rootfs, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(errno).what(|| format!("unmount {}", rootfs.display())),
+        }
+    }
+}
