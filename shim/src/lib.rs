@@ -3,18 +3,27 @@
 pub mod about;
 pub mod api;
 pub mod bootstrap;
+mod cgroup;
+mod children;
 pub mod cli;
 pub mod client;
 pub mod error;
 pub mod events;
+mod io;
 pub mod leftover;
+mod log;
+mod oom;
 pub mod options;
 pub mod pause;
 pub mod place;
 pub mod pod;
+mod process;
+pub mod record;
+mod rt;
 pub mod serve;
 pub mod service;
 pub mod start;
+mod state;
 pub mod trace;
 pub mod ttrpc;
 

@@ -288,7 +288,7 @@ pub struct Attached {
 }
 
 /// Which stream a connection carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StreamName {
     /// From the client.
     Stdin,

@@ -1,0 +1,88 @@
+//! Who is whose child: reaps what has ended, and says of whom it was. It signals nobody and judges nothing.
+//!
+//! A process that `rt` has born comes to us when `rt` leaves, perhaps as a zombie, and only then do we read its pid. So while
+//! an `rt` that bears is under way, strangers are left unreaped: their pids can't be given away, and no end is lost.
+
+use std::collections::BTreeMap;
+
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
+use tokio::sync::oneshot;
+
+use crate::pod::Target;
+
+/// The children of this process.
+#[derive(Debug, Default)]
+pub struct Children {
+    programs: BTreeMap<u32, oneshot::Sender<i32>>,
+    processes: BTreeMap<u32, Target>,
+    births: usize,
+}
+
+impl Children {
+    /// A program that was spawned; the receiver gets its exit code, 128 + n after a signal.
+    pub fn program(&mut self, pid: u32) -> oneshot::Receiver<i32> {
+        let (end, ended) = oneshot::channel();
+        self.programs.insert(pid, end);
+        ended
+    }
+
+    /// A program begins that will leave a child to us.
+    pub fn birth_begins(&mut self) {
+        self.births += 1;
+    }
+
+    /// It is over, with that child or without.
+    pub fn birth_over(&mut self, born: Option<(u32, Target)>) {
+        self.births = self.births.saturating_sub(1);
+        self.processes.extend(born);
+    }
+
+    /// Reaps all that may be reaped. Gives the processes of the pod that have ended, with their exit codes; programs are told.
+    pub fn reap(&mut self) -> Vec<(Target, i32)> {
+        let mut programs = Vec::new();
+        let mut ended = Vec::new();
+        if self.births == 0 {
+            while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+                self.sort(number(pid), exit_code(status), &mut programs, &mut ended);
+            }
+        } else {
+            let known: Vec<u32> = self.programs.keys().chain(self.processes.keys()).copied().collect();
+            for pid in known {
+                let Some(child) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
+                if let Ok(Some((_, status))) = waitpid(Some(child), WaitOptions::NOHANG) {
+                    self.sort(pid, exit_code(status), &mut programs, &mut ended);
+                }
+            }
+        }
+        for (end, code) in programs {
+            let _ = end.send(code); // whoever waited may have given up
+        }
+        ended
+    }
+
+    fn sort(
+        &mut self,
+        pid: u32,
+        code: i32,
+        programs: &mut Vec<(oneshot::Sender<i32>, i32)>,
+        ended: &mut Vec<(Target, i32)>,
+    ) {
+        if let Some(end) = self.programs.remove(&pid) {
+            programs.push((end, code));
+        } else if let Some(target) = self.processes.remove(&pid) {
+            ended.push((target, code));
+        }
+    }
+}
+
+fn number(pid: Pid) -> u32 {
+    pid.as_raw_nonzero().get().unsigned_abs()
+}
+
+fn exit_code(status: WaitStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 255,
+    }
+}

@@ -1,0 +1,298 @@
+//! The output of a container with a log, on a thread of its own: from its pipes or terminal to the log and to those who are
+//! attached. A disk that is slow slows this thread, and so the container, and nobody else. It makes no pipes.
+//!
+//! Memory is taken while output flows and given back a second after; a container that is quiet wakes nobody.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::oneshot;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::log::{Log, Stream};
+
+/// Read at once.
+const CHUNK: usize = 64 << 10;
+
+/// How long buffers are kept for a container that has gone quiet.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How long an attached client may take nothing while it holds up the container; then it is let go.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
+
+const STACK: usize = 192 << 10;
+
+/// The thread, seen from outside. Dropped: the thread reads no more and ends.
+#[derive(Debug)]
+pub struct Output {
+    orders: Sender<Order>,
+    wake: OwnedFd,
+}
+
+enum Order {
+    Attach(Stream, OwnedFd),
+    Reopen(oneshot::Sender<Result<()>>),
+    Drain(oneshot::Sender<()>),
+}
+
+/// Where output comes from; made non-blocking here.
+#[derive(Debug)]
+pub struct Sources {
+    /// A pipe, or the terminal.
+    pub stdout: Option<OwnedFd>,
+    /// A pipe.
+    pub stderr: Option<OwnedFd>,
+}
+
+impl Output {
+    /// Starts the thread.
+    pub fn start(sources: Sources, log: Option<Log>) -> Result<Self> {
+        let what = || "start the thread of a log";
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).what(what)?;
+        let (orders, inbox) = channel();
+        let mut worker = Worker {
+            sources: Vec::new(),
+            log,
+            clients: Vec::new(),
+            inbox,
+            wake: rustix::io::fcntl_dupfd_cloexec(&wake, 3).what(what)?,
+            buffer: Vec::new(),
+        };
+        for (stream, fd) in [(Stream::Stdout, sources.stdout), (Stream::Stderr, sources.stderr)] {
+            let Some(fd) = fd else { continue };
+            rustix::io::ioctl_fionbio(&fd, true).what(what)?;
+            worker.sources.push((stream, fd));
+        }
+        let thread = std::thread::Builder::new().name("log".into()).stack_size(STACK);
+        thread.spawn(move || worker.run()).what(what)?;
+        Ok(Self { orders, wake })
+    }
+
+    /// Output from now on goes to this socket too.
+    pub fn attach(&self, stream: Stream, client: OwnedFd) {
+        self.order(Order::Attach(stream, client));
+    }
+
+    /// See [`Log::reopen`].
+    pub fn reopen(&self) -> oneshot::Receiver<Result<()>> {
+        let (done, reply) = oneshot::channel();
+        self.order(Order::Reopen(done));
+        reply
+    }
+
+    /// Says when all that has been printed until now is written.
+    pub fn drain(&self) -> oneshot::Receiver<()> {
+        let (done, reply) = oneshot::channel();
+        self.order(Order::Drain(done));
+        reply
+    }
+
+    /// An order to a thread that has ended is answered by the end of its channel.
+    fn order(&self, order: Order) {
+        if self.orders.send(order).is_ok() {
+            wake(&self.wake);
+        }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // ORDER: the channel first, so that the thread, once awake, finds it closed.
+        self.orders = channel().0;
+        wake(&self.wake);
+    }
+}
+
+fn wake(event: &OwnedFd) {
+    let _ = rustix::io::write(event, &1u64.to_ne_bytes()); // full means awake
+}
+
+struct Worker {
+    sources: Vec<(Stream, OwnedFd)>,
+    log: Option<Log>,
+    clients: Vec<(Stream, OwnedFd)>,
+    inbox: Receiver<Order>,
+    wake: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+/// Whether the container's side of this is still wanted.
+#[derive(PartialEq, Eq)]
+enum Wanted {
+    Yes,
+    No,
+}
+
+impl Worker {
+    fn run(&mut self) {
+        loop {
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                Err(Errno::EINTR) => continue,
+                Err(_) => break,
+            };
+            for index in ready.sources.into_iter().rev() {
+                self.read(index);
+            }
+            for index in ready.gone.into_iter().rev() {
+                self.clients.remove(index);
+            }
+            if ready.orders && self.obey() == Wanted::No {
+                break;
+            }
+        }
+        self.end_all();
+    }
+
+    fn end_all(&mut self) {
+        while !self.sources.is_empty() {
+            self.end(0);
+        }
+    }
+
+    fn wait(&mut self) -> nix::Result<Ready> {
+        loop {
+            let mut fds = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
+            fds.extend(self.sources.iter().map(|(_, fd)| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+            fds.extend(self.clients.iter().map(|(_, fd)| PollFd::new(fd.as_fd(), PollFlags::empty())));
+            let busy = !self.buffer.is_empty();
+            let timeout = if busy {
+                PollTimeout::try_from(QUIET).unwrap_or(PollTimeout::MAX)
+            } else {
+                PollTimeout::NONE
+            };
+            if poll(&mut fds, timeout)? > 0 {
+                return Ok(Ready::of(&fds, self.sources.len()));
+            }
+            drop(fds);
+            self.buffer = Vec::new();
+            self.log.iter_mut().for_each(Log::rest);
+        }
+    }
+
+    /// Reads once from a source; forgets it at its end.
+    fn read(&mut self, index: usize) {
+        self.buffer.resize(CHUNK, 0);
+        let (stream, fd) = &self.sources[index];
+        let stream = *stream;
+        match rustix::io::read(fd, &mut self.buffer[..]) {
+            // A terminal whose other ends are all closed says EIO.
+            Ok(0) | Err(rustix::io::Errno::IO) => self.end(index),
+            Ok(length) => self.spread(stream, length),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            Err(_) => self.end(index),
+        }
+    }
+
+    fn spread(&mut self, stream: Stream, length: usize) {
+        let bytes = &self.buffer[..length];
+        if let Some(log) = &mut self.log {
+            log.append(stream, bytes);
+        }
+        self.clients.retain(|(wanted, client)| *wanted != stream || give(client, bytes).is_ok());
+    }
+
+    fn end(&mut self, index: usize) {
+        let (stream, _) = self.sources.remove(index);
+        if let Some(log) = &mut self.log {
+            log.end(stream);
+        }
+        self.clients.retain(|(wanted, _)| *wanted != stream);
+    }
+
+    fn obey(&mut self) -> Wanted {
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.wake, &mut count[..]);
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Order::Attach(stream, client)) => {
+                    if self.sources.iter().any(|(own, _)| *own == stream) {
+                        self.clients.push((stream, client));
+                    }
+                }
+                Ok(Order::Reopen(done)) => {
+                    let reopened = match &mut self.log {
+                        Some(log) => log.reopen(),
+                        None => Err(Error::invalid("the container has no log")),
+                    };
+                    let _ = done.send(reopened);
+                }
+                Ok(Order::Drain(done)) => {
+                    self.drain();
+                    let _ = done.send(());
+                }
+                Err(std::sync::mpsc::TryRecvError::Empty) => return Wanted::Yes,
+                Err(std::sync::mpsc::TryRecvError::Disconnected) => {
+                    self.drain();
+                    return Wanted::No;
+                }
+            }
+        }
+    }
+
+    /// Reads what is there, though never for ever: someone may go on printing.
+    fn drain(&mut self) {
+        for index in (0..self.sources.len()).rev() {
+            let mut most = (1 << 20) / CHUNK;
+            while most > 0 && self.sources.get(index).is_some_and(|(_, fd)| readable(fd)) {
+                let before = self.sources.len();
+                self.read(index);
+                if self.sources.len() < before {
+                    break;
+                }
+                most -= 1;
+            }
+        }
+    }
+}
+
+struct Ready {
+    orders: bool,
+    sources: Vec<usize>,
+    gone: Vec<usize>,
+}
+
+impl Ready {
+    fn of(fds: &[PollFd<'_>], sources: usize) -> Self {
+        let is = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        let ready = |range: &[PollFd<'_>]| {
+            range.iter().enumerate().filter(|(_, fd)| is(fd)).map(|(index, _)| index).collect()
+        };
+        Self { orders: is(&fds[0]), sources: ready(&fds[1..=sources]), gone: ready(&fds[1 + sources..]) }
+    }
+}
+
+fn readable(fd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Writes all of it to a client's socket. Error if the client has gone or takes nothing for too long.
+fn give(client: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
+    let mut deadline = Instant::now() + CLIENT_PATIENCE;
+    while !bytes.is_empty() {
+        match rustix::io::write(client, bytes) {
+            Ok(written) => {
+                bytes = &bytes[written..];
+                deadline = Instant::now() + CLIENT_PATIENCE;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let millis = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+                let mut fds = [PollFd::new(client.as_fd(), PollFlags::POLLOUT)];
+                match poll(&mut fds, millis) {
+                    Ok(0) => return Err(Error::new(Kind::Timeout, "write to an attached client")),
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(errno) => return Err(errno).what(|| "wait for an attached client"),
+                }
+            }
+            Err(errno) => return Err(errno).what(|| "write to an attached client"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,229 @@
+//! Making a container: streams, `rt create`, its pid and what `rt` recorded.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::bundle;
+use super::owner::Owner;
+use super::{Create, Target};
+use crate::error::{Context, Error, Kind, Result};
+use crate::io::{self, console::Console};
+use crate::process::{Answer, Container, Process};
+use crate::rt::Call;
+use crate::state::{Event, State};
+
+/// Hooks may take their time.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// What a birth leaves in the shim's directory; removed when this is dropped.
+#[derive(Debug)]
+pub struct Cradle {
+    pub(super) pid_file: PathBuf,
+    pub(super) input: Option<PathBuf>,
+    pub(super) console: Option<Console>,
+}
+
+impl Cradle {
+    /// What `rt` has written there.
+    pub fn pid(&self) -> Result<u32> {
+        let what = || format!("read the pid in {}", self.pid_file.display());
+        let text = std::fs::read_to_string(&self.pid_file).what(what)?;
+        text.trim().parse().map_err(|_| Error::new(Kind::Internal, format!("{}: {text:?}", what())))
+    }
+}
+
+impl Drop for Cradle {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.pid_file); // not there if nothing was born
+        if let Some(input) = &self.input {
+            let _ = std::fs::remove_file(input);
+        }
+    }
+}
+
+impl Owner {
+    /// See [`super::Pod::create`].
+    pub fn create(&mut self, request: Create, answer: Answer<u32>) {
+        if let Some(known) = self.containers.get_mut(&request.id) {
+            match known.process.state {
+                State::Creating if known.request == request => known.creators.push(answer),
+                State::Created if known.request == request => drop(answer.send(Ok(known.process.pid))),
+                _ => {
+                    let what = format!("container \"{}\" exists already", request.id);
+                    drop(answer.send(Err(Error::new(Kind::Exists, what))));
+                }
+            }
+            return;
+        }
+        let what = format!("create container \"{}\"", request.id);
+        if let Err(error) = self.begin_create(request, answer) {
+            let (answer, error) = *error;
+            let _ = answer.send(Err(error.during(what)));
+        }
+    }
+
+    fn begin_create(
+        &mut self,
+        request: Create,
+        answer: Answer<u32>,
+    ) -> Result<(), Box<(Answer<u32>, Error)>> {
+        let target = Target::container(&request.id);
+        match self.launch(&request) {
+            Err(error) => Err(Box::new((answer, error))),
+            Ok((running, cradle, streams)) => {
+                let mut process = Process::new(request.stdio.clone());
+                process.streams = Some(streams);
+                process.state = State::Absent;
+                let container = Container {
+                    request,
+                    process,
+                    cgroup: None,
+                    own_pid_namespace: true,
+                    creators: vec![answer],
+                    ladder: None,
+                    execs: std::collections::BTreeMap::new(),
+                };
+                self.containers.insert(target.container.clone(), container);
+                self.happened(&target, Event::Create);
+                let line = self.line.clone();
+                tokio::spawn(async move {
+                    let done = running.done().await;
+                    line.send(move |owner| owner.born(&target, done, cradle));
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn launch(&mut self, request: &Create) -> Result<(crate::rt::Running, Cradle, io::Held)> {
+        runtime::id::Id::parse(&request.id)?;
+        let config = bundle::Config::read(&request.bundle)?;
+        let owner = request.runtime.stream_owner.unwrap_or(config.user());
+        let (ends, streams) = io::open(&request.stdio, Some(owner))?;
+        let mut cradle = self.cradle(request.stdio.has_terminal())?;
+        if !request.rootfs_mounts.is_empty() {
+            let path = self.rt.scratch("config");
+            bundle::with_rootfs(&request.bundle, &request.rootfs_mounts, &path)?;
+            cradle.input = Some(path);
+        }
+        let choice = &request.runtime;
+        let mut args = words(["create", "--bundle"]);
+        args.push(request.bundle.clone().into());
+        add(&mut args, "--config", cradle.input.as_deref());
+        args.extend(choice.no_pivot_root.then(|| "--no-pivot".into()));
+        args.extend(choice.no_new_keyring.then(|| "--no-new-keyring".into()));
+        cradle.add_to(&mut args);
+        args.push(request.id.clone().into());
+        let call = Call { choice, args, ends, patience: PATIENCE };
+        let running = self.rt.call(&mut self.children, call)?;
+        self.children.birth_begins();
+        Ok((running, cradle, streams))
+    }
+
+    /// Files for one birth.
+    pub(super) fn cradle(&mut self, terminal: bool) -> Result<Cradle> {
+        let console = if terminal { Some(Console::open(self.rt.scratch("tty"))?) } else { None };
+        Ok(Cradle { pid_file: self.rt.scratch("pid"), input: None, console })
+    }
+
+    fn born(&mut self, target: &Target, done: Result<()>, cradle: Cradle) {
+        let born = done.and_then(|()| cradle.pid());
+        self.children.birth_over(born.as_ref().ok().map(|pid| (*pid, target.clone())));
+        let settled = born.and_then(|pid| self.settle(target, pid, &cradle).map(|()| pid));
+        drop(cradle);
+        match settled {
+            Ok(pid) => {
+                self.happened(target, Event::Made);
+                for creator in self.creators(target) {
+                    let _ = creator.send(Ok(pid));
+                }
+            }
+            Err(error) => self.not_born(target, error),
+        }
+        self.reap();
+    }
+
+    /// What is known from now on.
+    fn settle(&mut self, target: &Target, pid: u32, cradle: &Cradle) -> Result<()> {
+        let container = self.containers.get(&target.container);
+        let root = container.map(|container| self.rt.root(&container.request.runtime).to_owned());
+        let recorded = root.and_then(|root| recorded(&root, &target.container));
+        let container = self.container(&target.container)?;
+        if let Some((cgroup, own_pid_namespace)) = recorded {
+            container.cgroup = cgroup;
+            container.own_pid_namespace = own_pid_namespace;
+        }
+        let process = &mut container.process;
+        (process.pid, process.alive, process.created_at) = (pid, true, SystemTime::now());
+        if let (Some(console), Some(streams)) = (&cradle.console, &mut process.streams) {
+            streams.terminal(console.receive()?)?;
+        }
+        Ok(())
+    }
+
+    /// `rt` removes what it has made if it fails; not if it was killed, and not if what failed came later.
+    fn not_born(&mut self, target: &Target, error: Error) {
+        let error = error.during(format!("create {target}"));
+        let alive = self.process(target).is_ok_and(|process| process.alive);
+        let leftovers = alive || matches!(error.kind(), Kind::Timeout | Kind::Unavailable);
+        let cleaning = if leftovers { self.delete_by_force(&target.container) } else { None };
+        let (line, target) = (self.line.clone(), target.clone());
+        let tell = move |owner: &mut Self| {
+            let creators = owner.creators(&target);
+            owner.happened(&target, Event::NotMade);
+            for creator in creators {
+                let _ = creator.send(Err(error.clone()));
+            }
+        };
+        match cleaning {
+            None => tell(self),
+            Some(cleaning) => drop(tokio::spawn(async move {
+                if let Err(error) = cleaning.done().await {
+                    tracing::error!("clean up after a failed create: {error}");
+                }
+                line.send(tell);
+            })),
+        }
+    }
+
+    fn delete_by_force(&mut self, id: &str) -> Option<crate::rt::Running> {
+        let choice = self.containers.get(id)?.request.runtime.clone();
+        let mut args = words(["delete", "--force"]);
+        args.push(id.into());
+        let call = Call { choice: &choice, args, ends: [None, None, None], patience: PATIENCE };
+        self.rt.call(&mut self.children, call).inspect_err(|error| tracing::error!("{error}")).ok()
+    }
+
+    fn creators(&mut self, target: &Target) -> Vec<Answer<u32>> {
+        self.container(&target.container)
+            .map(|container| std::mem::take(&mut container.creators))
+            .unwrap_or_default()
+    }
+}
+
+impl Cradle {
+    /// Its options for `rt`.
+    pub fn add_to(&self, args: &mut Vec<OsString>) {
+        add(args, "--pid-file", Some(&self.pid_file));
+        add(args, "--console-socket", self.console.as_ref().map(Console::path));
+    }
+}
+
+/// Arguments.
+pub fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
+    words.into_iter().map(OsString::from).collect()
+}
+
+/// An option with its path, if there is one.
+pub fn add(args: &mut Vec<OsString>, option: &str, path: Option<&Path>) {
+    args.extend(path.into_iter().flat_map(|path| [option.into(), path.into()]));
+}
+
+/// The cgroup, and whether it has a PID namespace of its own. None if another runtime keeps other records.
+fn recorded(root: &Path, id: &str) -> Option<(Option<PathBuf>, bool)> {
+    let id = runtime::id::Id::parse(id).ok()?;
+    let container = runtime::state::StateDir::new(root).open(&id).ok()?;
+    let record = container.record();
+    Some((record.cgroup.as_ref().map(|cgroup| cgroup.path.clone()), record.has_own_pid_namespace()))
+}

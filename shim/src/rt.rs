@@ -1,0 +1,201 @@
+//! Runs `rt`: which arguments, from which file, and what it said if it did not succeed. It knows no states.
+
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::mount::OpenTreeFlags;
+use tokio::sync::oneshot;
+
+use crate::children::Children;
+use crate::error::{Context, Error, Kind, Result};
+use crate::pod::{Options, RuntimeChoice};
+use runtime::sys::mount::{Depth, MountAttr, mount_setattr};
+
+/// The program, opened once, so that nobody can write to it while it runs (CVE-2019-5736) and all of a pod's life has one.
+#[derive(Debug)]
+pub struct Runtime {
+    own: OwnedFd,
+    options: Options,
+    calls: u64,
+}
+
+/// The three standard streams of a process to be; none: /dev/null.
+pub type Ends = [Option<OwnedFd>; 3];
+
+/// One call of `rt`.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// What the container's creator chose.
+    pub choice: &'a RuntimeChoice,
+    /// Command and arguments.
+    pub args: Vec<OsString>,
+    /// Streams that it passes on.
+    pub ends: Ends,
+    /// Until it is killed.
+    pub patience: Duration,
+}
+
+/// An `rt` that runs.
+#[derive(Debug)]
+pub struct Running {
+    pid: u32,
+    exit: oneshot::Receiver<i32>,
+    log: PathBuf,
+    patience: Duration,
+    command: String,
+}
+
+impl Runtime {
+    /// Opens the program.
+    pub fn open(options: &Options) -> Result<Self> {
+        let own = sealed(&options.rt).what(|| format!("open the runtime {}", options.rt.display()))?;
+        Ok(Self { own, options: options.clone(), calls: 0 })
+    }
+
+    /// The `--root` of a container.
+    pub fn root<'a>(&'a self, choice: &'a RuntimeChoice) -> &'a Path {
+        choice.root.as_deref().unwrap_or(&self.options.rt_root)
+    }
+
+    /// A path in the shim's directory that no other call uses.
+    pub fn scratch(&mut self, purpose: &str) -> PathBuf {
+        self.calls += 1;
+        self.options.dir.join(format!("{purpose}-{}", self.calls))
+    }
+
+    /// Starts it.
+    pub fn call(&mut self, children: &mut Children, call: Call<'_>) -> Result<Running> {
+        let name = call.args.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let log = self.scratch("rt-log");
+        let mut command = self.command(call.choice);
+        command.arg("--log").arg(&log).args(["--log-format", "json"]);
+        let systemd = call.choice.systemd_cgroup.unwrap_or(self.options.systemd_cgroup);
+        command.args(systemd.then_some("--systemd-cgroup")).args(&call.args);
+        let [stdin, stdout, stderr] = call.ends.map(|end| end.map_or_else(Stdio::null, Stdio::from));
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        let child = command.spawn().what(|| format!("run rt {name}"))?;
+        let exit = children.program(child.id());
+        Ok(Running { pid: child.id(), exit, log, patience: call.patience, command: name })
+    }
+
+    fn command(&self, choice: &RuntimeChoice) -> Command {
+        let mut command = match &choice.program {
+            Some(program) => Command::new(program),
+            None => {
+                let mut command = Command::new(format!("/proc/self/fd/{}", self.own.as_raw_fd()));
+                command.arg0("rt");
+                command
+            }
+        };
+        command.arg("--root").arg(self.root(choice)).current_dir(&self.options.dir);
+        command
+    }
+}
+
+impl Running {
+    /// Waits for its end. Error with the whole of what it said; one that takes too long is killed.
+    pub async fn done(mut self) -> Result<()> {
+        let ended = match tokio::time::timeout(self.patience, &mut self.exit).await {
+            Ok(ended) => ended.map_err(|_| self.error(Kind::Unavailable, "the shim is ending")),
+            Err(_) => Err(self.too_slow().await),
+        };
+        let said = last_error(&self.log);
+        let _ = std::fs::remove_file(&self.log);
+        match (ended?, said) {
+            (0, _) => Ok(()),
+            (_, Some(said)) => Err(self.error(kind_of(&said), said)),
+            // Kind::Unavailable: what it has begun may be half done.
+            (code, None) if code > 128 && code != 255 => {
+                Err(self.error(Kind::Unavailable, format!("killed by signal {}", code - 128)))
+            }
+            (code, None) => Err(self.error(Kind::Internal, format!("it ended with {code} and said nothing"))),
+        }
+    }
+
+    async fn too_slow(&mut self) -> Error {
+        // It is our child and not reaped, else `exit` would have said so: the pid is still its own.
+        if let Ok(pidfd) =
+            i32::try_from(self.pid).map_or(Err(nix::errno::Errno::ESRCH), runtime::sys::pidfd::open)
+        {
+            let _ = runtime::sys::pidfd::send_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(5), &mut self.exit).await;
+        self.error(Kind::Timeout, format!("no end after {} s: killed", self.patience.as_secs()))
+    }
+
+    fn error(&self, kind: Kind, said: impl Into<String>) -> Error {
+        Error::new(kind, said).during(format!("rt {}", self.command))
+    }
+}
+
+/// A read-only mount of the program costs nothing; where mounts can't be had, a sealed copy in memory. KERNEL(5.12)
+fn sealed(path: &Path) -> Result<OwnedFd> {
+    let mount = || {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mount = rustix::mount::open_tree(CWD, path, flags).what(|| "clone its mount")?;
+        let set = libc::MOUNT_ATTR_RDONLY;
+        mount_setattr(&mount, c"", Depth::One, MountAttr { set, ..Default::default() })
+            .what(|| "make it read-only")?;
+        Ok(mount)
+    };
+    mount().or_else(|_: Error| {
+        let file =
+            rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).what(|| "open it")?;
+        let copy = rustix::fs::memfd_create("rt", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+            .what(|| "make a memory file")?;
+        while rustix::fs::sendfile(&copy, &file, None, 1 << 30).what(|| "copy it")? > 0 {}
+        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&copy, seals).what(|| "seal the copy")?;
+        Ok(copy)
+    })
+}
+
+/// The message of the last error in a log of JSON lines.
+fn last_error(log: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(log).ok()?;
+    let said = |line: &str| {
+        let value: serde_json::Value = serde_json::from_str(line).ok()?;
+        let level = value.get("level")?.as_str()?;
+        matches!(level, "error" | "fatal" | "panic").then(|| value.get("msg")?.as_str().map(str::to_owned))?
+    };
+    text.lines().rev().find_map(said)
+}
+
+/// Words of runc's that `rt` keeps for those who search for them.
+fn kind_of(said: &str) -> Kind {
+    let has = |words: &str| said.contains(words);
+    if has("container with given ID already exists") {
+        Kind::Exists
+    } else if has("does not exist") && has("container") {
+        Kind::NotFound
+    } else if has("container not running")
+        || has("cannot start a")
+        || has("cannot exec in")
+        || has("not paused")
+    {
+        Kind::WrongStatus
+    } else {
+        Kind::Internal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_of_a_log_is_what_rt_said() {
+        let path = std::env::temp_dir().join(format!("shim-rt-log-{}", std::process::id()));
+        let lines = "{\"level\":\"error\",\"msg\":\"first\"}\n{\"level\":\"error\",\"msg\":\"a \\\"b\\\"\"}\n\
+                     {\"level\":\"warning\",\"msg\":\"no\"}\nhalf a li";
+        std::fs::write(&path, lines).unwrap();
+        assert_eq!(last_error(&path).as_deref(), Some("a \"b\""));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(last_error(&path), None);
+    }
+}
