@@ -131,6 +131,13 @@ impl Started {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
+    /// Sends it a signal and waits for its end.
+    #[track_caller]
+    pub fn end(self, signal: nix::sys::signal::Signal) -> Output {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal);
+        self.wait()
+    }
+
     /// Waits for its end; past the deadline it is killed and the test fails.
     pub fn wait(mut self) -> Output {
         let ended = within(self.deadline, || self.child.try_wait().expect("our own child"));

@@ -6,6 +6,7 @@ mod bundle;
 mod call;
 mod case;
 pub mod config;
+pub mod cri;
 mod leaks;
 mod programs;
 mod report;

@@ -10,7 +10,7 @@ use crate::console;
 use crate::tally::Tally;
 
 /// The callers of `tests/engines`, in the order in which they are run.
-const ENGINES: [&str; 4] = ["podman", "docker", "containerd", "validation"];
+const ENGINES: [&str; 6] = ["podman", "docker", "containerd", "validation", "critest", "kubelet"];
 
 /// Those that rt passes: part of the run by default. The others run when they are named.
 const SETTLED: &[&str] = &["podman", "docker", "containerd"];
@@ -43,7 +43,12 @@ pub fn native(repository: &Path, names: &[&str]) -> Tally {
     if engines.is_empty() || !names.is_empty() {
         console::heading("the program, natively");
         let mut command = Command::new(env!("CARGO"));
-        command.args(["test", "--package", "tests", "--no-fail-fast", "--"]).args(&names);
+        command.args(["test", "--package", "tests", "--no-fail-fast"]);
+        if names.is_empty() {
+            // rt-cri's own are run when they are named, until it serves.
+            command.args(["--lib", "--bins", "--test", "runtime"]);
+        }
+        command.arg("--").args(&names);
         tally.add(part("the program, natively", command.current_dir(repository)));
     }
     let by_default = if names.is_empty() && engines.is_empty() { SETTLED } else { &[] };

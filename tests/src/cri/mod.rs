@@ -1,0 +1,168 @@
+//! One CRI test's private surroundings: those of a `Case`, with its own network, its own `/run`, a registry of images and a
+//! CRI server of its own; crictl to talk to it.
+//!
+//! It makes no pod by itself and judges nothing but what is left when the test ends.
+
+mod pod;
+mod registry;
+mod server;
+
+pub use pod::{Container, Pod};
+pub use server::Kind;
+
+use crate::call::{Call, Output};
+use crate::case::{Case, Cgroups};
+use crate::programs::target;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use registry::Registry;
+use serde_json::Value;
+use server::Server;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The image that most tests run: busybox, its applets, three users.
+pub const BUSYBOX: &str = "registry.k8s.io/e2e-test-images/busybox:1.29-2";
+
+/// A web server on port 80; a manifest list.
+pub const NGINX: &str = "registry.k8s.io/e2e-test-images/nginx:1.14-2";
+
+/// The surroundings of one test; dropping them removes all pods and checks that nothing is left.
+pub struct Surroundings {
+    // In the order in which they end.
+    server: Option<Server>,
+    registry: Option<Registry>,
+    case: Case,
+}
+
+impl Surroundings {
+    /// A registry and a server that answers; use `surroundings!()`.
+    pub fn new(name: &str) -> Self {
+        let cgroups = match Kind::under_test() {
+            // It sets CPU weights come what may, and they exist in cgroup v1 only on some machines.
+            Kind::Containerd => Cgroups::AsFound,
+            Kind::RtCri => Cgroups::Unified,
+        };
+        let case = Case::on(name, cgroups);
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network of our own");
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip runs");
+        assert!(up.success(), "lo can't be set up");
+        let options = Some("mode=755");
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), options).expect("a /run of our own");
+        let registry = Registry::start(&case);
+        let server = Server::start(&case, &registry.hosts());
+        let made = Self { server: Some(server), registry: Some(registry), case };
+        made.pull(BUSYBOX);
+        made
+    }
+
+    /// The directory, cgroup and programs that it is built on.
+    pub fn case(&self) -> &Case {
+        &self.case
+    }
+
+    /// The server's own directories: what it keeps, and what a reboot takes away.
+    pub fn places(&self) -> [PathBuf; 2] {
+        self.server().places()
+    }
+
+    /// The server's process.
+    pub fn server_pid(&self) -> i32 {
+        self.server().pid()
+    }
+
+    /// All that the server has logged.
+    pub fn server_log(&self) -> String {
+        self.server().log()
+    }
+
+    /// A call of crictl.
+    pub fn crictl<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Call {
+        let endpoint = self.server().endpoint();
+        let call = self.case.program(&target().join("peers/bin/crictl"));
+        call.args(["--runtime-endpoint", &endpoint, "--image-endpoint", &endpoint, "--timeout", "20s"])
+            .args(args)
+    }
+
+    /// What crictl prints as JSON.
+    #[track_caller]
+    pub fn json<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Value {
+        let output = self.crictl(args).run().ok();
+        serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output}"))
+    }
+
+    /// The words that crictl prints: ids, with `-q`.
+    #[track_caller]
+    pub fn words<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Vec<String> {
+        let output = self.crictl(args).run().ok();
+        output.stdout.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Pulls an image.
+    #[track_caller]
+    pub fn pull(&self, image: &str) -> Output {
+        self.crictl(["pull", image]).run().ok()
+    }
+
+    /// A pod's configuration, to be altered and then run.
+    pub fn pod(&self, name: &str) -> Pod<'_> {
+        Pod::new(self, name)
+    }
+
+    /// Kills the server with SIGKILL and starts it again.
+    pub fn crash_server(&mut self) {
+        self.end_server(nix::sys::signal::Signal::SIGKILL);
+        self.start_server();
+    }
+
+    /// Ends the server with a signal.
+    pub fn end_server(&mut self, signal: nix::sys::signal::Signal) {
+        self.server.take().expect("a server runs").end(signal);
+    }
+
+    /// Starts it again.
+    pub fn start_server(&mut self) {
+        let hosts = self.registry.as_ref().expect("a registry runs").hosts();
+        self.server = Some(Server::start(&self.case, &hosts));
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().expect("a server runs")
+    }
+
+    /// Removes every pod, ends the programs; gives what a server should have removed and has not.
+    fn remove_all(&mut self) -> Vec<String> {
+        let mut left = Vec::new();
+        if let Some(server) = self.server.take() {
+            self.server = Some(server);
+            let output = self.crictl(["rmp", "--all", "--force"]).run();
+            if output.code() != 0 && !output.stdout.contains("No pods") && !output.stderr.contains("No pods")
+            {
+                left.push(format!("pods that can't be removed: {output}"));
+            }
+            left.extend(self.server().remains());
+            self.end_server(nix::sys::signal::Signal::SIGTERM);
+        }
+        self.registry.take();
+        left
+    }
+}
+
+impl Drop for Surroundings {
+    fn drop(&mut self) {
+        let failing = std::thread::panicking();
+        let log = self.server.as_ref().map(Server::log).unwrap_or_default();
+        let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.remove_all()));
+        server::end_processes_of(&self.case, left.is_err() || failing);
+        let _ = umount2("/run", MntFlags::MNT_DETACH);
+        if failing {
+            let end = log.len().saturating_sub(6000);
+            eprintln!("the server's log:\n{}", log.get(end..).unwrap_or(&log));
+            return;
+        }
+        match left {
+            Ok(left) => assert!(left.is_empty(), "the server left behind:\n  {}", left.join("\n  ")),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
