@@ -191,6 +191,25 @@ impl From<runtime::error::Error> for Error {
     }
 }
 
+impl From<shim::client::Status> for Error {
+    /// The shim's sentence has the whole chain already.
+    fn from(status: shim::client::Status) -> Self {
+        use shim::client::Code as From;
+        let kind = match From::try_from(status.code).unwrap_or(From::Unknown) {
+            From::NotFound => Kind::NotFound,
+            From::AlreadyExists => Kind::Exists,
+            From::InvalidArgument | From::OutOfRange => Kind::Invalid,
+            From::FailedPrecondition => Kind::WrongStatus,
+            From::Unimplemented => Kind::Unsupported,
+            From::PermissionDenied | From::Unauthenticated => Kind::Denied,
+            From::DeadlineExceeded => Kind::Timeout,
+            From::Unavailable | From::Cancelled => Kind::Unavailable,
+            _ => Kind::Internal,
+        };
+        Self::new(kind, status.message)
+    }
+}
+
 /// Turns foreign errors into ours, naming what was being done.
 pub trait Context<T> {
     /// `what` is evaluated only on failure: verb + object, lower case.
@@ -233,6 +252,12 @@ impl<T> Context<T> for serde_json::Result<T> {
 impl<T> Context<T> for Result<T, runtime::error::Error> {
     fn what<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
         self.map_err(|error| Error::from(error).during(what()))
+    }
+}
+
+impl<T> Context<T> for Result<T, shim::client::Status> {
+    fn what<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|status| Error::from(status).during(what()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `rt-cri`.
 
-fn main() {
-    eprintln!("rt-cri: not yet");
-    std::process::exit(1);
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cri::cli::main()
 }

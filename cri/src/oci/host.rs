@@ -1,6 +1,6 @@
 //! What the mapping has to know of the host, as plain values. Whoever makes a [`Host`] looks; this file doesn't.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use oci_spec::runtime::{Capability, PosixRlimit};
@@ -22,7 +22,7 @@ pub struct Host {
     /// Whether the memory controller counts swap (`memory.swap.max` exists).
     pub swap: bool,
     /// The capabilities that the kernel knows and the server has in its bounding set.
-    pub capabilities: BTreeSet<Capability>,
+    pub capabilities: HashSet<Capability>,
     /// The server's own oom_score_adj.
     pub oom_score_adj: i32,
     /// Whether the server may set a lower oom_score_adj than its own (CAP_SYS_RESOURCE).

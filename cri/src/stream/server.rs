@@ -339,7 +339,7 @@ mod tests {
             ("x-stream-protocol-version", "v9.channel.k8s.io, v4.channel.k8s.io"),
             ("x-stream-protocol-version", "v3.channel.k8s.io"),
         ]);
-        let chosen = choose(&spdy, &exec()).ok().expect("a transport");
+        let chosen = choose(&spdy, &exec()).expect("a transport");
         assert_eq!(chosen.transport, Transport::Spdy(remote::Version::Status));
         assert_eq!(chosen.answer.status(), StatusCode::SWITCHING_PROTOCOLS);
         assert_eq!(chosen.answer.headers()[PROTOCOL], "v4.channel.k8s.io");
@@ -352,7 +352,7 @@ mod tests {
             ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="), // RFC 6455, section 1.3
             ("sec-websocket-protocol", "v5.channel.k8s.io,v4.channel.k8s.io"),
         ]);
-        let chosen = choose(&websocket, &exec()).ok().expect("a transport");
+        let chosen = choose(&websocket, &exec()).expect("a transport");
         assert_eq!(chosen.transport, Transport::WebSocket(websocket::Version::V5));
         assert_eq!(chosen.answer.headers()[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }

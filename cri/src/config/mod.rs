@@ -1,10 +1,14 @@
 //! The server's configuration: a TOML file, with a working value for each key. Unknown keys are errors that name the nearest
 //! known one. It does not look at the host.
 
+mod keys;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -21,9 +25,9 @@ pub struct Config {
     /// Cgroups.
     pub cgroup: Cgroup,
     /// The pod network.
-    pub cni: Cni,
+    pub cni: crate::network::Config,
     /// Where images come from.
-    pub registry: Registry,
+    pub registry: crate::image::RegistryConfig,
     /// Runtime handlers by name.
     pub runtimes: BTreeMap<String, Runtime>,
     /// The programs that the server starts.
@@ -64,45 +68,6 @@ pub enum Missing {
     Ignore,
 }
 
-/// `[cni]`
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Cni {
-    /// Where network configurations are looked for; the first by name counts.
-    pub conf_dir: PathBuf,
-    /// Where plugins are looked for, in order.
-    pub bin_dirs: Vec<PathBuf>,
-    /// The built-in bridge's IPv4 range, where no configuration is found.
-    pub subnet: String,
-    /// The built-in bridge's IPv6 range; empty: none.
-    pub subnet6: String,
-}
-
-impl Default for Cni {
-    fn default() -> Self {
-        Self {
-            conf_dir: "/etc/cni/net.d".into(),
-            bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
-            subnet: "10.89.0.0/16".into(),
-            subnet6: "fd89:7274::/64".into(),
-        }
-    }
-}
-
-/// `[registry]`
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Registry {
-    /// A directory of `HOST/hosts.toml`, as containerd's.
-    pub config_path: PathBuf,
-}
-
-impl Default for Registry {
-    fn default() -> Self {
-        Self { config_path: "/etc/rt/certs.d".into() }
-    }
-}
-
 /// `[runtimes.NAME]`
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -141,10 +106,74 @@ impl Default for Config {
             listen: "unix:///run/rt/cri.sock".into(),
             default_runtime: "rt".into(),
             cgroup: Cgroup::default(),
-            cni: Cni::default(),
-            registry: Registry::default(),
+            cni: crate::network::Config::default(),
+            registry: crate::image::RegistryConfig::default(),
             runtimes: BTreeMap::from([("rt".to_owned(), Runtime::default())]),
             shim: Shim::default(),
         }
+    }
+}
+
+/// Where a configuration is looked for if none is named; its absence is fine.
+pub const FILE: &str = "/etc/rt/cri.toml";
+
+impl Config {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).what(|| format!("read the configuration {}", path.display()))?;
+        Self::parse(&text).what(|| format!("read the configuration {}", path.display()))
+    }
+
+    /// Reads a file's text.
+    pub fn parse(text: &str) -> Result<Self> {
+        let table: toml::Table = text.parse().map_err(|error| invalid(&error))?;
+        let known =
+            toml::Table::try_from(Self::default()).map_err(|error| Error::internal(error.to_string()))?;
+        keys::check(&table, &known)?;
+        let mut config: Self = table.try_into().map_err(|error| invalid(&error))?;
+        // The default handler is there unless the file says something else of it.
+        config.runtimes.entry("rt".to_owned()).or_default();
+        if !config.runtimes.contains_key(&config.default_runtime) {
+            let known: Vec<&str> = config.runtimes.keys().map(String::as_str).collect();
+            return Err(Error::invalid(format!("default_runtime is {}", config.default_runtime))
+                .cure(format!("known runtimes: {}", known.join(", "))));
+        }
+        Ok(config)
+    }
+
+    /// As a file.
+    pub fn text(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| Error::internal(error.to_string()))
+    }
+}
+
+fn invalid(error: &toml::de::Error) -> Error {
+    Error::invalid(error.to_string().trim().replace('\n', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_configuration_is_the_default_one_and_it_survives_being_written() {
+        assert_eq!(Config::parse("").expect("empty"), Config::default());
+        let text = Config::default().text().expect("text");
+        assert_eq!(Config::parse(&text).expect("own text"), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_the_nearest() {
+        for (text, near) in [
+            ("[cgroups]\ndriver = \"auto\"", "`cgroup`"),
+            ("[cgroup]\ndrivers = \"auto\"", "`cgroup.driver`"),
+            ("[runtimes.x]\npaht = \"/x\"", "`runtimes.x.path`"),
+        ] {
+            let error = Config::parse(text).expect_err("unknown key").to_string();
+            assert!(error.contains(near), "{error}");
+        }
+        let error = Config::parse("[cgroup]\ndriver = \"systemdx\"").expect_err("value").to_string();
+        assert!(error.contains("systemd"), "{error}");
     }
 }

@@ -1,0 +1,129 @@
+//! The command line: `rt-cri [serve|config]`. It prints errors, once, and chooses exit codes.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Config};
+use crate::error::{Context, Error, Result};
+use crate::server;
+
+/// The Kubernetes CRI server.
+#[derive(Debug, Parser)]
+#[command(name = "rt-cri", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Options,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve CRI on a socket (what happens without a command too).
+    Serve(Options),
+    /// Print the configuration that is in force.
+    Config(Options),
+}
+
+#[derive(Debug, Clone, Args)]
+struct Options {
+    /// Serve at this address.
+    #[arg(long, value_name = "unix://PATH")]
+    listen: Option<String>,
+    /// Images and records, which survive a reboot.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Sockets and mounts, which don't.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The configuration; without it, /etc/rt/cri.toml if that exists.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// error, warn, info, debug, trace, or a filter of tracing-subscriber's.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: String,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        None => serve(&cli.serve),
+        Some(Command::Serve(options)) => serve(&options),
+        Some(Command::Config(options)) => print_config(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rt-cri: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: &Options) -> Result<()> {
+    let config = configured(options)?;
+    log(&options.log_level)?;
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(workers).max_blocking_threads(64).enable_all().build();
+    let runtime = runtime.what(|| "start the server's threads")?;
+    let result = runtime.block_on(server::serve(config));
+    // What still waits for a stalled disk does not hold the end up.
+    runtime.shutdown_background();
+    result
+}
+
+fn print_config(options: &Options) -> Result<()> {
+    print!("{}", configured(options)?.text()?);
+    Ok(())
+}
+
+fn configured(options: &Options) -> Result<Config> {
+    let mut config = match &options.config {
+        Some(path) => Config::read(path)?,
+        None if Path::new(config::FILE).exists() => Config::read(Path::new(config::FILE))?,
+        None => Config::default(),
+    };
+    if let Some(root) = &options.root {
+        config.root.clone_from(root);
+    }
+    if let Some(state) = &options.state {
+        config.state.clone_from(state);
+    }
+    config.listen = match &options.listen {
+        Some(listen) => listen.clone(),
+        // A server with its own state has its socket there, unless the file says where.
+        None if options.state.is_some() && config.listen == Config::default().listen => {
+            format!("unix://{}", config.state.join("cri.sock").display())
+        }
+        None => config.listen,
+    };
+    for path in [&mut config.root, &mut config.state] {
+        *path = std::path::absolute(&path).what(|| format!("look at {}", path.display()))?;
+    }
+    Ok(config)
+}
+
+/// For people on a terminal, else JSON.
+fn log(level: &str) -> Result<()> {
+    let filter = EnvFilter::try_new(level)
+        .map_err(|error| Error::invalid(format!("--log-level {level:?}: {error}")))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        lines.with_target(false).init();
+    } else {
+        lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .with_target(false)
+            .init();
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! What a container's spec points at, looked for or made on the host: its writable layer, the sources of its mounts, volumes, devices, CDI
+//! files. What is made of it, the pure mapping knows.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, umount2};
+
+use crate::api;
+use crate::error::{Context, Error, Result};
+use crate::host;
+use crate::image::Image;
+use crate::node::{Container, Node, Sandbox};
+use crate::oci::{self, ContainerPlace, SandboxFacts, Source};
+use crate::paths;
+use crate::sandbox::files::Files;
+use crate::sandbox::spec::read_seccomp;
+
+/// Makes the writable layer: it has the owner and mode of the image's root, since that is what `/` shows.
+pub async fn layer(node: &Node, container: &Container, image: &Image) -> Result<()> {
+    let dir = node.paths.container_record(&container.id);
+    let upper = dir.join("upper");
+    paths::create_dir(&upper)?;
+    paths::create_dir(&dir.join("work"))?;
+    let Some(top) = image.layers.last() else { return Ok(()) };
+    let root = std::fs::metadata(top).what(|| format!("look at {}", top.display()))?;
+    std::os::unix::fs::chown(&upper, Some(root.uid()), Some(root.gid()))
+        .what(|| format!("change the owner of {}", upper.display()))?;
+    std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(root.mode() & 0o7777))
+        .what(|| format!("set the mode of {}", upper.display()))
+}
+
+/// Looks for all that the spec needs. Blocks.
+pub fn place(node: &Node, container: &Container, image: &Image) -> Result<ContainerPlace> {
+    let config = &container.config;
+    let dir = node.paths.container_record(&container.id);
+    let (cdi, cdi_nodes) = cdi(config)?;
+    Ok(ContainerPlace {
+        id: container.id.clone(),
+        root: node.paths.bundle(&container.id).join("rootfs"),
+        upper: dir.join("upper"),
+        work: dir.join("work"),
+        sources: sources(config)?,
+        image_mounts: image_mounts(config)?,
+        volumes: volumes(&dir, config, image)?,
+        devices: devices(config)?,
+        cdi_nodes,
+        cdi,
+        seccomp: read_seccomp(oci::container::seccomp_file(config)?)?,
+        target_pid: target(node, container)?,
+    })
+}
+
+/// The sandbox as its containers see it.
+pub fn facts(sandbox: &Sandbox) -> SandboxFacts {
+    let files = Files::of(sandbox);
+    let netns =
+        (!sandbox.is_on_host_network()).then(|| PathBuf::from(format!("/run/netns/rt-{}", sandbox.id)));
+    SandboxFacts {
+        id: sandbox.id.clone(),
+        pid: sandbox.status.look(|status| status.pause_pid),
+        netns,
+        shm: files.shm,
+        resolv_conf: Some(files.resolv_conf),
+        hostname: Some(files.hostname),
+        hosts: None,
+    }
+}
+
+/// Unmounts what was mounted for a container.
+pub fn unmount(node: &Node, container: &Container) -> Result<()> {
+    let images = node.paths.bundle(&container.id).join("images");
+    for entry in std::fs::read_dir(&images).into_iter().flatten().flatten() {
+        while umount2(&entry.path(), MntFlags::MNT_DETACH).is_ok() {}
+    }
+    Ok(())
+}
+
+fn sources(config: &api::ContainerConfig) -> Result<BTreeMap<String, Source>> {
+    let table = host::Mounts::read()?;
+    oci::container::sources(config)
+        .into_iter()
+        .filter(|path| path.starts_with('/'))
+        .map(|asked| {
+            let path = match std::fs::canonicalize(asked) {
+                // As containerd and docker do, and as critest expects.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    paths::create_dir(Path::new(asked))?;
+                    std::fs::canonicalize(asked)
+                }
+                other => other,
+            };
+            let path = path.what(|| format!("look at the mount source {asked}"))?;
+            let propagation = table.propagation(&path);
+            Ok((asked.to_owned(), Source { path, propagation }))
+        })
+        .collect()
+}
+
+fn image_mounts(config: &api::ContainerConfig) -> Result<BTreeMap<usize, oci::ImageVolume>> {
+    match oci::container::image_mounts(config).first() {
+        None => Ok(BTreeMap::new()),
+        Some((_, image, _)) => {
+            Err(Error::unsupported(format!("mount image {} is not built yet", image.image)))
+        }
+    }
+}
+
+fn volumes(dir: &Path, config: &api::ContainerConfig, image: &Image) -> Result<BTreeMap<String, PathBuf>> {
+    let mut made = BTreeMap::new();
+    for (index, volume) in
+        oci::container::volumes(config, image.config.config().as_ref()).into_iter().enumerate()
+    {
+        let path = dir.join("volumes").join(index.to_string());
+        super::volume::create(&path, &volume, &image.layers)?;
+        made.insert(volume, path);
+    }
+    Ok(made)
+}
+
+fn devices(config: &api::ContainerConfig) -> Result<BTreeMap<String, Vec<oci::Node>>> {
+    let nodes =
+        |device: &api::Device| Ok((device.host_path.clone(), host::nodes(Path::new(&device.host_path))?));
+    config.devices.iter().map(nodes).collect()
+}
+
+type Cdi = (Vec<(PathBuf, Vec<u8>)>, BTreeMap<String, oci::Node>);
+
+fn cdi(config: &api::ContainerConfig) -> Result<Cdi> {
+    if config.cdi_devices.is_empty() {
+        return Ok(Cdi::default());
+    }
+    let mut files = Vec::new();
+    for directory in ["/etc/cdi", "/var/run/cdi"] {
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|kind| kind == "json" || kind == "yaml"))
+            .collect();
+        paths.sort();
+        for path in paths {
+            let text = std::fs::read(&path).what(|| format!("read {}", path.display()))?;
+            files.push((path, text));
+        }
+    }
+    let nodes = cdi_nodes(&files);
+    Ok((files, nodes))
+}
+
+/// The device nodes that CDI files name, looked at on the host.
+fn cdi_nodes(files: &[(PathBuf, Vec<u8>)]) -> BTreeMap<String, oci::Node> {
+    let mut nodes = BTreeMap::new();
+    for (_, text) in files {
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(text) else { continue };
+        let edits = value["devices"].as_array().into_iter().flatten().map(|device| &device["containerEdits"]);
+        for edit in edits.chain([&value["containerEdits"]]) {
+            for node in edit["deviceNodes"].as_array().into_iter().flatten() {
+                for key in ["hostPath", "path"] {
+                    let Some(path) = node[key].as_str() else { continue };
+                    if let Some(found) = host::nodes(Path::new(path)).ok().and_then(|mut all| all.pop()) {
+                        nodes.insert(path.to_owned(), found);
+                    }
+                }
+            }
+        }
+    }
+    nodes
+}
+
+/// With PID mode TARGET: the process whose namespace is joined.
+fn target(node: &Node, container: &Container) -> Result<Option<u32>> {
+    let linux = container.config.linux.as_ref();
+    let context = linux.and_then(|linux| linux.security_context.as_ref());
+    let Some(options) = context.and_then(|context| context.namespace_options.as_ref()) else {
+        return Ok(None);
+    };
+    if options.pid != api::NamespaceMode::Target as i32 {
+        return Ok(None);
+    }
+    let target = node.container(&options.target_id)?;
+    if target.sandbox != container.sandbox {
+        return Err(Error::invalid(format!("target container {} is in another sandbox", target.id)));
+    }
+    match target.status.look(|status| status.pid) {
+        0 => Err(Error::new(
+            crate::error::Kind::WrongStatus,
+            format!("target container {} is not running", target.id),
+        )),
+        pid => Ok(Some(pid)),
+    }
+}

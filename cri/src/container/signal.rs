@@ -1,0 +1,54 @@
+//! The signal that asks a container to end: the request's, else the image's, else SIGTERM.
+
+use crate::api;
+
+/// Its name, as the shim takes it.
+pub fn stop_signal(asked: i32, image: Option<&str>) -> String {
+    match name(api::Signal::try_from(asked).unwrap_or(api::Signal::RuntimeDefault)) {
+        Some(name) => name,
+        None => image.filter(|signal| !signal.is_empty()).unwrap_or("SIGTERM").to_owned(),
+    }
+}
+
+/// For statuses: the number of CRI's enum for a name.
+pub fn number(name: &str) -> i32 {
+    let numbered =
+        name.parse::<i32>().ok().and_then(|number| nix::sys::signal::Signal::try_from(number).ok());
+    let upper = numbered.map_or_else(|| name.to_ascii_uppercase(), |signal| signal.as_str().to_owned());
+    let full = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    let full = full.replace("RTMIN+", "RTMINPLUS").replace("RTMAX-", "RTMAXMINUS");
+    api::Signal::from_str_name(&format!("SIGNAL_{full}")).unwrap_or(api::Signal::RuntimeDefault) as i32
+}
+
+fn name(signal: api::Signal) -> Option<String> {
+    if signal == api::Signal::RuntimeDefault {
+        return None;
+    }
+    let name = signal.as_str_name().trim_start_matches("SIGNAL_");
+    Some(name.replace("RTMINPLUS", "RTMIN+").replace("RTMAXMINUS", "RTMAX-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_wins_over_the_image_and_that_over_the_default() {
+        assert_eq!(stop_signal(api::Signal::Sigusr1 as i32, Some("SIGQUIT")), "SIGUSR1");
+        assert_eq!(stop_signal(0, Some("SIGQUIT")), "SIGQUIT");
+        assert_eq!(stop_signal(0, None), "SIGTERM");
+        assert_eq!(stop_signal(api::Signal::Sigrtminplus3 as i32, None), "SIGRTMIN+3");
+    }
+
+    #[test]
+    fn names_and_numbers_are_found_in_the_enum() {
+        for (name, signal) in [
+            ("SIGTERM", api::Signal::Sigterm),
+            ("term", api::Signal::Sigterm),
+            ("15", api::Signal::Sigterm),
+            ("SIGRTMIN+3", api::Signal::Sigrtminplus3),
+        ] {
+            assert_eq!(number(name), signal as i32, "{name}");
+        }
+    }
+}

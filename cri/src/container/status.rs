@@ -1,0 +1,104 @@
+//! ContainerStatus, from memory, and the events that carry it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::signal;
+use crate::api;
+use crate::node::{Container, Node};
+use crate::record::ContainerStage;
+
+/// The state that clients see.
+pub fn state(container: &Container) -> api::ContainerState {
+    match container.stage() {
+        ContainerStage::Making | ContainerStage::Created => api::ContainerState::ContainerCreated,
+        ContainerStage::Running => api::ContainerState::ContainerRunning,
+        ContainerStage::Exited => api::ContainerState::ContainerExited,
+        ContainerStage::Unknown => api::ContainerState::ContainerUnknown,
+    }
+}
+
+/// The status message.
+pub fn status(container: &Container) -> api::ContainerStatus {
+    let (config, now) = (&container.config, container.status.get());
+    // A status that is not as asked for says so, in words.
+    let message = match (now.message.as_str(), now.degraded.join("; ")) {
+        (message, degraded) if degraded.is_empty() => message.to_owned(),
+        ("", degraded) => degraded,
+        (message, degraded) => format!("{message}; {degraded}"),
+    };
+    api::ContainerStatus {
+        id: container.id.clone(),
+        metadata: config.metadata.clone(),
+        state: state(container) as i32,
+        created_at: container.created_at,
+        started_at: now.started_at,
+        finished_at: now.finished_at,
+        exit_code: now.exit_code,
+        image: config.image.clone(),
+        image_ref: container.image_ref.clone(),
+        reason: now.reason,
+        message,
+        labels: config.labels.clone(),
+        annotations: config.annotations.clone(),
+        mounts: config.mounts.clone(),
+        log_path: container.log_path.clone(),
+        resources: Some(api::ContainerResources { linux: Some(now.resources), windows: None }),
+        image_id: container.image_id.clone(),
+        user: Some(api::ContainerUser { linux: Some(now.user) }),
+        stop_signal: signal::number(&container.stop_signal),
+    }
+}
+
+/// What `--verbose` shows.
+pub fn verbose(node: &Node, container: &Container) -> HashMap<String, String> {
+    let now = container.status.get();
+    let spec = std::fs::read_to_string(node.paths.bundle(&container.id).join("config.json")).ok();
+    let spec = spec.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    let info = json!({
+        "sandboxID": container.sandbox,
+        "pid": now.pid,
+        "removing": now.removing,
+        "cgroup": now.cgroup,
+        "bundle": node.paths.bundle(&container.id),
+        "degraded": now.degraded,
+        "timeline": now.timeline,
+        "runtimeSpec": spec,
+    });
+    HashMap::from([("info".to_owned(), info.to_string())])
+}
+
+/// Tells those who listen to container events.
+pub fn tell(node: &Arc<Node>, container: &Container, what: api::ContainerEventType) {
+    if !node.events.are_wanted() {
+        return;
+    }
+    let sandbox = node.sandboxes.find(&container.sandbox).ok().flatten();
+    let listed = |other: &Arc<Container>| other.is_listed();
+    node.events.send(api::ContainerEventResponse {
+        container_id: container.id.clone(),
+        container_event_type: what as i32,
+        created_at: 0,
+        pod_sandbox_status: sandbox.map(|sandbox| crate::sandbox::status::status(&sandbox)),
+        containers_statuses: node
+            .containers_of(&container.sandbox)
+            .iter()
+            .filter(|other| listed(other))
+            .map(|other| status(other))
+            .collect(),
+    });
+}
+
+/// The whole answer.
+pub fn answer(
+    node: &Node,
+    request: &api::ContainerStatusRequest,
+) -> crate::error::Result<api::ContainerStatusResponse> {
+    let container = node.container(&request.container_id)?;
+    Ok(api::ContainerStatusResponse {
+        status: Some(status(&container)),
+        info: if request.verbose { verbose(node, &container) } else { HashMap::new() },
+    })
+}

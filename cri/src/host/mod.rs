@@ -1,0 +1,196 @@
+//! What this host is and can do, looked at once at start. It changes nothing.
+
+mod devices;
+mod mounts;
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Capability, PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
+
+pub use devices::{all as all_devices, nodes};
+pub use mounts::Mounts;
+
+use crate::config::{CgroupDriver, Config};
+use crate::error::{Context, Result};
+use crate::oci::{AppArmor, Driver, Host};
+
+/// KERNEL: include/uapi/linux/magic.h
+const CGROUP2: u64 = 0x6367_7270;
+/// KERNEL: include/uapi/linux/capability.h
+const CAP_SYS_RESOURCE: u32 = 24;
+
+/// The capabilities by their numbers.
+const CAPABILITIES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// Looks.
+pub fn look(config: &Config) -> Result<Host> {
+    let controllers = controllers();
+    let status = std::fs::read_to_string("/proc/self/status").what(|| "read /proc/self/status")?;
+    let kernel = kernel();
+    Ok(Host {
+        hostname: hostname(),
+        driver: driver(config.cgroup.driver),
+        missing: config.cgroup.missing,
+        swap: counts_swap(&controllers),
+        controllers,
+        capabilities: capabilities(mask(&status, "CapBnd:")),
+        oom_score_adj: number("/proc/self/oom_score_adj"),
+        lowers_oom_score: mask(&status, "CapEff:") & (1 << CAP_SYS_RESOURCE) != 0,
+        rlimits: rlimits(),
+        apparmor: apparmor(),
+        selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+        recursive_readonly: kernel >= (5, 12),
+        idmapped_mounts: kernel >= (5, 19),
+        devices: devices::all(),
+    })
+}
+
+/// Where the host has its cgroup2.
+pub fn cgroup_mount() -> Option<PathBuf> {
+    let is_cgroup2 = |path: &Path| rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type as u64 == CGROUP2);
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from).into_iter().find(|path| is_cgroup2(path))
+}
+
+/// Who makes cgroups: what is configured, or systemd where it is the init.
+pub fn driver(configured: CgroupDriver) -> Driver {
+    match configured {
+        CgroupDriver::Cgroupfs => Driver::Cgroupfs,
+        CgroupDriver::Systemd => Driver::Systemd,
+        // SPEC: sd_booted(3)
+        CgroupDriver::Auto if Path::new("/run/systemd/system").is_dir() => Driver::Systemd,
+        CgroupDriver::Auto => Driver::Cgroupfs,
+    }
+}
+
+/// The running kernel's version.
+pub fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
+fn controllers() -> BTreeSet<String> {
+    let list = cgroup_mount().and_then(|root| std::fs::read_to_string(root.join("cgroup.controllers")).ok());
+    list.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
+}
+
+/// The root cgroup has no such file: its children have, if the kernel counts swap.
+fn counts_swap(controllers: &BTreeSet<String>) -> bool {
+    if !controllers.contains("memory") {
+        return false;
+    }
+    let Some(entries) = cgroup_mount().and_then(|root| std::fs::read_dir(root).ok()) else { return false };
+    entries.flatten().any(|entry| entry.path().join("memory.swap.max").exists())
+}
+
+fn mask(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|value| u64::from_str_radix(value.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn capabilities(bounding: u64) -> HashSet<Capability> {
+    let last: usize = usize::try_from(number("/proc/sys/kernel/cap_last_cap")).unwrap_or(0);
+    CAPABILITIES
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| *bit <= last && bounding & (1 << bit) != 0)
+        .filter_map(|(_, name)| serde_json::from_value(format!("CAP_{name}").into()).ok())
+        .collect()
+}
+
+fn number(path: &str) -> i32 {
+    std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// What systemd gives its services: a soft limit that select(2) can live with, a hard one that programs may raise it to.
+fn rlimits() -> Vec<PosixRlimit> {
+    let hard = hard_limit().min(524_288);
+    PosixRlimitBuilder::default()
+        .typ(PosixRlimitType::RlimitNofile)
+        .soft(hard.min(1024))
+        .hard(hard)
+        .build()
+        .into_iter()
+        .collect()
+}
+
+fn hard_limit() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+fn apparmor() -> Option<AppArmor> {
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").ok()?;
+    if !enabled.starts_with('Y') {
+        return None;
+    }
+    let list = std::fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+    let name = |line: &str| line.rsplit_once(" (").map_or(line, |(name, _)| name).to_owned();
+    Some(AppArmor { default_profile: "rt-default".to_owned(), profiles: list.lines().map(name).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_come_from_the_mask() {
+        let found = capabilities(0b11 | 1 << 21);
+        let names = [Capability::Chown, Capability::DacOverride, Capability::SysAdmin];
+        assert_eq!(found, names.into_iter().collect());
+    }
+
+    #[test]
+    fn this_host_can_be_looked_at() {
+        let host = look(&Config::default()).expect("look");
+        assert!(!host.hostname.is_empty());
+        assert!(kernel() > (5, 0));
+        assert!(host.devices.iter().any(|node| node.path == Path::new("/dev/null")));
+    }
+}

@@ -1,0 +1,86 @@
+//! The host's mount table, to know how a mount passes mounts on. SPEC: proc_pid_mountinfo(5)
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Result};
+use crate::oci::SourcePropagation;
+
+/// Mount points with their propagation.
+#[derive(Debug)]
+pub struct Mounts {
+    entries: Vec<(PathBuf, SourcePropagation)>,
+}
+
+impl Mounts {
+    /// As this process sees them.
+    pub fn read() -> Result<Self> {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").what(|| "read /proc/self/mountinfo")?;
+        Ok(Self::parse(&table))
+    }
+
+    fn parse(table: &str) -> Self {
+        let entry = |line: &str| {
+            let (before, _) = line.split_once(" - ")?;
+            let mut fields = before.split(' ').skip(4);
+            let point = PathBuf::from(unescape(fields.next()?));
+            let tags: Vec<&str> = fields.skip(1).collect();
+            let has = |tag: &str| tags.iter().any(|there| there.starts_with(tag));
+            let propagation = match (has("shared:"), has("master:")) {
+                (true, _) => SourcePropagation::Shared,
+                (false, true) => SourcePropagation::Slave,
+                (false, false) => SourcePropagation::Private,
+            };
+            Some((point, propagation))
+        };
+        Self { entries: table.lines().filter_map(entry).collect() }
+    }
+
+    /// Of the mount that `path` lies on; the later of two at one point hides the earlier.
+    pub fn propagation(&self, path: &Path) -> SourcePropagation {
+        let on = self.entries.iter().rev().filter(|(point, _)| path.starts_with(point));
+        on.max_by_key(|(point, _)| point.components().count()).map(|(_, kind)| *kind).unwrap_or_default()
+    }
+}
+
+/// `\040` is a space, and so on.
+fn unescape(text: &str) -> String {
+    let mut parts = text.split('\\');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                plain.push(char::from(byte));
+                plain.push_str(&part[3..]);
+            }
+            None => {
+                plain.push('\\');
+                plain.push_str(part);
+            }
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_the_propagation_of_the_mount_that_it_is_on() {
+        let table = "\
+            25 1 0:22 / / rw shared:1 - ext4 x rw\n\
+            26 25 0:23 / /mnt/a\\040b rw master:2 - tmpfs x rw\n\
+            27 25 0:24 / /mnt/both rw shared:3 master:2 - tmpfs x rw\n\
+            28 25 0:25 / /mnt/plain rw - tmpfs x rw\n";
+        let mounts = Mounts::parse(table);
+        for (path, kind) in [
+            ("/etc", SourcePropagation::Shared),
+            ("/mnt/a b/c", SourcePropagation::Slave),
+            ("/mnt/both", SourcePropagation::Shared),
+            ("/mnt/plain/x/y", SourcePropagation::Private),
+            ("/mnt/plainer", SourcePropagation::Shared),
+        ] {
+            assert_eq!(mounts.propagation(Path::new(path)), kind, "{path}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! A pod's files on the host: resolv.conf, hostname and the tmpfs of its /dev/shm. Containers get them by bind mounts.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::api;
+use crate::error::{Context, Result};
+use crate::node::{Node, Sandbox};
+use crate::paths;
+
+/// Where a pod's files are.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+    /// `/etc/hostname`.
+    pub hostname: PathBuf,
+    /// `/dev/shm`; none: the host's.
+    pub shm: Option<PathBuf>,
+}
+
+impl Files {
+    /// Of a sandbox.
+    pub fn of(sandbox: &Sandbox) -> Self {
+        let dir = sandbox.dir();
+        let shm = (!sandbox.is_on_host_ipc()).then(|| dir.join("shm"));
+        Self { resolv_conf: dir.join("resolv.conf"), hostname: dir.join("hostname"), shm }
+    }
+}
+
+/// Makes them.
+pub async fn create(node: &Node, sandbox: &Sandbox) -> Result<()> {
+    let files = Files::of(sandbox);
+    write(&files.resolv_conf, resolv_conf(node, sandbox)?.as_bytes())?;
+    write(&files.hostname, format!("{}\n", hostname(node, sandbox)).as_bytes())?;
+    if let Some(shm) = &files.shm {
+        paths::create_dir(shm)?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("shm"), shm, Some("tmpfs"), flags, Some("mode=1777,size=65536k"))
+            .what(|| format!("mount tmpfs at {}", shm.display()))?;
+    }
+    Ok(())
+}
+
+/// Unmounts what was mounted; the files go with the pod's directory.
+pub fn unmount(node: &Node, id: &str) -> Result<()> {
+    let shm = node.paths.shm(id);
+    loop {
+        match umount2(&shm, MntFlags::MNT_DETACH) {
+            // There may be one over the other, of a server that was killed between two steps.
+            Ok(()) => {}
+            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(errno).what(|| format!("unmount {}", shm.display())),
+        }
+    }
+}
+
+/// The name that the pod's UTS namespace has.
+pub fn hostname(node: &Node, sandbox: &Sandbox) -> String {
+    match sandbox.config.hostname.as_str() {
+        "" if sandbox.is_on_host_network() => node.host().hostname.clone(),
+        "" => sandbox.id.chars().take(12).collect(),
+        name => name.to_owned(),
+    }
+}
+
+fn resolv_conf(node: &Node, sandbox: &Sandbox) -> Result<String> {
+    if let Some(dns) = &sandbox.config.dns_config {
+        return Ok(of_dns(dns));
+    }
+    if let Some(dns) = node.network.attachment(&sandbox.id).map(|attachment| attachment.dns)
+        && !dns.servers.is_empty()
+    {
+        return Ok(of_dns(&api::DnsConfig {
+            servers: dns.servers,
+            searches: dns.searches,
+            options: dns.options,
+        }));
+    }
+    match std::fs::read_to_string("/etc/resolv.conf") {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        text => text.what(|| "read /etc/resolv.conf"),
+    }
+}
+
+fn of_dns(dns: &api::DnsConfig) -> String {
+    let mut text = String::new();
+    if !dns.searches.is_empty() {
+        text.push_str(&format!("search {}\n", dns.searches.join(" ")));
+    }
+    for server in &dns.servers {
+        text.push_str(&format!("nameserver {server}\n"));
+    }
+    if !dns.options.is_empty() {
+        text.push_str(&format!("options {}\n", dns.options.join(" ")));
+    }
+    text
+}
+
+fn write(path: &Path, text: &[u8]) -> Result<()> {
+    std::fs::write(path, text).what(|| format!("write {}", path.display()))?;
+    // Whatever the umask is: processes of all users read it.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
+        .what(|| format!("set the mode of {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolv_conf_has_what_the_request_says_and_nothing_else() {
+        let dns = api::DnsConfig {
+            servers: vec!["10.0.0.10".to_owned(), "fd00::a".to_owned()],
+            searches: vec!["a.svc".to_owned(), "svc".to_owned()],
+            options: vec!["ndots:5".to_owned()],
+        };
+        let expected = "search a.svc svc\nnameserver 10.0.0.10\nnameserver fd00::a\noptions ndots:5\n";
+        assert_eq!(of_dns(&dns), expected);
+        assert_eq!(of_dns(&api::DnsConfig::default()), "");
+    }
+}

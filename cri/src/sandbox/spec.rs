@@ -1,0 +1,76 @@
+//! The pause container's bundle: the pure mapping's spec and what it points at. It starts nothing.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::api;
+use crate::error::{Context, Result};
+use crate::node::{Node, Sandbox};
+use crate::oci::{self, Made, SandboxPlace};
+use crate::paths;
+
+/// The pause program's name in its root.
+const PAUSE: &str = "pause";
+
+/// Writes `config.json` of the pause container.
+pub async fn write(node: &Node, sandbox: &Sandbox, netns: Option<PathBuf>) -> Result<Made> {
+    let config = config(sandbox);
+    let place = SandboxPlace {
+        id: sandbox.id.clone(),
+        root: node.paths.pause_rootfs(),
+        args: vec![format!("/{PAUSE}")],
+        netns,
+        userns: None,
+        seccomp: read_seccomp(oci::sandbox::seccomp_file(&config)?)?,
+    };
+    let made = oci::sandbox::spec(&config, &place, &node.host())?;
+    write_bundle(&node.paths.bundle(&sandbox.id), &made.spec)?;
+    Ok(made)
+}
+
+/// The sandbox's config with the cgroup parent that is in force.
+pub fn config(sandbox: &Sandbox) -> api::PodSandboxConfig {
+    let mut config = sandbox.config.clone();
+    config.linux.get_or_insert_default().cgroup_parent.clone_from(&sandbox.cgroup_parent);
+    config
+}
+
+/// Whether the pod has a user namespace of its own.
+pub fn has_user_namespace(config: &api::PodSandboxConfig) -> bool {
+    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let userns = context.and_then(|context| context.namespace_options.as_ref()?.userns_options.as_ref());
+    userns.is_some_and(|userns| userns.mode == api::NamespaceMode::Pod as i32)
+}
+
+/// Writes a bundle: `config.json`, and the empty directory that the root filesystem is mounted at.
+pub fn write_bundle(bundle: &Path, spec: &oci_spec::runtime::Spec) -> Result<()> {
+    paths::create_dir(&bundle.join("rootfs"))?;
+    let path = bundle.join("config.json");
+    let text = serde_json::to_vec(spec).what(|| format!("serialize {}", path.display()))?;
+    std::fs::write(&path, text).what(|| format!("write {}", path.display()))
+}
+
+/// Reads a Localhost profile.
+pub fn read_seccomp(path: Option<PathBuf>) -> Result<Option<Vec<u8>>> {
+    let Some(path) = path else { return Ok(None) };
+    let text = std::fs::read(&path).what(|| format!("read seccomp profile {}", path.display()))?;
+    Ok(Some(text))
+}
+
+/// Writes the pause program where all pods find it.
+pub fn install_pause(root: &Path) -> Result<()> {
+    for dir in ["proc", "dev"] {
+        paths::create_dir(&root.join(dir))?;
+    }
+    let path = root.join(PAUSE);
+    let program = shim::pause::PROGRAM;
+    if std::fs::read(&path).is_ok_and(|there| there == program) {
+        return Ok(());
+    }
+    // By rename: a pause process of an earlier version may be running from the old file.
+    let beside = root.join("pause.new");
+    std::fs::write(&beside, program).what(|| format!("write {}", beside.display()))?;
+    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o755))
+        .what(|| format!("set the mode of {}", beside.display()))?;
+    std::fs::rename(&beside, &path).what(|| format!("rename {} to {}", beside.display(), path.display()))
+}

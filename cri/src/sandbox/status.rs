@@ -1,0 +1,77 @@
+//! PodSandboxStatus, from memory.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use crate::api;
+use crate::node::{Node, Sandbox};
+use crate::record::SandboxStage;
+
+/// The state that clients see.
+pub fn state(sandbox: &Sandbox) -> api::PodSandboxState {
+    match sandbox.stage() {
+        SandboxStage::Ready => api::PodSandboxState::SandboxReady,
+        SandboxStage::Making | SandboxStage::Stopped => api::PodSandboxState::SandboxNotready,
+    }
+}
+
+/// The status message.
+pub fn status(sandbox: &Sandbox) -> api::PodSandboxStatus {
+    let mut ips = sandbox.status.look(|status| status.ips.clone()).into_iter();
+    let network = api::PodSandboxNetworkStatus {
+        ip: ips.next().unwrap_or_default(),
+        additional_ips: ips.map(|ip| api::PodIp { ip }).collect(),
+    };
+    let context = sandbox.config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let options = context.and_then(|context| context.namespace_options.clone()).unwrap_or_default();
+    api::PodSandboxStatus {
+        id: sandbox.id.clone(),
+        metadata: sandbox.config.metadata.clone(),
+        state: state(sandbox) as i32,
+        created_at: sandbox.created_at,
+        network: Some(network),
+        linux: Some(api::LinuxPodSandboxStatus {
+            namespaces: Some(api::Namespace { options: Some(options) }),
+        }),
+        labels: sandbox.config.labels.clone(),
+        annotations: sandbox.config.annotations.clone(),
+        runtime_handler: sandbox.handler_asked.clone(),
+    }
+}
+
+/// What `--verbose` shows.
+pub fn verbose(node: &Node, sandbox: &Sandbox) -> HashMap<String, String> {
+    let status = sandbox.status.get();
+    let info = json!({
+        "pid": status.pause_pid,
+        "shimPid": status.shim_pid,
+        "runtimeHandler": sandbox.handler,
+        "cgroupParent": sandbox.cgroup_parent,
+        "netns": (!sandbox.is_on_host_network()).then(|| format!("/run/netns/rt-{}", sandbox.id)),
+        "directory": sandbox.dir(),
+        "bundle": node.paths.bundle(&sandbox.id),
+        "degraded": status.degraded,
+        "timeline": status.timeline,
+    });
+    HashMap::from([("info".to_owned(), info.to_string())])
+}
+
+/// The whole answer.
+pub fn answer(
+    node: &Node,
+    request: &api::PodSandboxStatusRequest,
+) -> crate::error::Result<api::PodSandboxStatusResponse> {
+    let sandbox = node.sandbox(&request.pod_sandbox_id)?;
+    let containers = node.containers_of(&sandbox.id);
+    Ok(api::PodSandboxStatusResponse {
+        status: Some(status(&sandbox)),
+        info: if request.verbose { verbose(node, &sandbox) } else { HashMap::new() },
+        containers_statuses: containers
+            .iter()
+            .filter(|container| container.is_listed())
+            .map(|container| crate::container::status::status(container))
+            .collect(),
+        timestamp: crate::paths::now(),
+    })
+}

@@ -1,0 +1,91 @@
+//! The server's life: start, recovery before the first answer, serving, draining. Pods outlive it.
+
+mod condition;
+mod listen;
+mod notify;
+mod open;
+mod runtime_service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tonic::transport::Server;
+
+use crate::api::runtime_service_server::RuntimeServiceServer;
+use crate::config::Config;
+use crate::error::{Context, Result};
+use crate::node::Node;
+
+pub use open::open;
+
+/// What kubelet and cri-tools allow, both ways.
+const MESSAGE: usize = 16 << 20;
+/// How long work in progress is waited for at the end.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn serve(config: Config) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).what(|| "listen to SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).what(|| "listen to SIGINT")?;
+    let socket = listen::listen(&config.listen)?;
+    let node = open(config).await?;
+    reap(&node)?;
+    crate::recover::recover(&node).await?;
+    let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    let service = runtime_service::Service::new(Arc::clone(&node));
+    let serving = Server::builder()
+        .trace_fn(span)
+        .add_service(
+            RuntimeServiceServer::new(service)
+                .max_decoding_message_size(MESSAGE)
+                .max_encoding_message_size(MESSAGE),
+        )
+        .serve_with_incoming_shutdown(socket.incoming()?, async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        });
+    let serving = tokio::spawn(serving);
+    tracing::info!(listen = node.config.listen, "ready");
+    notify::notify("READY=1\nSTATUS=serving");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("draining: pods go on");
+    notify::notify("STOPPING=1");
+    stop.send_replace(true);
+    let drained = tokio::time::timeout(DRAIN, async {
+        node.jobs.drain().await;
+        // Streams of events don't end by themselves: what answers within the time has answered.
+        let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
+    });
+    if drained.await.is_err() {
+        tracing::warn!(
+            "work was still going on after {} s: the next start finishes or undoes it",
+            DRAIN.as_secs()
+        );
+    }
+    socket.remove();
+    Ok(())
+}
+
+/// Each request has an id that all its lines carry.
+fn span(request: &http::Request<()>) -> tracing::Span {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let id = format!("{:x}-{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    tracing::info_span!("request", id, method)
+}
+
+/// Reaps shims that end.
+fn reap(node: &Arc<Node>) -> Result<()> {
+    let mut children = signal(SignalKind::child()).what(|| "listen to SIGCHLD")?;
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        while children.recv().await.is_some() {
+            node.shims.reap();
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! Opens everything that the server has: directories, programs, the host, images, the network. It serves nothing.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use crate::config::Config;
+use crate::error::{Context, Error, Kind, Result};
+use crate::events::Events;
+use crate::image::Store;
+use crate::jobs::Jobs;
+use crate::network::Network;
+use crate::node::Node;
+use crate::oci::Driver;
+use crate::paths::{self, Paths};
+use crate::shims::Shims;
+use crate::table::Table;
+use crate::{host, sandbox};
+
+/// Opens a node whose tables are empty.
+pub async fn open(config: Config) -> Result<Arc<Node>> {
+    let paths = Paths::new(&config);
+    for dir in [&paths.root, &paths.state] {
+        paths::create_dir(dir)?;
+        // Bundles hold environments, images hold secrets of their makers: root's only.
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711))
+            .what(|| format!("set the mode of {}", dir.display()))?;
+    }
+    for dir in ["pods", "bundles"] {
+        let dir = paths.state.join(dir);
+        paths::create_dir(&dir)?;
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))
+            .what(|| format!("set the mode of {}", dir.display()))?;
+    }
+    lock(&paths.state)?;
+    sandbox::spec::install_pause(&paths.pause_rootfs())?;
+    let host = host::look(&config)?;
+    let runtimes = config
+        .runtimes
+        .iter()
+        .map(|(name, runtime)| {
+            Ok((name.clone(), program(&runtime.path).what(|| format!("find the runtime of handler {name}"))?))
+        })
+        .collect::<Result<_>>()?;
+    let shim = program(&config.shim.path).what(|| "find the shim")?;
+    let is_systemd = host.driver == Driver::Systemd;
+    let shims = Shims::new(shim, &config.shim.log_level, paths.runtime_root(), is_systemd);
+    let network = Network::open(&config.cni, &paths.network())?;
+    let images = Store::open(&paths.images(), &config.registry)?;
+    Ok(Arc::new(Node {
+        boot: paths::boot_id()?,
+        host: RwLock::new(Arc::new(host)),
+        runtimes,
+        sandboxes: Table::new("sandbox"),
+        containers: Table::new("container"),
+        shims,
+        network,
+        images,
+        jobs: Jobs::new(),
+        events: Events::new(),
+        paths,
+        config,
+    }))
+}
+
+/// One server for one state directory. Held until the process ends.
+fn lock(state: &Path) -> Result<()> {
+    let path = state.join("lock");
+    let file = std::fs::File::create(&path).what(|| format!("create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {
+            // Never closed: the lock is the process's.
+            std::mem::forget(file);
+            Ok(())
+        }
+        Err(_) => Err(Error::new(Kind::Exists, format!("another server has {}", state.display()))
+            .cure("end it, or give this one its own --state, --root and --listen")),
+    }
+}
+
+/// A program by its path, or by its name: beside this one, then in PATH.
+pub fn program(name: &Path) -> Result<PathBuf> {
+    let is_program = |path: &PathBuf| {
+        std::fs::metadata(path).is_ok_and(|there| there.is_file() && there.permissions().mode() & 0o111 != 0)
+    };
+    if name.components().count() > 1 {
+        let path = std::path::absolute(name).what(|| format!("look at {}", name.display()))?;
+        return is_program(&path)
+            .then_some(path)
+            .ok_or_else(|| Error::not_found(format!("{} is no program", name.display())));
+    }
+    let own = std::env::current_exe().ok().and_then(|own| own.parent().map(Path::to_owned));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = own.into_iter().chain(std::env::split_paths(&path)).map(|dir| dir.join(name));
+    places.find(is_program).ok_or_else(|| {
+        Error::not_found(format!("{} is neither beside this program nor in PATH", name.display()))
+            .cure("install it, or name its path in the configuration")
+    })
+}

@@ -1,0 +1,366 @@
+//! CRI's RuntimeService: each RPC is one call of what does it. It decides nothing.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tokio_stream::wrappers::BroadcastStream;
+use tonic::{Request, Response, Status};
+
+use super::condition;
+use crate::api;
+use crate::api::runtime_service_server::RuntimeService;
+use crate::error::{Error, Result};
+use crate::node::Node;
+use crate::{container, sandbox};
+
+type Answer<T> = Result<Response<T>, Status>;
+type Items<T> = BoxStream<'static, Result<T, Status>>;
+
+/// How many items one message of a streamed list has.
+const CHUNK: usize = 200;
+
+/// The service.
+pub struct Service {
+    node: Arc<Node>,
+}
+
+impl Service {
+    /// For a node that is recovered.
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node }
+    }
+}
+
+/// Logs what went wrong, once, and turns it into a status.
+async fn answer<T>(work: impl Future<Output = Result<T>>) -> Answer<T> {
+    let began = Instant::now();
+    let result = work.await;
+    let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    match result {
+        Ok(message) => {
+            tracing::debug!(took_us, "done");
+            Ok(Response::new(message))
+        }
+        Err(error) => {
+            tracing::warn!(took_us, code = ?error.kind().code(), "{error}");
+            Err(error.into())
+        }
+    }
+}
+
+fn not_built<T>(what: &str) -> Answer<T> {
+    Err(Error::unsupported(format!("{what} is not built yet")).into())
+}
+
+fn chunks<T, M>(items: Vec<T>, message: impl Fn(Vec<T>) -> M + Send + 'static) -> Answer<Items<M>>
+where
+    T: Send + 'static,
+    M: Send + 'static,
+{
+    let chunks = stream::iter(items).chunks(CHUNK).map(move |items| Ok(message(items)));
+    Ok(Response::new(chunks.boxed()))
+}
+
+#[tonic::async_trait]
+impl RuntimeService for Service {
+    type StreamPodSandboxesStream = Items<api::StreamPodSandboxesResponse>;
+    type StreamContainersStream = Items<api::StreamContainersResponse>;
+    type StreamContainerStatsStream = Items<api::StreamContainerStatsResponse>;
+    type StreamPodSandboxStatsStream = Items<api::StreamPodSandboxStatsResponse>;
+    type StreamPodSandboxMetricsStream = Items<api::StreamPodSandboxMetricsResponse>;
+    type GetContainerEventsStream = Items<api::ContainerEventResponse>;
+
+    async fn version(&self, _: Request<api::VersionRequest>) -> Answer<api::VersionResponse> {
+        Ok(Response::new(api::VersionResponse {
+            version: "0.1.0".to_owned(),
+            runtime_name: "rt".to_owned(),
+            runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+            runtime_api_version: "v1".to_owned(),
+        }))
+    }
+
+    async fn status(&self, request: Request<api::StatusRequest>) -> Answer<api::StatusResponse> {
+        Ok(Response::new(condition::status(&self.node, request.get_ref().verbose)))
+    }
+
+    async fn runtime_config(
+        &self,
+        _: Request<api::RuntimeConfigRequest>,
+    ) -> Answer<api::RuntimeConfigResponse> {
+        Ok(Response::new(condition::runtime_config(&self.node)))
+    }
+
+    async fn update_runtime_config(
+        &self,
+        _: Request<api::UpdateRuntimeConfigRequest>,
+    ) -> Answer<api::UpdateRuntimeConfigResponse> {
+        // A pod CIDR is for whoever writes the CNI configuration; the built-in bridge has its own range.
+        Ok(Response::new(api::UpdateRuntimeConfigResponse {}))
+    }
+
+    async fn run_pod_sandbox(
+        &self,
+        request: Request<api::RunPodSandboxRequest>,
+    ) -> Answer<api::RunPodSandboxResponse> {
+        answer(async {
+            let pod_sandbox_id = sandbox::run::run(&self.node, request.into_inner()).await?;
+            Ok(api::RunPodSandboxResponse { pod_sandbox_id })
+        })
+        .await
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<api::StopPodSandboxRequest>,
+    ) -> Answer<api::StopPodSandboxResponse> {
+        answer(async {
+            sandbox::stop::stop(&self.node, &request.get_ref().pod_sandbox_id).await?;
+            Ok(api::StopPodSandboxResponse {})
+        })
+        .await
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<api::RemovePodSandboxRequest>,
+    ) -> Answer<api::RemovePodSandboxResponse> {
+        answer(async {
+            sandbox::remove::remove(&self.node, &request.get_ref().pod_sandbox_id).await?;
+            Ok(api::RemovePodSandboxResponse {})
+        })
+        .await
+    }
+
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<api::PodSandboxStatusRequest>,
+    ) -> Answer<api::PodSandboxStatusResponse> {
+        answer(async { sandbox::status::answer(&self.node, request.get_ref()) }).await
+    }
+
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<api::ListPodSandboxRequest>,
+    ) -> Answer<api::ListPodSandboxResponse> {
+        let items = sandbox::list::list(&self.node, request.get_ref().filter.as_ref());
+        Ok(Response::new(api::ListPodSandboxResponse { items }))
+    }
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<api::StreamPodSandboxesRequest>,
+    ) -> Answer<Self::StreamPodSandboxesStream> {
+        let items = sandbox::list::list(&self.node, request.get_ref().filter.as_ref());
+        chunks(items, |pod_sandboxes| api::StreamPodSandboxesResponse { pod_sandboxes })
+    }
+
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: Request<api::UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<api::UpdatePodSandboxResourcesResponse> {
+        answer(async {
+            sandbox::update::update(&self.node, request.into_inner()).await?;
+            Ok(api::UpdatePodSandboxResourcesResponse {})
+        })
+        .await
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<api::CreateContainerRequest>,
+    ) -> Answer<api::CreateContainerResponse> {
+        answer(async {
+            let container_id = container::create::create(&self.node, request.into_inner()).await?;
+            Ok(api::CreateContainerResponse { container_id })
+        })
+        .await
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<api::StartContainerRequest>,
+    ) -> Answer<api::StartContainerResponse> {
+        answer(async {
+            container::start::start(&self.node, &request.get_ref().container_id).await?;
+            Ok(api::StartContainerResponse {})
+        })
+        .await
+    }
+
+    async fn stop_container(
+        &self,
+        request: Request<api::StopContainerRequest>,
+    ) -> Answer<api::StopContainerResponse> {
+        answer(async {
+            let request = request.get_ref();
+            container::stop::stop(&self.node, &request.container_id, request.timeout).await?;
+            Ok(api::StopContainerResponse {})
+        })
+        .await
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<api::RemoveContainerRequest>,
+    ) -> Answer<api::RemoveContainerResponse> {
+        answer(async {
+            container::remove::remove(&self.node, &request.get_ref().container_id).await?;
+            Ok(api::RemoveContainerResponse {})
+        })
+        .await
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<api::ListContainersRequest>,
+    ) -> Answer<api::ListContainersResponse> {
+        let containers = container::list::list(&self.node, request.get_ref().filter.as_ref());
+        Ok(Response::new(api::ListContainersResponse { containers }))
+    }
+
+    async fn stream_containers(
+        &self,
+        request: Request<api::StreamContainersRequest>,
+    ) -> Answer<Self::StreamContainersStream> {
+        let items = container::list::list(&self.node, request.get_ref().filter.as_ref());
+        chunks(items, |containers| api::StreamContainersResponse { containers })
+    }
+
+    async fn container_status(
+        &self,
+        request: Request<api::ContainerStatusRequest>,
+    ) -> Answer<api::ContainerStatusResponse> {
+        answer(async { container::status::answer(&self.node, request.get_ref()) }).await
+    }
+
+    async fn update_container_resources(
+        &self,
+        request: Request<api::UpdateContainerResourcesRequest>,
+    ) -> Answer<api::UpdateContainerResourcesResponse> {
+        answer(async {
+            container::update::update(&self.node, request.into_inner()).await?;
+            Ok(api::UpdateContainerResourcesResponse {})
+        })
+        .await
+    }
+
+    async fn reopen_container_log(
+        &self,
+        request: Request<api::ReopenContainerLogRequest>,
+    ) -> Answer<api::ReopenContainerLogResponse> {
+        answer(async {
+            container::log::reopen(&self.node, &request.get_ref().container_id).await?;
+            Ok(api::ReopenContainerLogResponse {})
+        })
+        .await
+    }
+
+    async fn exec_sync(&self, request: Request<api::ExecSyncRequest>) -> Answer<api::ExecSyncResponse> {
+        answer(container::exec::sync(&self.node, request.into_inner())).await
+    }
+
+    async fn exec(&self, _: Request<api::ExecRequest>) -> Answer<api::ExecResponse> {
+        not_built("exec with streams")
+    }
+
+    async fn attach(&self, _: Request<api::AttachRequest>) -> Answer<api::AttachResponse> {
+        not_built("attach")
+    }
+
+    async fn port_forward(&self, _: Request<api::PortForwardRequest>) -> Answer<api::PortForwardResponse> {
+        not_built("port-forward")
+    }
+
+    async fn container_stats(
+        &self,
+        _: Request<api::ContainerStatsRequest>,
+    ) -> Answer<api::ContainerStatsResponse> {
+        not_built("statistics of containers")
+    }
+
+    async fn list_container_stats(
+        &self,
+        _: Request<api::ListContainerStatsRequest>,
+    ) -> Answer<api::ListContainerStatsResponse> {
+        not_built("statistics of containers")
+    }
+
+    async fn stream_container_stats(
+        &self,
+        _: Request<api::StreamContainerStatsRequest>,
+    ) -> Answer<Self::StreamContainerStatsStream> {
+        not_built("statistics of containers")
+    }
+
+    async fn pod_sandbox_stats(
+        &self,
+        _: Request<api::PodSandboxStatsRequest>,
+    ) -> Answer<api::PodSandboxStatsResponse> {
+        not_built("statistics of sandboxes")
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        _: Request<api::ListPodSandboxStatsRequest>,
+    ) -> Answer<api::ListPodSandboxStatsResponse> {
+        not_built("statistics of sandboxes")
+    }
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        _: Request<api::StreamPodSandboxStatsRequest>,
+    ) -> Answer<Self::StreamPodSandboxStatsStream> {
+        not_built("statistics of sandboxes")
+    }
+
+    async fn checkpoint_container(
+        &self,
+        _: Request<api::CheckpointContainerRequest>,
+    ) -> Answer<api::CheckpointContainerResponse> {
+        not_built("checkpoint of containers")
+    }
+
+    async fn checkpoint_pod(
+        &self,
+        _: Request<api::CheckpointPodRequest>,
+    ) -> Answer<api::CheckpointPodResponse> {
+        not_built("checkpoint of pods")
+    }
+
+    async fn restore_pod(&self, _: Request<api::RestorePodRequest>) -> Answer<api::RestorePodResponse> {
+        not_built("restore of pods")
+    }
+
+    async fn get_container_events(
+        &self,
+        _: Request<api::GetEventsRequest>,
+    ) -> Answer<Self::GetContainerEventsStream> {
+        let events = BroadcastStream::new(self.node.events.subscribe());
+        // One that fell behind goes on with what is there.
+        Ok(Response::new(events.filter_map(|event| async { event.ok().map(Ok) }).boxed()))
+    }
+
+    async fn list_metric_descriptors(
+        &self,
+        _: Request<api::ListMetricDescriptorsRequest>,
+    ) -> Answer<api::ListMetricDescriptorsResponse> {
+        not_built("metrics of sandboxes")
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: Request<api::ListPodSandboxMetricsRequest>,
+    ) -> Answer<api::ListPodSandboxMetricsResponse> {
+        not_built("metrics of sandboxes")
+    }
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<api::StreamPodSandboxMetricsRequest>,
+    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
+        not_built("metrics of sandboxes")
+    }
+}

@@ -1,0 +1,139 @@
+//! What exists, by id and by the name that its metadata makes. Each call is one short look under a lock; nothing here waits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+
+/// Objects of one kind.
+#[derive(Debug)]
+pub struct Table<T> {
+    kind: &'static str,
+    inner: Mutex<Inner<T>>,
+}
+
+#[derive(Debug)]
+struct Inner<T> {
+    by_id: BTreeMap<String, Arc<T>>,
+    by_name: HashMap<String, String>,
+}
+
+impl<T> Table<T> {
+    /// An empty table; `kind` is what messages call its objects.
+    pub fn new(kind: &'static str) -> Self {
+        Self { kind, inner: Mutex::new(Inner { by_id: BTreeMap::new(), by_name: HashMap::new() }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has this name already, or else what `make` makes with its id, entered under both. True when it is new.
+    pub fn claim(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Result<(String, Arc<T>)>,
+    ) -> Result<(Arc<T>, bool)> {
+        let mut inner = self.lock();
+        if let Some(there) = inner.by_name.get(name).and_then(|id| inner.by_id.get(id)) {
+            return Ok((Arc::clone(there), false));
+        }
+        let (id, object) = make()?;
+        inner.by_name.insert(name.to_owned(), id.clone());
+        inner.by_id.insert(id, Arc::clone(&object));
+        Ok((object, true))
+    }
+
+    /// Enters what recovery found.
+    pub fn insert(&self, name: &str, id: &str, object: Arc<T>) {
+        let mut inner = self.lock();
+        inner.by_name.insert(name.to_owned(), id.to_owned());
+        inner.by_id.insert(id.to_owned(), object);
+    }
+
+    /// Takes out what is removed.
+    pub fn remove(&self, name: &str, id: &str) {
+        let mut inner = self.lock();
+        if inner.by_name.get(name).is_some_and(|owner| owner == id) {
+            inner.by_name.remove(name);
+        }
+        inner.by_id.remove(id);
+    }
+
+    /// Gives the name up, so that it can be claimed anew while what is left of its owner is still being undone.
+    pub fn release(&self, name: &str, id: &str) {
+        let mut inner = self.lock();
+        if inner.by_name.get(name).is_some_and(|owner| owner == id) {
+            inner.by_name.remove(name);
+        }
+    }
+
+    /// By its id or a prefix that no other id has.
+    pub fn find(&self, id: &str) -> Result<Option<Arc<T>>> {
+        if id.is_empty() {
+            return Err(Error::invalid(format!("the {} id is empty", self.kind)));
+        }
+        let inner = self.lock();
+        if let Some(object) = inner.by_id.get(id) {
+            return Ok(Some(Arc::clone(object)));
+        }
+        let mut matches = inner.by_id.range(id.to_owned()..).take_while(|(key, _)| key.starts_with(id));
+        match (matches.next(), matches.next()) {
+            (Some((_, object)), None) => Ok(Some(Arc::clone(object))),
+            (None, _) => Ok(None),
+            (Some(_), Some(_)) => {
+                Err(Error::invalid(format!("more than one {} id begins with {id:?}", self.kind))
+                    .cure("give more of it"))
+            }
+        }
+    }
+
+    /// As [`Self::find`]; what is not there is an error.
+    pub fn get(&self, id: &str) -> Result<Arc<T>> {
+        self.find(id)?.ok_or_else(|| Error::not_found(format!("{} {} does not exist", self.kind, shown(id))))
+    }
+
+    /// All, in the order of their ids.
+    pub fn all(&self) -> Vec<Arc<T>> {
+        self.lock().by_id.values().cloned().collect()
+    }
+}
+
+/// A client's text in our messages: bounded, and on one line.
+pub fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(100).flat_map(char::escape_debug).collect();
+    if text.chars().nth(100).is_some() {
+        shown.push('…');
+    }
+    format!("\"{shown}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_found_by_a_prefix_that_is_unique() {
+        let table = Table::new("container");
+        for id in ["abc1", "abd2"] {
+            table.insert(id, id, Arc::new(id));
+        }
+        assert_eq!(*table.get("abc").expect("found"), "abc1");
+        assert!(table.find("ab").is_err());
+        assert!(table.find("").is_err());
+        assert!(table.find("x").expect("no error").is_none());
+        table.remove("abc1", "abc1");
+        assert_eq!(*table.get("ab").expect("found"), "abd2");
+    }
+
+    #[test]
+    fn a_name_is_claimed_once_and_free_after_removal() {
+        let table = Table::new("sandbox");
+        let make = |id: &str| Ok((id.to_owned(), Arc::new(id.to_owned())));
+        assert!(table.claim("n", || make("1")).expect("claim").1);
+        let (there, new) = table.claim("n", || make("2")).expect("claim");
+        assert!(!new && *there == "1");
+        table.remove("n", "1");
+        assert!(table.claim("n", || make("3")).expect("claim").1);
+    }
+}
