@@ -57,6 +57,10 @@ pub struct Container {
     pub creators: Vec<Answer<u32>>,
     /// Its end is under way: when SIGKILL comes, and who waits.
     pub ladder: Option<Ladder>,
+    /// Tells of kills for memory.
+    pub oom: Option<crate::oom::Watch>,
+    /// How many of those were told.
+    pub oom_kills: u64,
     /// Extra processes.
     pub execs: std::collections::BTreeMap<String, Execution>,
 }

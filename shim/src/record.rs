@@ -45,6 +45,11 @@ pub fn forget(dir: &Path, id: &str) {
     let _ = std::fs::remove_file(path(dir, id)); // one that never ended has none
 }
 
+/// Nothing is left to be told.
+pub fn close(dir: &Path) {
+    let _ = std::fs::remove_dir(dir.join("exits")); // there is none if nothing ended; one that is not empty stays
+}
+
 /// How a container of a shim that is gone had ended; none: not before the shim.
 pub fn read(dir: &Path, id: &str) -> Option<Ended> {
     let exit: Exit = serde_json::from_slice(&std::fs::read(path(dir, id)).ok()?).ok()?;

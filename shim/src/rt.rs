@@ -155,15 +155,26 @@ fn sealed(path: &Path) -> Result<OwnedFd> {
     })
 }
 
-/// The message of the last error in a log of JSON lines.
+/// The message of the last error in a log of JSON lines; its warnings go to the shim's own log.
 fn last_error(log: &Path) -> Option<String> {
     let text = std::fs::read_to_string(log).ok()?;
-    let said = |line: &str| {
-        let value: serde_json::Value = serde_json::from_str(line).ok()?;
-        let level = value.get("level")?.as_str()?;
-        matches!(level, "error" | "fatal" | "panic").then(|| value.get("msg")?.as_str().map(str::to_owned))?
-    };
-    text.lines().rev().find_map(said)
+    let mut last = None;
+    for line in text.lines() {
+        let Ok(line) = serde_json::from_str::<Line>(line) else { continue };
+        match line.level.as_str() {
+            "error" | "fatal" | "panic" => last = Some(line.msg),
+            "warning" => tracing::warn!("rt: {}", line.msg),
+            _ => {}
+        }
+    }
+    last
+}
+
+/// As logrus writes it.
+#[derive(serde::Deserialize)]
+struct Line {
+    level: String,
+    msg: String,
 }
 
 /// Words of runc's that `rt` keeps for those who search for them.

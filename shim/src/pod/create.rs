@@ -82,6 +82,8 @@ impl Owner {
                     own_pid_namespace: true,
                     creators: vec![answer],
                     ladder: None,
+                    oom: None,
+                    oom_kills: 0,
                     execs: std::collections::BTreeMap::new(),
                 };
                 self.containers.insert(target.container.clone(), container);
@@ -149,8 +151,15 @@ impl Owner {
         let container = self.containers.get(&target.container);
         let root = container.map(|container| self.rt.root(&container.request.runtime).to_owned());
         let recorded = root.and_then(|root| recorded(&root, &target.container));
+        let (line, id) = (self.line.clone(), target.container.clone());
         let container = self.container(&target.container)?;
         if let Some((cgroup, own_pid_namespace)) = recorded {
+            container.oom = cgroup.as_deref().and_then(|cgroup| {
+                crate::oom::watch(cgroup, move |kills| {
+                    let id = id.clone();
+                    line.send(move |owner| owner.oom(&id, kills));
+                })
+            });
             container.cgroup = cgroup;
             container.own_pid_namespace = own_pid_namespace;
         }

@@ -5,6 +5,7 @@ mod create;
 mod limits;
 mod owner;
 mod remove;
+pub mod report;
 pub mod request;
 mod start;
 mod stop;
@@ -24,6 +25,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::process::Answer;
 use crate::rt::Runtime;
 use owner::{Line, Owner};
+pub use report::*;
 pub use request::*;
 
 /// [`Ended::reason`] of an exec that had a timeout.

@@ -133,9 +133,6 @@ impl Owner {
             News::Started => Happening::Started { pid },
             News::Exited => {
                 self.exited(target);
-                if ended.oom_cgroup.is_some() {
-                    self.publish(target, Happening::Oom);
-                }
                 Happening::Exited { pid, ended }
             }
             News::Paused => Happening::Paused,
@@ -192,12 +189,7 @@ impl Owner {
 
     /// The process is gone. Its cgroup is looked at before anyone can remove it; its end is told when its output is written.
     fn reaped(&mut self, target: Target, exit_code: i32) {
-        let cgroup = match (&target.exec, self.container(&target.container)) {
-            (None, Ok(container)) => container.cgroup.clone(),
-            _ => None,
-        };
-        let oom_cgroup =
-            cgroup.filter(|cgroup| oom::kills(cgroup) > 0).map(|path| path.display().to_string());
+        let oom_cgroup = if target.exec.is_none() { self.last_look(&target.container) } else { None };
         let Ok(process) = self.process(&target) else { return };
         process.alive = false;
         let reason = std::mem::take(&mut process.reason);
@@ -219,6 +211,29 @@ impl Owner {
                 let _ = tokio::time::timeout(DRAIN_PATIENCE, drained).await;
                 line.send(tell);
             })),
+        }
+    }
+
+    /// What the cgroup of a container that has ended says. Without a PID namespace of its own nobody else ends what its process
+    /// leaves behind, and who would print to a log that is done?
+    fn last_look(&mut self, id: &str) -> Option<String> {
+        let container = self.container(id).ok()?;
+        let (cgroup, own_pid_namespace) = (container.cgroup.clone()?, container.own_pid_namespace);
+        container.oom = None;
+        let kills = oom::kills(&cgroup);
+        self.oom(id, kills);
+        if !own_pid_namespace && let Err(error) = crate::cgroup::kill(&cgroup) {
+            tracing::error!("{error}");
+        }
+        (kills > 0).then(|| cgroup.display().to_string())
+    }
+
+    /// The kernel has killed for memory so often. Told once per rise, and before the end if that was the end of it.
+    pub(super) fn oom(&mut self, id: &str, kills: u64) {
+        let Ok(container) = self.container(id) else { return };
+        if kills > container.oom_kills {
+            container.oom_kills = kills;
+            self.publish(&Target::container(id), Happening::Oom);
         }
     }
 

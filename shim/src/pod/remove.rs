@@ -130,6 +130,7 @@ impl Owner {
     /// See [`super::Pod::shutdown`].
     pub fn shutdown(&mut self, running: IfRunning, answer: Answer<()>) {
         if self.containers.is_empty() {
+            crate::record::close(&self.options.dir);
             self.closed.send_replace(true);
             let _ = answer.send(Ok(()));
             return;

@@ -66,6 +66,9 @@ impl Owner {
         let started = match done {
             Ok(()) => self.executed(target),
             Err(error) => {
+                if target.exec.is_some() && self.process(target).is_ok_and(|process| process.alive) {
+                    let _ = self.signal(target, libc::SIGKILL, Reach::One); // it runs without its terminal
+                }
                 self.happened(target, Event::NotExecuted);
                 Err(error)
             }
