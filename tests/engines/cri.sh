@@ -55,7 +55,7 @@ serve_rt_cri() {
 	conf_dir = "/tmp/net.d"
 	bin_dirs = ["$PEERS/cni"]
 	[registry]
-	config_path = "$CERTS"
+	config_path = ["$CERTS"]
 	END
     exec rt-cri serve --config /tmp/rt-cri.toml --listen "unix://$SOCKET"
 }

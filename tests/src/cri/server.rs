@@ -156,7 +156,7 @@ fn peers_first() -> String {
 
 fn rt_cri(root: &Path, hosts: &Path) -> String {
     format!(
-        "root = {root:?}\n[cgroup]\nmissing = \"ignore\"\n[cni]\nconf_dir = \"/run/no-cni\"\n[registry]\nconfig_path = {hosts:?}\n"
+        "root = {root:?}\n[cgroup]\nmissing = \"ignore\"\n[cni]\nconf_dir = \"/run/no-cni\"\n[registry]\nconfig_path = [{hosts:?}]\n"
     )
 }
 
