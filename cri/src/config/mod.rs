@@ -26,6 +26,8 @@ pub struct Config {
     pub cgroup: Cgroup,
     /// The pod network.
     pub cni: crate::network::Config,
+    /// Exec, attach and port-forward.
+    pub streaming: crate::stream::Config,
     /// Where images come from.
     pub registry: crate::image::RegistryConfig,
     /// Runtime handlers by name.
@@ -107,6 +109,7 @@ impl Default for Config {
             default_runtime: "rt".into(),
             cgroup: Cgroup::default(),
             cni: crate::network::Config::default(),
+            streaming: crate::stream::Config::default(),
             registry: crate::image::RegistryConfig::default(),
             runtimes: BTreeMap::from([("rt".to_owned(), Runtime::default())]),
             shim: Shim::default(),

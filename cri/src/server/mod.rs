@@ -33,7 +33,9 @@ pub async fn serve(config: Config) -> Result<()> {
     reap(&node)?;
     crate::recover::recover(&node).await?;
     let (stop, mut stopped) = tokio::sync::watch::channel(false);
-    let service = runtime_service::Service::new(Arc::clone(&node));
+    let pods = Arc::new(crate::stream::pods::Pods(Arc::clone(&node)));
+    let streams = crate::stream::Server::start(node.config.streaming.address, pods).await?;
+    let service = runtime_service::Service::new(Arc::clone(&node), streams);
     let serving = Server::builder()
         .trace_fn(span)
         .add_service(

@@ -25,12 +25,13 @@ const CHUNK: usize = 200;
 /// The service.
 pub struct Service {
     node: Arc<Node>,
+    streams: Arc<crate::stream::Server>,
 }
 
 impl Service {
     /// For a node that is recovered.
-    pub fn new(node: Arc<Node>) -> Self {
-        Self { node }
+    pub fn new(node: Arc<Node>, streams: Arc<crate::stream::Server>) -> Self {
+        Self { node, streams }
     }
 }
 
@@ -262,16 +263,19 @@ impl RuntimeService for Service {
         answer(container::exec::sync(&self.node, request.into_inner())).await
     }
 
-    async fn exec(&self, _: Request<api::ExecRequest>) -> Answer<api::ExecResponse> {
-        not_built("exec with streams")
+    async fn exec(&self, request: Request<api::ExecRequest>) -> Answer<api::ExecResponse> {
+        answer(async { crate::stream::rpc::exec(&self.node, &self.streams, request.into_inner()) }).await
     }
 
-    async fn attach(&self, _: Request<api::AttachRequest>) -> Answer<api::AttachResponse> {
-        not_built("attach")
+    async fn attach(&self, request: Request<api::AttachRequest>) -> Answer<api::AttachResponse> {
+        answer(async { crate::stream::rpc::attach(&self.node, &self.streams, request.into_inner()) }).await
     }
 
-    async fn port_forward(&self, _: Request<api::PortForwardRequest>) -> Answer<api::PortForwardResponse> {
-        not_built("port-forward")
+    async fn port_forward(
+        &self,
+        request: Request<api::PortForwardRequest>,
+    ) -> Answer<api::PortForwardResponse> {
+        answer(async { crate::stream::rpc::forward(&self.node, &self.streams, request.get_ref()) }).await
     }
 
     async fn container_stats(
