@@ -1,12 +1,27 @@
 //! From a CRI request, an image's config and what the host can do to an OCI spec. Pure: no system calls, no files; what the host
 //! says comes in as a [`Host`], what the server has found or made as a place.
 
+mod annotations;
+mod capabilities;
+mod cdi;
+mod cgroup;
 pub mod container;
 pub mod degraded;
+mod devices;
+mod empty;
 pub mod host;
+mod lsm;
+mod mounts;
+pub mod namespaces;
 pub mod place;
+mod process;
 pub mod resources;
+mod rootfs;
 pub mod sandbox;
+mod seccomp;
+mod sysctl;
+#[cfg(test)]
+mod testing;
 pub mod user;
 
 use oci_spec::runtime::Spec;
