@@ -27,6 +27,8 @@ enum Command {
     Serve(Options),
     /// Print the configuration that is in force.
     Config(Options),
+    /// Pull, list, remove, unpack images, through the server or without it.
+    Images(crate::image::command::Options),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
         None => serve(&cli.serve),
         Some(Command::Serve(options)) => serve(&options),
         Some(Command::Config(options)) => print_config(&options),
+        Some(Command::Images(options)) => crate::image::command::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,15 +2,26 @@
 //!
 //! It runs no container and mounts nothing; what containers use of the store is told to it by its callers.
 
+pub mod command;
 pub mod config;
 pub mod digest;
+mod fit;
+mod layer;
+pub mod manifest;
+pub mod merged;
+pub mod progress;
+mod pull;
 pub mod reference;
+pub mod registry;
+pub mod service;
 pub mod store;
+pub mod unpack;
 pub mod users;
 
 pub use config::RegistryConfig;
 pub use digest::Digest;
 pub use reference::Reference;
+pub use registry::Credentials;
 pub use store::Store;
 pub use users::Users;
 

@@ -12,9 +12,11 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Server;
 
+use crate::api::image_service_server::ImageServiceServer;
 use crate::api::runtime_service_server::RuntimeServiceServer;
 use crate::config::Config;
 use crate::error::{Context, Result};
+use crate::image::service::ImageRpc;
 use crate::node::Node;
 
 pub use open::open;
@@ -43,6 +45,7 @@ pub async fn serve(config: Config) -> Result<()> {
                 .max_decoding_message_size(MESSAGE)
                 .max_encoding_message_size(MESSAGE),
         )
+        .add_service(images(&node))
         .serve_with_incoming_shutdown(socket.incoming()?, async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         });
@@ -69,6 +72,16 @@ pub async fn serve(config: Config) -> Result<()> {
     }
     socket.remove();
     Ok(())
+}
+
+/// The image service; what containers use stays on disk when their image is removed.
+fn images(node: &Arc<Node>) -> ImageServiceServer<ImageRpc> {
+    let containers = Arc::clone(node);
+    let in_use =
+        move || containers.containers.all().iter().map(|container| container.image_id.clone()).collect();
+    ImageServiceServer::new(ImageRpc::new(Arc::clone(&node.images), Arc::new(in_use)))
+        .max_decoding_message_size(MESSAGE)
+        .max_encoding_message_size(MESSAGE)
 }
 
 /// Each request has an id that all its lines carry.

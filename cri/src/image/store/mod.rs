@@ -1,35 +1,29 @@
-//! The store of images on disk: what is there, in memory; what changes, durably.
+//! The store of images: what is there, in memory; what changes, durably.
 //!
-//! It asks no registry itself (`pull` does) and extracts nothing (`unpack` does).
+//! It asks no registry (`pull` does), extracts nothing (`unpack` does), and knows files only through `disk`.
+
+pub mod disk;
+mod garbage;
+mod names;
+
+pub use super::registry::Credentials;
 
 use crate::error::{Error, Result};
-use crate::image::{Image, RegistryConfig};
-use std::collections::HashSet;
-use std::path::Path;
-use std::sync::Arc;
-
-/// Where a pull's credentials come from, in the words of CRI's AuthConfig; empty fields are absent ones.
-#[derive(Clone, Default)]
-pub struct Credentials {
-    /// User name.
-    pub username: String,
-    /// Its password.
-    pub password: String,
-    /// base64 of `user:password`.
-    pub auth: String,
-    /// The host these are for, where given: they go to no other.
-    pub server_address: String,
-    /// An OAuth refresh token.
-    pub identity_token: String,
-    /// A bearer token, sent as it is.
-    pub registry_token: String,
-}
+use crate::image::config::RegistryConfig;
+use crate::image::digest::Digest;
+use crate::image::registry::Registries;
+use crate::image::{Image, manifest};
+use disk::{Disk, Index, Layer, Record};
+use names::View;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 /// Space that the store takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Usage {
     /// A directory of the filesystem that holds it.
-    pub mountpoint: std::path::PathBuf,
+    pub mountpoint: PathBuf,
     /// Bytes on disk.
     pub bytes: u64,
     /// Inodes.
@@ -37,42 +31,227 @@ pub struct Usage {
 }
 
 /// The images of one root directory. One process at a time has it.
-pub struct Store {}
+pub struct Store {
+    pub(super) config: RegistryConfig,
+    pub(super) registries: Registries,
+    pub(super) disk: Disk,
+    pub(super) flights: super::pull::Flights,
+    /// What readers see; replaced as a whole.
+    view: RwLock<Arc<View>>,
+    /// What writers change, one at a time.
+    books: Mutex<Books>,
+}
+
+/// Everything that changes, in the memory of whoever changes it.
+struct Books {
+    index: Index,
+    records: BTreeMap<String, Record>,
+    layers: BTreeMap<u64, Layer>,
+    /// Layers that pulls are using: how many.
+    held: HashMap<u64, usize>,
+}
+
+/// A layer that garbage collection leaves alone while this lives.
+pub struct Held {
+    store: Arc<Store>,
+    /// Its number.
+    pub number: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut books = self.store.books();
+        if let Some(count) = books.held.get_mut(&self.number) {
+            *count -= 1;
+            if *count == 0 {
+                books.held.remove(&self.number);
+            }
+        }
+    }
+}
+
+/// What a pull brought, to be made an image.
+pub struct Arrived {
+    /// The image, with its layers' numbers.
+    pub record: Record,
+    /// `…:tag`, where it was asked for by tag.
+    pub tag: Option<String>,
+    /// `…@sha256:…`
+    pub digest: Option<String>,
+}
 
 impl Store {
     /// Opens or makes the store in `root`, takes its lock and removes what a crash left behind.
-    pub fn open(root: &Path, _config: &RegistryConfig) -> Result<Arc<Self>> {
-        Err(Error::unsupported(format!("open image store {}: not there yet", root.display())))
+    pub fn open(root: &Path, config: &RegistryConfig) -> Result<Arc<Self>> {
+        let open = || {
+            let disk = Disk::open(root)?;
+            disk.clean()?;
+            let layers = disk.layers()?;
+            let index = disk.index()?;
+            let mut books = Books { index, records: BTreeMap::new(), layers, held: HashMap::new() };
+            books.read_records(&disk)?;
+            let view = Arc::new(books.view(&disk, config)?);
+            Ok::<_, Error>(Arc::new(Self {
+                config: config.clone(),
+                registries: Registries::new(config.clone()),
+                disk,
+                flights: super::pull::Flights::new(config.concurrent_layers),
+                view: RwLock::new(view),
+                books: Mutex::new(books),
+            }))
+        };
+        let store =
+            open().map_err(|error: Error| error.during(format!("open image store {}", root.display())))?;
+        store.collect_old()?;
+        Ok(store)
     }
 
     /// The image that a reference, an id or the beginning of an id (3 digits at least, of one image only) names.
-    pub fn find(&self, _name: &str) -> Option<Arc<Image>> {
-        None
+    pub fn find(&self, name: &str) -> Option<Arc<Image>> {
+        self.view().find(name)
     }
 
     /// All images, by id.
     pub fn list(&self) -> Vec<Arc<Image>> {
-        Vec::new()
-    }
-
-    /// Brings the image here. Dropping the future cancels what no other caller waits for.
-    pub async fn pull(&self, reference: &str, _credentials: Option<Credentials>) -> Result<Arc<Image>> {
-        Err(Error::unsupported(format!("pull {reference}: not there yet")))
-    }
-
-    /// Forgets all tags and digests of the image that `name` names, and removes it with its layers; what is not there is no error.
-    /// Layers of images in `in_use` (ids) stay until `collect` is told that they are free.
-    pub fn remove(&self, _name: &str, _in_use: &HashSet<String>) -> Result<()> {
-        Ok(())
-    }
-
-    /// Removes what was kept only for containers that are gone.
-    pub fn collect(&self, _in_use: &HashSet<String>) -> Result<()> {
-        Ok(())
+        self.view().list()
     }
 
     /// Space taken by all layers.
     pub fn fs_usage(&self) -> Usage {
-        Usage::default()
+        let view = self.view();
+        Usage { mountpoint: self.disk.root().to_owned(), bytes: view.bytes, inodes: view.inodes }
+    }
+
+    /// A layer with this content that fits on the chain, kept from garbage collection.
+    pub(super) fn hold_layer(self: &Arc<Self>, diff: &Digest, chain: &Digest) -> Option<Held> {
+        let mut books = self.books();
+        let fits = |layer: &Layer| layer.diff == *diff && layer.chain.as_ref().is_none_or(|own| own == chain);
+        let number = *books.layers.iter().find(|(_, layer)| fits(layer))?.0;
+        *books.held.entry(number).or_default() += 1;
+        Some(Held { store: self.clone(), number })
+    }
+
+    /// Takes note of a layer that was just committed.
+    pub(super) fn add_layer(self: &Arc<Self>, number: u64, layer: Layer) -> Held {
+        let mut books = self.books();
+        books.layers.insert(number, layer);
+        *books.held.entry(number).or_default() += 1;
+        Held { store: self.clone(), number }
+    }
+
+    /// The directory of a layer that overlayfs takes.
+    pub(super) fn layer_root(&self, number: u64) -> PathBuf {
+        self.disk.layer(number).join("fs")
+    }
+
+    /// What is known of a layer.
+    pub(super) fn layer(&self, number: u64) -> Option<Layer> {
+        self.books().layers.get(&number).cloned()
+    }
+
+    /// Manifest and config of an image as they were sent.
+    pub(super) fn record(&self, id: &str) -> Option<Record> {
+        self.books().records.get(id).cloned()
+    }
+
+    /// Makes an image of what arrived, or adds its names to the one that is there. Blocks until that is on disk.
+    pub(super) fn add(&self, arrived: Arrived) -> Result<Arc<Image>> {
+        let id = arrived.record.id.to_string();
+        let mut books = self.books();
+        if !books.records.contains_key(&id) {
+            self.disk.write_record(&arrived.record)?;
+            books.records.insert(id.clone(), arrived.record);
+        }
+        let before = books.index.clone();
+        books.index.add(&id, arrived.tag, arrived.digest);
+        if books.index.images != before.images
+            && let Err(error) = self.disk.write_index(&books.index)
+        {
+            books.index = before;
+            return Err(error);
+        }
+        self.publish(&books)?;
+        drop(books);
+        self.find(&id).ok_or_else(|| Error::internal(format!("find image {id} that was just added")))
+    }
+
+    fn view(&self) -> Arc<View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets readers see what the books say.
+    fn publish(&self, books: &Books) -> Result<()> {
+        let view = Arc::new(books.view(&self.disk, &self.config)?);
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
+        Ok(())
+    }
+}
+
+impl Books {
+    /// Reads the images that have names. One whose record or layers are gone is forgotten: it will be pulled again.
+    fn read_records(&mut self, disk: &Disk) -> Result<()> {
+        let mut broken = Vec::new();
+        for id in self.index.images.keys() {
+            let parsed = Digest::parse(id)?;
+            let whole = |record: &Record| record.layers.iter().all(|number| self.layers.contains_key(number));
+            match disk.record(&parsed)?.filter(whole) {
+                Some(record) => {
+                    self.records.insert(id.clone(), record);
+                }
+                None => broken.push(id.clone()),
+            }
+        }
+        if !broken.is_empty() {
+            tracing::warn!(images = ?broken, "forgetting images whose layers are gone; they will be pulled again");
+            self.index.images.retain(|id, _| !broken.contains(id));
+            disk.write_index(&self.index)?;
+        }
+        for id in disk.records()? {
+            if !self.index.images.contains_key(id.as_str()) {
+                disk.remove_record(&id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn view(&self, disk: &Disk, config: &RegistryConfig) -> Result<View> {
+        let mut images = Vec::new();
+        for (id, names) in self.index.images.iter().filter(|(_, names)| !names.removed) {
+            let Some(record) = self.records.get(id) else { continue };
+            images.push(Arc::new(self.image(disk, (record, names), config)?));
+        }
+        Ok(View::new(images, &self.layers))
+    }
+
+    fn image(
+        &self,
+        disk: &Disk,
+        (record, names): (&Record, &disk::Names),
+        config: &RegistryConfig,
+    ) -> Result<Image> {
+        let (parsed, _) = manifest::config(record.config.as_bytes(), record.layers.len())?;
+        // A layer that hides all below it at the root: overlayfs doesn't look for that mark there.
+        let opaque = |number: &u64| self.layers.get(number).is_some_and(|layer| layer.opaque_root);
+        let first = record.layers.iter().rposition(opaque).unwrap_or(0);
+        let layers = record.layers[first..].iter().map(|number| disk.layer(*number).join("fs")).collect();
+        let pinned = config.pinned.iter().any(|pinned| {
+            let full = crate::image::Reference::parse(pinned).map(|reference| reference.to_string());
+            full.is_ok_and(|full| names.tags.contains(&full) || names.digests.contains(&full))
+        });
+        Ok(Image {
+            id: record.id.to_string(),
+            repo_tags: names.tags.iter().cloned().collect(),
+            repo_digests: names.digests.iter().cloned().collect(),
+            size: record.size,
+            config: parsed,
+            config_json: record.config.clone(),
+            layers,
+            users: record.users.clone(),
+            pinned,
+        })
     }
 }

@@ -1,0 +1,136 @@
+//! A large blob in pieces: taken up again where it broke off, from the next host where one fails for good. It hashes nothing.
+
+use super::Repository;
+use super::connection::{self, Ask};
+use crate::error::{Error, Kind, Result};
+use crate::image::digest::Digest;
+use bytes::Bytes;
+use reqwest::header::CONTENT_RANGE;
+use reqwest::{Method, Response, StatusCode};
+use std::sync::Arc;
+
+/// A blob on its way.
+pub struct Download {
+    repository: Arc<Repository>,
+    digest: Digest,
+    size: u64,
+    /// Number of the host that is asked now.
+    host: usize,
+    offset: u64,
+    /// Bytes that a host sent though they had come already.
+    skip: u64,
+    response: Option<Response>,
+    /// Since the last byte.
+    failures: u32,
+}
+
+impl Download {
+    /// Nothing is sent yet.
+    pub(super) fn new(repository: Arc<Repository>, digest: Digest, size: u64, host: usize) -> Self {
+        Self { repository, digest, size, host, offset: 0, skip: 0, response: None, failures: 0 }
+    }
+
+    /// The host that was asked last.
+    pub fn host(&self) -> usize {
+        self.host
+    }
+
+    /// The next piece; None when all has come, in the length that was expected.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if self.offset == self.size {
+                return Ok(None);
+            }
+            let Some(response) = &mut self.response else {
+                self.open().await?;
+                continue;
+            };
+            let error = match response.chunk().await {
+                Ok(Some(piece)) => match self.accept(piece)? {
+                    Some(piece) => return Ok(Some(piece)),
+                    None => continue,
+                },
+                Ok(None) => {
+                    let text = format!(
+                        "read blob {}: it ended after {} of {} bytes",
+                        self.digest, self.offset, self.size
+                    );
+                    Error::new(Kind::Unavailable, text)
+                }
+                Err(error) => connection::unreachable(&error, &format!("read blob {}", self.digest)),
+            };
+            self.response = None;
+            self.failed(error).await?;
+        }
+    }
+
+    /// What of a piece is new.
+    fn accept(&mut self, mut piece: Bytes) -> Result<Option<Bytes>> {
+        let known = piece.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+        self.skip -= known as u64;
+        let piece = piece.split_off(known);
+        if piece.is_empty() {
+            return Ok(None);
+        }
+        self.failures = 0;
+        self.offset += piece.len() as u64;
+        if self.offset > self.size {
+            let text =
+                format!("read blob {}: more than the {} bytes of its manifest", self.digest, self.size);
+            return Err(Error::invalid(text));
+        }
+        Ok(Some(piece))
+    }
+
+    /// Asks for what is missing.
+    async fn open(&mut self) -> Result<()> {
+        let able = |host: &usize| self.repository.connections[*host].endpoint.pull;
+        let Some(host) = (self.host..self.repository.hosts()).find(able) else {
+            return Err(self.repository.all_failed(Vec::new()));
+        };
+        self.host = host;
+        let path = format!("blobs/{}", self.digest);
+        let ask = Ask { method: Method::GET, path, accept: None, from: self.offset };
+        let last = host + 1 == self.repository.hosts();
+        let attempts = if last { self.repository.attempts } else { 1 };
+        match self.repository.connections[host].send(&ask, attempts).await {
+            Ok(response) => {
+                self.skip = self.offset - self.begin(&response);
+                self.response = Some(response);
+                Ok(())
+            }
+            Err(error) if last => Err(error),
+            Err(error) => {
+                tracing::info!(%error, "next host asked for a blob");
+                self.host += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// The first byte of an answer: the one asked for, or 0 of a host that knows no ranges.
+    fn begin(&self, response: &Response) -> u64 {
+        if self.offset == 0 || response.status() != StatusCode::PARTIAL_CONTENT {
+            return 0;
+        }
+        let header = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        let first =
+            header.and_then(|text| text.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok());
+        first.filter(|first| *first <= self.offset).unwrap_or(self.offset)
+    }
+
+    /// Waits a little, or goes to the next host, or gives up.
+    async fn failed(&mut self, error: Error) -> Result<()> {
+        self.failures += 1;
+        if self.failures < self.repository.attempts {
+            tracing::info!(%error, offset = self.offset, "download taken up again");
+            tokio::time::sleep(connection::backoff(self.failures)).await;
+            return Ok(());
+        }
+        if self.host + 1 < self.repository.hosts() {
+            (self.host, self.failures) = (self.host + 1, 0);
+            return Ok(());
+        }
+        Err(error)
+    }
+}

@@ -1,0 +1,200 @@
+//! Directories of a layer by handle: every path is resolved by the kernel below the layer's root, so that no `..`, absolute path or
+//! symlink of an archive leads out of it. It sets no attributes of entries.
+
+use super::archive::bad;
+use crate::error::{Context, Result};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+/// Directories kept open.
+const OPEN: usize = 64;
+/// The deepest path.
+const DEPTH: usize = 256;
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// The path's components, without `.` and empty ones; the path of the root is empty.
+pub fn clean(path: &[u8], most: usize) -> Result<Vec<u8>> {
+    let shown = || String::from_utf8_lossy(&path[..path.len().min(200)]).into_owned();
+    if path.len() > most {
+        return Err(bad(&format!(
+            "a path of {} bytes, at most {most} are allowed: {:?}…",
+            path.len(),
+            shown()
+        )));
+    }
+    let mut clean = Vec::with_capacity(path.len());
+    let mut depth = 0;
+    for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".") {
+        if part == b".." {
+            return Err(bad(&format!("{:?} has `..` in its path", shown())));
+        }
+        if part.len() > 255 || part.contains(&0) {
+            return Err(bad(&format!("{:?} is no path", shown())));
+        }
+        if !clean.is_empty() {
+            clean.push(b'/');
+        }
+        clean.extend(part);
+        depth += 1;
+    }
+    if depth > DEPTH {
+        return Err(bad(&format!("a path of {depth} parts, at most {DEPTH} are allowed: {:?}…", shown())));
+    }
+    Ok(clean)
+}
+
+/// Parent and last component of a clean path.
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&[], path),
+    }
+}
+
+/// The directories of one layer.
+pub struct Directories {
+    root: OwnedFd,
+    open: HashMap<Vec<u8>, Rc<OwnedFd>>,
+    /// Directories that entries lay in without an entry of their own before.
+    implied: Vec<Vec<u8>>,
+}
+
+impl Directories {
+    /// Below `root`.
+    pub fn new(root: OwnedFd) -> Self {
+        Self { root, open: HashMap::new(), implied: Vec::new() }
+    }
+
+    /// What was made without being asked for.
+    pub fn into_implied(self) -> Vec<Vec<u8>> {
+        self.implied
+    }
+
+    /// The directory at a clean path, with symlinks of this layer followed inside it; made where it is missing.
+    pub fn at(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+        if let Some(open) = self.open.get(path) {
+            return Ok(open.clone());
+        }
+        let found = match self.look(path) {
+            Ok(found) => found,
+            Err(Errno::NOENT | Errno::NOTDIR) => self.make(path)?,
+            Err(errno) => {
+                return Err(errno).what(|| format!("open {:?} in layer", String::from_utf8_lossy(path)));
+            }
+        };
+        let found = Rc::new(found);
+        if self.open.len() == OPEN {
+            self.open.clear();
+        }
+        self.open.insert(path.to_vec(), found.clone());
+        Ok(found)
+    }
+
+    /// Forgets open directories: one of them was renamed or removed.
+    pub fn forget(&mut self) {
+        self.open.clear();
+    }
+
+    /// An entry for a directory came after the entries in it.
+    pub fn named(&mut self, path: &[u8]) {
+        self.implied.retain(|implied| implied != path);
+    }
+
+    fn look(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+        open_in_root(&self.root, path, DIRECTORY)
+    }
+
+    /// Makes what is missing of the path, from its first part on.
+    fn make(&mut self, path: &[u8]) -> Result<OwnedFd> {
+        let shown = || format!("make directory {:?} in layer", String::from_utf8_lossy(path));
+        let mut parent = self.look(b"").what(shown)?;
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        for end in ends.chain([path.len()]) {
+            let (here, name) = (&path[..end], split(&path[..end]).1);
+            parent = match self.look(here) {
+                Ok(found) => found,
+                Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => {
+                    let hides = remove_whiteout(&parent, name).what(shown)?;
+                    match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+                        Ok(()) => self.implied.push(here.to_vec()),
+                        Err(Errno::EXIST) => {
+                            let part = String::from_utf8_lossy(here).into_owned();
+                            return Err(errno).what(shown).what(|| format!("use {part:?} as a directory"));
+                        }
+                        Err(errno) => return Err(errno).what(shown),
+                    }
+                    let made = self.look(here).what(shown)?;
+                    if hides {
+                        make_opaque(&made).what(shown)?;
+                    }
+                    made
+                }
+                Err(errno) => return Err(errno).what(shown),
+            };
+        }
+        Ok(parent)
+    }
+}
+
+/// Opens a path below `root`, whatever its symlinks say.
+pub fn open_in_root(root: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = if path.is_empty() { b"." } else { path };
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            // Something was renamed elsewhere on the system meanwhile.
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Hides what lower layers have in the directory.
+pub fn make_opaque(directory: &OwnedFd) -> rustix::io::Result<()> {
+    rustix::fs::fsetxattr(directory, "trusted.overlay.opaque", b"y", rustix::fs::XattrFlags::empty())
+}
+
+/// Whether the name was a whiteout, which is removed then.
+pub fn remove_whiteout(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<bool> {
+    let whiteout = is_whiteout(parent, name);
+    if whiteout {
+        rustix::fs::unlinkat(parent, name, AtFlags::empty())?;
+    }
+    Ok(whiteout)
+}
+
+/// Whether the name is overlayfs's mark of what is deleted: a character device 0/0.
+pub fn is_whiteout(parent: &OwnedFd, name: &[u8]) -> bool {
+    rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned_and_those_that_lead_out_refused() {
+        for (path, wanted) in [
+            ("./a//b/", "a/b"),
+            ("/etc/passwd", "etc/passwd"),
+            ("./", ""),
+            ("/", ""),
+            ("a/./b", "a/b"),
+            ("a/..b", "a/..b"),
+        ] {
+            assert_eq!(clean(path.as_bytes(), 100).unwrap(), wanted.as_bytes(), "{path}");
+        }
+        for path in ["..", "a/../../b", "/..", "a/..", &"x".repeat(101), &"y".repeat(256), "a\0b"] {
+            assert!(clean(path.as_bytes(), if path.len() == 256 { 4096 } else { 100 }).is_err(), "{path}");
+        }
+        assert!(clean("a/".repeat(DEPTH + 1).as_bytes(), 4096).is_err());
+        assert_eq!(split(b"a/b/c"), (&b"a/b"[..], &b"c"[..]));
+        assert_eq!(split(b"a"), (&b""[..], &b"a"[..]));
+    }
+}
