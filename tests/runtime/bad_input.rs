@@ -351,11 +351,11 @@ fn mistakes_of_namespaces_and_mappings() {
                 says: "rt: run container \"{id}\": hostname \"box\" needs a uts namespace (add {\"type\": \"uts\"} to linux.namespaces, or remove it)",
             },
             Mistake {
-                name: "no mount namespace",
+                name: "propagation without a mount namespace",
                 make: |b| {
-                    b.without_namespace("mount");
+                    b.without_namespace("mount").config["linux"]["rootfsPropagation"] = json!("rslave");
                 },
-                says: "rt: run container \"{id}\": mounts needs a new mount namespace (add {\"type\": \"mount\"} without a path to linux.namespaces)",
+                says: "rt: run container \"{id}\": linux.rootfsPropagation needs a new mount namespace (add {\"type\": \"mount\"} without a path to linux.namespaces)",
             },
             Mistake {
                 name: "kernel parameter of the host's network",

@@ -16,6 +16,7 @@ mod overlay;
 mod process;
 mod rootfs;
 mod seccomp;
+mod shared_mounts;
 mod sharing;
 mod smoke;
 mod starting;

@@ -41,6 +41,8 @@ pub struct Birth<'a> {
     pub task: &'a Task,
     /// The surroundings to make; none for a process that finds them made.
     pub home: Option<Home<'a>>,
+    /// The root to enter, where joining namespaces does not lead there: the container's mount namespace is others' too.
+    pub root: Option<&'a OwnedFd>,
     /// Namespaces to join, in order.
     pub joined: &'a [Door],
     /// To the parent.
@@ -111,7 +113,7 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     session::new(task)?;
     let (root, terminal) = match &birth.home {
         Some(home) => make_home(birth, home, &proc, at)?,
-        None => enter_home(task, at)?,
+        None => enter_home(birth, at)?,
     };
     take(at, Step::Limits)?;
     limits::set(task)?;
@@ -174,7 +176,7 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, proc: &HostProc, at: &mut Step)
     take(at, Step::ContainerHooks)?;
     hooks::run_all("createContainer", &home.hooks.create_container, home.state)?;
     take(at, Step::Pivot)?;
-    root::change(around, prepared, &root)?;
+    root::change(around, &root)?;
     take(at, Step::Terminal)?;
     let terminal = terminal::open(task, &root)?;
     take(at, Step::Sysctl)?;
@@ -187,10 +189,11 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, proc: &HostProc, at: &mut Step)
 }
 
 /// A later process finds all of it made.
-fn enter_home(task: &Task, at: &mut Step) -> Result<Inside> {
+fn enter_home(birth: &Birth<'_>, at: &mut Step) -> Result<Inside> {
+    birth.root.map_or(Ok(()), root::enter)?;
     take(at, Step::Terminal)?;
     let root = target::root()?;
-    let terminal = terminal::open(task, &root)?;
+    let terminal = terminal::open(birth.task, &root)?;
     Ok((root, terminal))
 }
 

@@ -7,7 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, UnmountFlags};
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::parent::prepare::Prepared;
 use crate::plan::Surroundings;
 use crate::plan::mount_options::{Propagation, attr};
@@ -18,6 +18,9 @@ use crate::sys::mount::{Depth, MountAttr, mount_setattr};
 pub fn attach(around: &Surroundings, prepared: &Prepared) -> Result<OwnedFd> {
     let rootfs = &around.rootfs;
     let Some(tree) = &prepared.root else { return open_in_place(&rootfs.path) };
+    if rootfs.entry == Entry::Chroot {
+        return attach_among_others(rootfs, tree);
+    }
     // The host's later mounts may still come in (slave), ours must not go out.
     let propagation = match rootfs.propagation {
         Some(Propagation { kind: libc::MS_PRIVATE | libc::MS_UNBINDABLE, .. }) => libc::MS_PRIVATE,
@@ -29,6 +32,17 @@ pub fn attach(around: &Surroundings, prepared: &Prepared) -> Result<OwnedFd> {
         place(rootfs, below, propagation)?;
     }
     place(rootfs, tree, propagation)?;
+    rustix::io::fcntl_dupfd_cloexec(tree, 3).what(|| "duplicate the root's handle")
+}
+
+/// In a mount namespace where others live nothing of theirs changes, and what the container mounts stays on its own tree.
+fn attach_among_others(rootfs: &Rootfs, tree: &OwnedFd) -> Result<OwnedFd> {
+    let what = || format!("attach the root filesystem at {}", rootfs.path.display());
+    rustix::mount::move_mount(tree, c"", CWD, &rootfs.path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .what(what)?;
+    // ORDER: once it is attached: KERNEL: that makes it shared where its mount point is.
+    mount_setattr(tree, c"", Depth::Tree, MountAttr { propagation: libc::MS_PRIVATE, ..Default::default() })
+        .what(what)?;
     rustix::io::fcntl_dupfd_cloexec(tree, 3).what(|| "duplicate the root's handle")
 }
 
@@ -59,17 +73,25 @@ fn open_in_place(path: &Path) -> Result<OwnedFd> {
 }
 
 /// Makes the root filesystem the root, and lets go of the host's.
-pub fn change(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> Result<()> {
+pub fn change(around: &Surroundings, root: &OwnedFd) -> Result<()> {
+    if around.rootfs.entry == Entry::Chroot {
+        return enter(root);
+    }
     rustix::process::fchdir(root).what(|| "enter the root filesystem")?;
     match around.rootfs.entry {
-        _ if prepared.root.is_none() => chroot(),
         Entry::Pivot => pivot(),
-        Entry::MoveAndChroot => {
+        Entry::Chroot | Entry::MoveAndChroot => {
             rustix::mount::move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
                 .what(|| "move the root filesystem onto /")?;
             chroot()
         }
     }
+}
+
+/// Makes a directory the root of this process alone.
+pub fn enter(root: &OwnedFd) -> Result<()> {
+    rustix::process::fchdir(root).what(|| "enter the root filesystem")?;
+    chroot()
 }
 
 fn pivot() -> Result<()> {
@@ -93,9 +115,6 @@ fn chroot() -> Result<()> {
 pub fn finish(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> Result<()> {
     let rootfs = &around.rootfs;
     if prepared.root.is_none() {
-        if rootfs.readonly {
-            return Err(Error::new(Kind::InvalidConfig, "root.readonly needs a new mount namespace"));
-        }
         return Ok(());
     }
     if let Some(Propagation { kind, recursive }) = rootfs.propagation {

@@ -50,6 +50,9 @@ pub fn remove(container: Container) -> Result<()> {
     kill_all(&container)?;
     reach(Step::DeleteKill)?;
     remove_cgroup(&container)?;
+    if let Some(mount) = &container.record().root_mount {
+        crate::parent::shared_root::remove(mount)?;
+    }
     reach(Step::DeleteCgroup)?;
     let record = container.record().clone();
     container.remove()?;

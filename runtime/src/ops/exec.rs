@@ -17,7 +17,7 @@ use crate::plan::seccomp::{self, Filter};
 use crate::plan::{self, Task};
 use crate::spawn::{Child, spawn_beside};
 use crate::spec::{Capabilities, Process};
-use crate::state::{Container, Record, StateDir, Status};
+use crate::state::{Container, ProcessId, Record, StateDir, Status};
 
 /// The stored filter: the kernel takes 4096 instructions of 8 bytes, after 4 bytes of flags.
 const MAX_FILTER: u64 = 4 + 4096 * 8;
@@ -73,6 +73,7 @@ fn bring_up(container: &Container, options: &Exec, task: &Task, signals: SigSet)
     let init = record.init.ok_or_else(|| Error::new(Kind::WrongStatus, "the container has no process"))?;
     let beside =
         init.open()?.ok_or_else(|| Error::new(Kind::WrongStatus, "cannot exec in a stopped container"))?;
+    let root = root(record, init)?;
     let cgroup = cgroup(record, options)?;
     if let Some(cpus) = &task.process.scheduling.initial_cpus {
         init::affinity(cpus)?;
@@ -80,7 +81,8 @@ fn bring_up(container: &Container, options: &Exec, task: &Task, signals: SigSet)
     let spawn = |cgroup: Option<&OwnedFd>| {
         let beside = rustix::io::fcntl_dupfd_cloexec(&beside, 3).what(|| "duplicate a pidfd")?;
         spawn_beside(beside, flags(record), cgroup.map(AsFd::as_fd), |link, joined| {
-            init::run(&Birth { task, home: None, joined: &joined, link, start: init::Start::Link, signals })
+            let (root, start) = (root.as_ref(), init::Start::Link);
+            init::run(&Birth { task, home: None, root, joined: &joined, link, start, signals })
         })
     };
     let child = match spawn(cgroup.as_ref()) {
@@ -95,6 +97,23 @@ fn bring_up(container: &Container, options: &Exec, task: &Task, signals: SigSet)
     }
     child.link.send(&Message::Go)?;
     Ok(child)
+}
+
+/// In a mount namespace of its own the container's root is the namespace's. Else it is only that of its processes, and whoever joins
+/// has the root of the others, the host's maybe.
+fn root(record: &Record, init: ProcessId) -> Result<Option<OwnedFd>> {
+    if record.has_own(Namespace::Mount) {
+        return Ok(None);
+    }
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let path = format!("/proc/{}/root", init.pid);
+    let root = rustix::fs::open(&path, flags, Mode::empty()).what(|| "open the container's root")?;
+    // ORDER: asked after it was opened: else it could be that of whoever has this pid now.
+    if init.is_alive()? {
+        return Ok(Some(root));
+    }
+    Err(Error::new(Kind::WrongStatus, "cannot exec in a stopped container"))
 }
 
 fn flags(record: &Record) -> CloneFlags {

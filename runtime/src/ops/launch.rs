@@ -16,6 +16,8 @@ use crate::id::Id;
 use crate::init::{self, Birth, Home};
 use crate::link::{Link, Message, step_name};
 use crate::parent::cgroup::{Berth, Cgroup};
+use crate::parent::prepare::Prepared;
+use crate::parent::shared_root::SharedRoot;
 use crate::parent::{place, prepare};
 use crate::plan::cgroup::Driver;
 use crate::plan::namespaces::Kind as Namespace;
@@ -79,7 +81,7 @@ pub fn plan(global: &Global, id: &Id, options: &Launch, terminal: Terminal) -> R
     if let Some(partner) = &partner {
         partner.sharing.share_memory(&mut plan)?;
     }
-    if options.no_pivot {
+    if options.no_pivot && plan.task.namespaces.makes(Namespace::Mount) {
         plan.surroundings.rootfs.entry = crate::plan::rootfs::Entry::MoveAndChroot;
     }
     if let Some(overlay) = &options.overlay {
@@ -123,6 +125,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     reach(Step::Reserve)?;
     let mut prepared = prepare::prepare(&plan, berth.site())?;
     partner.map_or(Ok(()), |partner| partner.lend(&plan, &mut prepared))?;
+    let shared_root = shared_root(&plan, &prepared, &mut record, &reserved)?;
     reach(Step::Prepare)?;
     berth.make()?;
     reach(Step::Cgroup)?;
@@ -147,6 +150,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
         let birth = Birth {
             task: &plan.task,
             home: Some(home),
+            root: None,
             joined: &joined,
             link,
             start,
@@ -165,7 +169,23 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     reach(Step::Console)?;
     let (container, child) = finish(reserved, record, child, (options, caller.start))?;
     berth.keep();
+    SharedRoot::keep(shared_root);
     Ok(Launched { container, child, terminal })
+}
+
+/// ORDER: written down before it is attached.
+fn shared_root(
+    plan: &Plan,
+    prepared: &Prepared,
+    record: &mut Record,
+    reserved: &Reserved,
+) -> Result<Option<SharedRoot>> {
+    let root = SharedRoot::of(plan, prepared)?;
+    if let Some(root) = &root {
+        record.root_mount = Some(root.record().clone());
+        reserved.commit(record)?;
+    }
+    Ok(root)
 }
 
 /// Known capabilities that this host does not have to give are left out, with a warning, as runc does. A user namespace has them all.

@@ -7,5 +7,6 @@ mod overlay;
 pub mod place;
 pub mod prepare;
 pub mod shared_memory;
+pub mod shared_root;
 pub mod systemd;
 mod userns;

@@ -18,14 +18,14 @@ use crate::plan::devices::Device;
 use crate::plan::layers::{self, RootMount};
 use crate::plan::mounts::{Content, Mount};
 use crate::plan::namespaces::Kind as Namespace;
-use crate::plan::rootfs::Rootfs;
+use crate::plan::rootfs::{Entry, Rootfs};
 use crate::plan::{Plan, Surroundings};
 use crate::sys::mount::{Depth, MountAttr, mount_setattr};
 
 /// Detached mounts and descriptors that init inherits.
 #[derive(Debug, Default)]
 pub struct Prepared {
-    /// The root filesystem; none without a mount namespace of the container's own.
+    /// The root filesystem; none where its directory is used as it is.
     pub root: Option<OwnedFd>,
     /// What the root filesystem is mounted over, lowest first.
     pub under: Vec<OwnedFd>,
@@ -45,7 +45,7 @@ const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 /// Opens everything.
 pub fn prepare(plan: &Plan, site: Option<&Site>) -> Result<Prepared> {
     let around = &plan.surroundings;
-    if !plan.task.namespaces.makes(Namespace::Mount) {
+    if !mounts_root(around) {
         return Ok(Prepared::default());
     }
     let mut mappings = Mappings::new(plan);
@@ -62,6 +62,14 @@ pub fn prepare(plan: &Plan, site: Option<&Site>) -> Result<Prepared> {
         null: if around.masked.is_empty() { None } else { Some(null()?) },
         devices: host_devices(plan, around)?,
     })
+}
+
+/// Whether the root filesystem is mounted at its path, and not used as it is: always in a mount namespace of the container's own;
+/// in one that is shared, where something is to be changed on it.
+fn mounts_root(around: &Surroundings) -> bool {
+    let rootfs = &around.rootfs;
+    let as_it_is = around.mounts.is_empty() && around.masked.is_empty() && around.readonly.is_empty();
+    rootfs.entry != Entry::Chroot || rootfs.readonly || around.devices.is_some() || !as_it_is
 }
 
 /// Without a cgroup namespace the container sees the host's tree, from its root, as with other runtimes.

@@ -27,6 +27,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::spec::{self, Spec};
 use namespaces::{Kind, Namespaces};
+use rootfs::Entry;
 
 /// What `create` does, whole.
 #[derive(Debug, Clone, Serialize)]
@@ -235,10 +236,12 @@ fn surroundings(
     for (at, mount) in spec.mounts.iter().enumerate() {
         all.push(mounts::plan(bundle, at, mount)?);
     }
-    own_mounts(&all, spec, linux, namespaces)?;
-    let rootfs = rootfs::plan(bundle, spec, linux)?;
+    own_namespace(spec, linux, namespaces)?;
+    let entry = if namespaces.makes(Kind::Mount) { Entry::Pivot } else { Entry::Chroot };
+    let rootfs = rootfs::plan(bundle, spec, linux, entry)?;
     idmaps(&all, &rootfs, namespaces)?;
-    let devices = if namespaces.makes(Kind::Mount) { devices::plan(&linux.devices, &all)? } else { None };
+    let changed = namespaces.makes(Kind::Mount) || !all.is_empty() || !linux.devices.is_empty();
+    let devices = if changed { devices::plan(&linux.devices, &all)? } else { None };
     Ok(Surroundings {
         rootfs,
         mounts: all,
@@ -252,22 +255,13 @@ fn surroundings(
     })
 }
 
-/// Mounts, masks and a root of its own need a mount namespace that nobody else lives in.
-fn own_mounts(
-    mounts: &[mounts::Mount],
-    spec: &Spec,
-    linux: &spec::Linux,
-    namespaces: &Namespaces,
-) -> Result<()> {
+/// What would change more than the container's own tree needs a mount namespace that nobody else lives in.
+fn own_namespace(spec: &Spec, linux: &spec::Linux, namespaces: &Namespaces) -> Result<()> {
     if namespaces.makes(Kind::Mount) {
         return Ok(());
     }
     let asked = [
-        ("mounts", !mounts.is_empty()),
-        ("linux.maskedPaths", !linux.masked_paths.is_empty()),
-        ("linux.readonlyPaths", !linux.readonly_paths.is_empty()),
         ("linux.rootfsPropagation", linux.rootfs_propagation.as_deref().is_some_and(|word| !word.is_empty())),
-        ("linux.devices", !linux.devices.is_empty()),
         (
             "the annotation run.rt.rootfs",
             spec.annotations.as_ref().is_some_and(|all| all.contains_key(layers::ANNOTATION)),

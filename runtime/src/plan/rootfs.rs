@@ -32,10 +32,12 @@ pub enum Entry {
     Pivot,
     /// Move the mount over `/`, then chroot(2): for hosts whose root is a ramfs (`--no-pivot`).
     MoveAndChroot,
+    /// chroot(2): the mount namespace is shared with processes whose root must stay what it is.
+    Chroot,
 }
 
 /// SPEC: config.md#root, config-linux.md#rootfs-mount-propagation
-pub fn plan(bundle: &Path, spec: &spec::Spec, linux: &spec::Linux) -> Result<Rootfs> {
+pub fn plan(bundle: &Path, spec: &spec::Spec, linux: &spec::Linux, entry: Entry) -> Result<Rootfs> {
     let root = spec
         .root
         .as_ref()
@@ -56,6 +58,6 @@ pub fn plan(bundle: &Path, spec: &spec::Spec, linux: &spec::Linux) -> Result<Roo
         mounts: layers::annotated(spec.annotations.as_ref())?,
         readonly: root.readonly,
         propagation,
-        entry: Entry::Pivot,
+        entry,
     })
 }

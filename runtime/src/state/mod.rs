@@ -11,7 +11,7 @@ pub use dir::{Container, Leftover, Reserved, StateDir};
 pub use liveness::ProcessId;
 pub use owner::name as user_name;
 pub use place::SECCOMP;
-pub use record::{CgroupRecord, Record, Report};
+pub use record::{CgroupRecord, Record, Report, RootMount};
 pub use status::{Stage, Status};
 
 #[cfg(test)]

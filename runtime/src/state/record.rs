@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::liveness::ProcessId;
 use super::status::{Stage, Status};
 use crate::id::Id;
-use crate::spec::{Annotations, Hooks, IdMapping, Namespace, Process, Resources};
+use crate::plan::namespaces::Kind as Namespace;
+use crate::spec::{self, Annotations, Hooks, IdMapping, Process, Resources};
 
 /// Everything that later commands need. `config.json` is never read again: it may have been changed since.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Record {
     pub bundle: PathBuf,
     /// Absolute, as on the host.
     pub rootfs: PathBuf,
+    /// What `delete` has to unmount; absent where all mounts go with the container's own namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_mount: Option<RootMount>,
     /// RFC 3339 with nanoseconds, UTC: [`crate::clock::now`].
     pub created: String,
     /// The user who created it.
@@ -38,7 +42,7 @@ pub struct Record {
     pub cgroup: Option<CgroupRecord>,
     /// As in the config: new ones have no path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub namespaces: Vec<Namespace>,
+    pub namespaces: Vec<spec::Namespace>,
     /// Of its user namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uid_mappings: Vec<IdMapping>,
@@ -57,6 +61,19 @@ pub struct Record {
     /// Name, in the container's state directory, of the filter that `exec` loads; see [`super::Container::read_file`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<String>,
+}
+
+/// The root mount of a container that shares its mount namespace with others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RootMount {
+    /// Of statx(2).
+    pub id: u64,
+    /// Where it is attached.
+    pub path: PathBuf,
+    /// In which namespace; absent: in the runtime's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<PathBuf>,
 }
 
 /// Where the container's cgroup is and what makes it go away.
@@ -83,6 +100,7 @@ impl Record {
             init: None,
             bundle,
             rootfs,
+            root_mount: None,
             created: crate::clock::now(),
             owner: rustix::process::geteuid().as_raw(),
             annotations: Annotations::new(),
@@ -97,9 +115,15 @@ impl Record {
         }
     }
 
-    /// Whether init is PID 1 of a namespace of its own: then the kernel kills all others with it.
+    /// Whether a namespace of this type was made for it. Of type pid: init is PID 1 there, and the kernel kills all others with it.
+    pub fn has_own(&self, kind: Namespace) -> bool {
+        let made = |ns: &&spec::Namespace| ns.path.as_deref().unwrap_or_default().is_empty();
+        self.namespaces.iter().filter(made).any(|ns| ns.kind == kind.name())
+    }
+
+    /// The same of its PID namespace.
     pub fn has_own_pid_namespace(&self) -> bool {
-        self.namespaces.iter().any(|ns| ns.kind == "pid" && ns.path.as_deref().unwrap_or_default().is_empty())
+        self.has_own(Namespace::Pid)
     }
 
     /// The state of runtime.md#state, with the further keys that runc prints. Its owner is empty there: only `list` says it.

@@ -13,10 +13,11 @@ use crate::tally::Tally;
 const ENGINES: [&str; 6] = ["podman", "docker", "containerd", "validation", "critest", "kubelet"];
 
 /// Those that rt passes: part of the run by default. The others run when they are named.
-const SETTLED: &[&str] = &["podman", "docker", "containerd"];
+const SETTLED: &[&str] = &["podman", "docker", "containerd", "validation"];
 
 /// What rt passes in the virtual machine: parts of the names of tests.
-const SETTLED_IN_VM: &[&str] = &["idmapped::", "overlay::"];
+const SETTLED_IN_VM: &[&str] =
+    &["cgroup::", "devices::", "idmapped::", "lifecycle::", "overlay::", "process::"];
 
 /// The packages whose tests run programs; all others have unit tests.
 const BLACK_BOX: [(&str, &str); 3] =
