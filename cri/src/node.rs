@@ -182,6 +182,18 @@ impl Node {
         self.containers.all().into_iter().filter(|container| container.meta.sandbox == sandbox).collect()
     }
 
+    /// The images that containers are made of, by id.
+    pub fn images_in_use(&self) -> std::collections::HashSet<String> {
+        self.containers.all().iter().map(|container| container.meta.image_id.clone()).collect()
+    }
+
+    /// Tells the store which images are still used, so that it removes what was kept for containers that are gone.
+    pub fn collect_images(&self) {
+        if let Err(error) = self.images.collect(&self.images_in_use()) {
+            tracing::warn!("collect layers that no container uses: {error}");
+        }
+    }
+
     /// A sandbox that clients see.
     pub fn sandbox(&self, id: &str) -> Result<Arc<Sandbox>> {
         let sandbox = self.sandboxes.get(id)?;

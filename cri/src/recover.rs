@@ -47,6 +47,7 @@ pub async fn recover(node: &Arc<Node>) -> Result<()> {
         tracing::warn!("collect networks that no sandbox has: {error}");
     }
     strays(node, &live);
+    node.collect_images();
     Ok(())
 }
 

@@ -125,7 +125,7 @@ async fn all(
     stages: &Stages,
 ) -> Result<()> {
     stages.at("write record", QUICK, record(node, container)).await?;
-    stages.at("make writable layer", QUICK, place::layer(node, container, image)).await?;
+    stages.at("make writable layer", QUICK, place::layer(node, sandbox, container, image)).await?;
     let made = stages.at("make spec", SLOW, bundle(node, sandbox, container, image)).await?;
     let pid = stages.at("create in the shim", SLOW, in_shim(node, sandbox, container)).await?;
     // The sandbox may have been stopped meanwhile: then this container must not stay.

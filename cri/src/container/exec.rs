@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shim::api::pod;
 use shim::client::{Client, StreamName};
+use shim::pod::TIMED_OUT;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
@@ -72,7 +73,6 @@ impl Call {
             timeout_ms: self.limit.map_or(0, |limit| i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)),
             ..Default::default()
         };
-        let began = tokio::time::Instant::now();
         let started = self.client.exec(&request).await?;
         let stdout = self.client.stream(&started.token, StreamName::Stdout).await?;
         let stderr = self.client.stream(&started.token, StreamName::Stderr).await?;
@@ -80,9 +80,8 @@ impl Call {
         let ended = self.client.wait(&self.container, &self.exec, wait);
         let (stdout, stderr, ended) = tokio::join!(read(stdout), read(stderr), ended);
         let ended = ended?;
-        let is_over = self.limit.is_some_and(|limit| began.elapsed() >= limit);
         match ended {
-            Some(ended) if !(is_over && ended.exit_code == super::exit::KILLED) => {
+            Some(ended) if ended.reason != TIMED_OUT => {
                 Ok(api::ExecSyncResponse { stdout, stderr, exit_code: ended.exit_code })
             }
             _ => {

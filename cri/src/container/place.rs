@@ -15,17 +15,18 @@ use crate::node::{Container, Node, Sandbox};
 use crate::oci::{self, ContainerPlace, SandboxFacts, Source};
 use crate::paths;
 use crate::sandbox::files::Files;
-use crate::sandbox::spec::read_seccomp;
+use crate::sandbox::spec::{read_seccomp, root_of};
 
 /// Makes the writable layer: it has the owner and mode of the image's root, since that is what `/` shows.
-pub async fn layer(node: &Node, container: &Container, image: &Image) -> Result<()> {
+pub async fn layer(node: &Node, sandbox: &Sandbox, container: &Container, image: &Image) -> Result<()> {
+    let (uid, gid) = root_of(&sandbox.config);
     let dir = node.paths.container_record(&container.id);
     let upper = dir.join("upper");
     paths::create_dir(&upper)?;
     paths::create_dir(&dir.join("work"))?;
     let Some(top) = image.layers.last() else { return Ok(()) };
     let root = std::fs::metadata(top).what(|| format!("look at {}", top.display()))?;
-    std::os::unix::fs::chown(&upper, Some(root.uid()), Some(root.gid()))
+    std::os::unix::fs::chown(&upper, Some(uid.saturating_add(root.uid())), Some(gid.saturating_add(root.gid())))
         .what(|| format!("change the owner of {}", upper.display()))?;
     std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(root.mode() & 0o7777))
         .what(|| format!("set the mode of {}", upper.display()))

@@ -78,6 +78,7 @@ async fn rest(node: &Arc<Node>, container: &Arc<Container>) -> Result<()> {
     });
     removed.await.map_err(|error| Error::internal(error.to_string()))??;
     node.containers.remove(&container.name(), &container.id);
+    node.collect_images();
     if was_listed {
         super::status::tell(node, container, api::ContainerEventType::ContainerDeletedEvent);
     }

@@ -119,10 +119,12 @@ pub fn of_sandbox(modes: &Modes, place: &SandboxPlace) -> Result<Vec<LinuxNamesp
         all.push(empty::namespace(Type::User, place.userns.clone()));
     }
     if !modes.host_network {
-        let netns = place.netns.clone().ok_or_else(|| {
-            Error::internal(format!("sandbox {} has no network namespace to join", place.id))
-        })?;
-        all.push(empty::namespace(Type::Network, Some(netns)));
+        // One that a user namespace made here shall own is made here too.
+        let makes_own = modes.idmap.is_some() && place.userns.is_none();
+        if place.netns.is_none() && !makes_own {
+            return Err(Error::internal(format!("sandbox {} has no network namespace to join", place.id)));
+        }
+        all.push(empty::namespace(Type::Network, place.netns.clone()));
         all.push(empty::namespace(Type::Uts, None));
     }
     if !modes.host_ipc {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use super::spec;
 use crate::api;
 use crate::error::{Context, Result};
 use crate::node::{Node, Sandbox};
@@ -34,15 +35,23 @@ impl Files {
 /// Makes them.
 pub async fn create(node: &Node, sandbox: &Sandbox) -> Result<()> {
     let files = Files::of(sandbox);
-    write(&files.resolv_conf, resolv_conf(node, sandbox)?.as_bytes())?;
-    write(&files.hostname, format!("{}\n", hostname(node, sandbox)).as_bytes())?;
+    let owner = spec::root_of(&sandbox.config);
+    write_resolv_conf(node, sandbox).await?;
+    write(&files.hostname, format!("{}\n", hostname(node, sandbox)).as_bytes(), owner)?;
     if let Some(shm) = &files.shm {
         paths::create_dir(shm)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("shm"), shm, Some("tmpfs"), flags, Some("mode=1777,size=65536k"))
+        let options = format!("mode=1777,size=65536k,uid={},gid={}", owner.0, owner.1);
+        mount(Some("shm"), shm, Some("tmpfs"), flags, Some(options.as_str()))
             .what(|| format!("mount tmpfs at {}", shm.display()))?;
     }
     Ok(())
+}
+
+/// Writes the pod's resolv.conf.
+pub async fn write_resolv_conf(node: &Node, sandbox: &Sandbox) -> Result<()> {
+    let text = resolv_conf(node, sandbox)?;
+    write(&Files::of(sandbox).resolv_conf, text.as_bytes(), spec::root_of(&sandbox.config))
 }
 
 /// Unmounts what was mounted; the files go with the pod's directory.
@@ -100,8 +109,10 @@ fn of_dns(dns: &api::DnsConfig) -> String {
     text
 }
 
-fn write(path: &Path, text: &[u8]) -> Result<()> {
+fn write(path: &Path, text: &[u8], (uid, gid): (u32, u32)) -> Result<()> {
     std::fs::write(path, text).what(|| format!("write {}", path.display()))?;
+    std::os::unix::fs::chown(path, Some(uid), Some(gid))
+        .what(|| format!("change the owner of {}", path.display()))?;
     // Whatever the umask is: processes of all users read it.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644))
         .what(|| format!("set the mode of {}", path.display()))

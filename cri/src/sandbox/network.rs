@@ -2,21 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use super::spec;
+use crate::error::Result;
 use crate::network::PodNetwork;
 use crate::node::{Node, Sandbox};
 
-/// Makes the pod's network namespace; none on the host's network.
+/// Makes the pod's network namespace; none on the host's network, nor where a user namespace shall own it: that pod's pause process
+/// makes both.
 pub async fn namespace(node: &Node, sandbox: &Sandbox) -> Result<Option<PathBuf>> {
-    if sandbox.is_on_host_network() {
+    if sandbox.is_on_host_network() || spec::has_user_namespace(&sandbox.config) {
         return Ok(None);
     }
-    if super::spec::has_user_namespace(&sandbox.config) {
-        return Err(Error::unsupported(
-            "a pod with a user namespace and a network of its own is not built yet",
-        ));
-    }
     node.network.make_netns(&sandbox.id, None).await.map(Some)
+}
+
+/// Binds what the pause process `pid` made together with its user namespace.
+pub async fn adopt(node: &Node, sandbox: &Sandbox, pid: u32) -> Result<Option<PathBuf>> {
+    if sandbox.is_on_host_network() || !spec::has_user_namespace(&sandbox.config) {
+        return Ok(None);
+    }
+    node.network.adopt_netns(&sandbox.id, Path::new(&format!("/proc/{pid}/ns/net"))).await.map(Some)
 }
 
 /// Gives the pod its addresses.

@@ -100,6 +100,12 @@ async fn all(node: &Arc<Node>, sandbox: &Arc<Sandbox>, stages: &Stages) -> Resul
     stages.at("start shim", QUICK, shim(node, sandbox)).await?;
     let pid = stages.at("create pause container", QUICK, create(node, sandbox)).await?;
     stages.at("start pause container", QUICK, start(sandbox)).await?;
+    let adopted = stages.at("adopt network namespace", QUICK, network::adopt(node, sandbox, pid)).await?;
+    if adopted.is_some() {
+        stages.at("set up network", NETWORK, network::attach(node, sandbox, adopted.as_deref())).await?;
+        // Name servers may come from the network.
+        stages.at("write resolv.conf", QUICK, files::write_resolv_conf(node, sandbox)).await?;
+    }
     let ready = |status: &mut SandboxStatus| {
         status.stage = SandboxStage::Ready;
         status.pause_pid = pid;

@@ -42,6 +42,18 @@ pub fn has_user_namespace(config: &api::PodSandboxConfig) -> bool {
     userns.is_some_and(|userns| userns.mode == api::NamespaceMode::Pod as i32)
 }
 
+/// The host's ids of the pod's root: 0 and 0 without a user namespace.
+pub fn root_of(config: &api::PodSandboxConfig) -> (u32, u32) {
+    if !has_user_namespace(config) {
+        return (0, 0);
+    }
+    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let userns = context.and_then(|context| context.namespace_options.as_ref()?.userns_options.as_ref());
+    let first =
+        |ids: &[api::IdMapping]| ids.iter().find(|map| map.container_id == 0).map_or(0, |map| map.host_id);
+    userns.map_or((0, 0), |userns| (first(&userns.uids), first(&userns.gids)))
+}
+
 /// Writes a bundle: `config.json`, and the empty directory that the root filesystem is mounted at.
 pub fn write_bundle(bundle: &Path, spec: &oci_spec::runtime::Spec) -> Result<()> {
     paths::create_dir(&bundle.join("rootfs"))?;

@@ -70,7 +70,7 @@ fn handlers(node: &Node) -> Vec<api::RuntimeHandler> {
     let host = node.host();
     let features = api::RuntimeHandlerFeatures {
         recursive_read_only_mounts: host.recursive_readonly,
-        user_namespaces: false,
+        user_namespaces: host.idmapped_mounts,
     };
     let handler = |name: &str| api::RuntimeHandler { name: name.to_owned(), features: Some(features) };
     // The default one has no name in requests.

@@ -77,8 +77,7 @@ pub async fn serve(config: Config) -> Result<()> {
 /// The image service; what containers use stays on disk when their image is removed.
 fn images(node: &Arc<Node>) -> ImageServiceServer<ImageRpc> {
     let containers = Arc::clone(node);
-    let in_use =
-        move || containers.containers.all().iter().map(|container| container.image_id.clone()).collect();
+    let in_use = move || containers.images_in_use();
     ImageServiceServer::new(ImageRpc::new(Arc::clone(&node.images), Arc::new(in_use)))
         .max_decoding_message_size(MESSAGE)
         .max_encoding_message_size(MESSAGE)

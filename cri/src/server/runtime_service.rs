@@ -96,9 +96,12 @@ impl RuntimeService for Service {
 
     async fn update_runtime_config(
         &self,
-        _: Request<api::UpdateRuntimeConfigRequest>,
+        request: Request<api::UpdateRuntimeConfigRequest>,
     ) -> Answer<api::UpdateRuntimeConfigResponse> {
-        // A pod CIDR is for whoever writes the CNI configuration; the built-in bridge has its own range.
+        let network = request.into_inner().runtime_config.and_then(|config| config.network_config);
+        let ranges = network.map(|network| network.pod_cidr).unwrap_or_default();
+        let ranges = ranges.split(',').map(str::trim).filter(|range| !range.is_empty());
+        self.node.network.set_ranges(ranges.map(str::to_owned).collect());
         Ok(Response::new(api::UpdateRuntimeConfigResponse {}))
     }
 
