@@ -92,7 +92,11 @@ impl Runtime {
                 command
             }
         };
-        command.arg("--root").arg(self.root(choice)).current_dir(&self.options.dir);
+        command.arg("--root").arg(self.root(choice));
+        // Meant for the shim, if for anyone: `rt` would pass them on to the container.
+        for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
+            command.env_remove(name);
+        }
         command
     }
 }

@@ -260,7 +260,7 @@ impl Held {
         self.output.as_ref().map(Output::drain)
     }
 
-    /// After [`Self::ended`]: nothing is kept, whoever else may hold the streams open.
+    /// After [`Self::ended`]: nothing is kept, whoever else may hold the streams open. What is in them already is still written.
     pub fn close(&mut self) {
         self.output = None;
         self.terminal = None;

@@ -199,7 +199,7 @@ impl Owner {
         let tell = move |owner: &mut Self| {
             if let Ok(process) = owner.process(&target) {
                 process.ended = Some(ended);
-                if let (Some(streams), Some(_)) = (&mut process.streams, &target.exec) {
+                if let Some(streams) = &mut process.streams {
                     streams.close();
                 }
             }
