@@ -2,10 +2,11 @@
 
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::error::{Context, Error, Kind, Result};
@@ -14,16 +15,26 @@ use crate::error::{Context, Error, Kind, Result};
 #[derive(Debug)]
 pub struct Console {
     listener: UnixListener,
+    file: PathBuf,
     path: PathBuf,
+    /// [`Self::path`] leads through it.
+    _dir: OwnedFd,
 }
 
 impl Console {
-    /// Listens at a path that nobody uses.
-    pub fn open(path: PathBuf) -> Result<Self> {
-        let what = || format!("listen for a terminal at {}", path.display());
+    /// Listens at a path that nobody uses. It may be long: a socket's address has 107 bytes, so it goes by the directory's
+    /// descriptor.
+    pub fn open(file: PathBuf) -> Result<Self> {
+        let what = || format!("listen for a terminal at {}", file.display());
+        let (Some(place), Some(name)) = (file.parent(), file.file_name()) else {
+            return Err(Error::invalid(what()));
+        };
+        let dir = rustix::fs::open(place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .what(what)?;
+        let path = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), dir.as_raw_fd())).join(name);
         let listener = UnixListener::bind(&path).what(what)?;
         listener.set_nonblocking(true).what(what)?;
-        Ok(Self { listener, path })
+        Ok(Self { listener, path, file, _dir: dir })
     }
 
     /// For `--console-socket`.
@@ -51,6 +62,6 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(&self.file);
     }
 }

@@ -110,7 +110,8 @@ impl Services {
 
     async fn pod_wait(&self, request: api::WaitRequest) -> Result<api::WaitResponse> {
         let ended = ended(self.pod.wait(Target::of(request.id, request.exec_id)).await?);
-        Ok(api::WaitResponse { ended: Some(ended), timed_out: false })
+        let timed_out = ended.reason == crate::pod::TIMED_OUT;
+        Ok(api::WaitResponse { ended: Some(ended), timed_out })
     }
 
     async fn pod_attach(&self, request: api::AttachRequest) -> Result<api::AttachResponse> {
