@@ -67,6 +67,36 @@ make_image() {
     printf 'root:x:0:\nuser:x:1000:\n' >$IMAGE/etc/group
 }
 
+# archive NAME: the image as an OCI archive, /tmp/image.tar, which containerd takes without a registry.
+archive() {
+    local layer config manifest
+    mkdir -p /tmp/oci/blobs/sha256
+    cd /tmp/oci || exit 2
+    tar -C $IMAGE -cf layer .
+    layer=$(blob layer)
+    printf '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":["%s"]}}' \
+        "$(sed 's/.*"digest":"\([^"]*\)".*/\1/' <<<"$layer")" >config
+    config=$(blob config)
+    printf '{"schemaVersion":2,"mediaType":"%s","config":{"mediaType":"%s",%s},"layers":[{"mediaType":"%s",%s}]}' \
+        application/vnd.oci.image.manifest.v1+json application/vnd.oci.image.config.v1+json "$config" \
+        application/vnd.oci.image.layer.v1.tar "$layer" >manifest
+    manifest=$(blob manifest)
+    printf '{"schemaVersion":2,"manifests":[{"mediaType":"%s",%s,"annotations":{"io.containerd.image.name":"%s"}}]}' \
+        application/vnd.oci.image.manifest.v1+json "$manifest" "$1" >index.json
+    echo '{"imageLayoutVersion":"1.0.0"}' >oci-layout
+    tar -cf /tmp/image.tar .
+    cd /
+}
+
+# blob FILE: puts it where its digest says and prints `"digest":…,"size":…`.
+blob() {
+    local digest size
+    digest=$(sha256sum "$1" | cut -d ' ' -f 1)
+    size=$(stat -c %s "$1")
+    mv "$1" "blobs/sha256/$digest"
+    printf '"digest":"sha256:%s","size":%s' "$digest" "$size"
+}
+
 # Has the kernel here what limits need? Natively these machines have cgroup v2 without memory, cpu and pids.
 has_controllers() { grep -qw memory /sys/fs/cgroup/cgroup.controllers && grep -qw pids /sys/fs/cgroup/cgroup.controllers; }
 

@@ -65,6 +65,11 @@ impl Case {
         Self { name: plain, dir, cgroup_root, cgroup, over, calls: AtomicU32::new(0), before }
     }
 
+    /// The test's name, as it marks what it starts.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// This test's directory.
     pub fn dir(&self) -> &Path {
         &self.dir

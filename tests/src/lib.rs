@@ -12,6 +12,7 @@ mod programs;
 mod report;
 mod running;
 mod runtime;
+pub mod shim;
 pub mod terminal;
 mod wait;
 

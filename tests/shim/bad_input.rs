@@ -1,0 +1,187 @@
+//! What makes no sense gets a clear code, hangs nobody and leaves nothing.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+use tests::shim::api::{pod, task};
+use tests::shim::{Client, POD, Shim, TASK, frame};
+use tests::*;
+
+const INVALID: i32 = 3;
+const NOT_FOUND: i32 = 5;
+const EXISTS: i32 = 6;
+const EXHAUSTED: i32 = 8;
+const WRONG_STATUS: i32 = 9;
+const UNIMPLEMENTED: i32 = 12;
+
+fn code<R: prost::Message + Default>(
+    shim: &Shim<'_>,
+    call: (&str, &str),
+    argument: &impl prost::Message,
+) -> i32 {
+    shim.client().call::<R>(call.0, call.1, argument).err().map_or(0, |refused| refused.code)
+}
+
+fn works(shim: &Shim<'_>) {
+    let version: pod::VersionResponse = shim.client().ask(POD, "Version", &pod::VersionRequest {});
+    assert_eq!(version.pid, shim.pid());
+}
+
+#[test]
+fn what_is_not_there_is_named_so() {
+    let case = case!();
+    let shim = case.shim();
+    let id = || "none".to_owned();
+    assert_eq!(code::<pod::StartResponse>(&shim, (POD, "Start"), &pod::StartRequest { id: id() }), NOT_FOUND);
+    let wait = pod::WaitRequest { id: id(), exec_id: String::new() };
+    assert_eq!(code::<pod::WaitResponse>(&shim, (POD, "Wait"), &wait), NOT_FOUND);
+    let kill = task::KillRequest { id: id(), signal: 9, ..Default::default() };
+    assert_eq!(code::<()>(&shim, (TASK, "Kill"), &kill), NOT_FOUND);
+    let remove = pod::RemoveRequest { id: id(), ..Default::default() };
+    assert_eq!(code::<pod::Empty>(&shim, (POD, "Remove"), &remove), 0);
+    for call in [(POD, "Dance"), (TASK, "Dance"), ("no.such.Service", "Start"), (TASK, "Checkpoint")] {
+        assert_eq!(code::<()>(&shim, call, &()), UNIMPLEMENTED, "{call:?}");
+    }
+}
+
+#[test]
+fn a_bundle_that_is_no_bundle_makes_no_container() {
+    let case = case!();
+    let shim = case.shim();
+    let create = |id: &str, bundle: &str| pod::CreateRequest {
+        id: id.to_owned(),
+        bundle: bundle.to_owned(),
+        ..Default::default()
+    };
+    for (id, bundle) in [("a", "/no/such/bundle"), ("a", "relative"), ("", "/"), ("../x", "/"), ("a", "")] {
+        let code = code::<pod::CreateResponse>(&shim, (POD, "Create"), &create(id, bundle));
+        assert!([INVALID, NOT_FOUND, 2].contains(&code), "{id:?} {bundle:?}: {code}");
+    }
+    assert_eq!(shim.watch(0, 0).containers, []);
+    works(&shim);
+}
+
+#[test]
+fn an_id_is_given_once() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    shim.create(&bundle);
+    // The same request joins the first; another one under the same id is refused.
+    shim.create(&bundle);
+    let other = pod::CreateRequest {
+        id: bundle.id().to_owned(),
+        bundle: bundle.dir().to_string_lossy().into_owned(),
+        ..Default::default()
+    };
+    assert_eq!(code::<pod::CreateResponse>(&shim, (POD, "Create"), &other), EXISTS);
+    let exec = pod::ExecRequest {
+        id: bundle.id().to_owned(),
+        exec_id: "e".into(),
+        args: vec!["/probe".into()],
+        ..Default::default()
+    };
+    assert_eq!(code::<pod::ExecResponse>(&shim, (POD, "Exec"), &exec), WRONG_STATUS);
+}
+
+#[test]
+fn frames_that_are_no_calls_are_answered() {
+    let case = case!();
+    let shim = case.shim();
+    let mut client = shim.client();
+    for (bytes, stream, code) in [
+        (frame(1, 3, 0, b""), 1, INVALID),
+        (frame(2, 1, 0, b""), 2, INVALID),
+        (frame(3, 1, 0, b"\xff\xff\xff"), 3, INVALID),
+        (frame(5, 1, 2, b""), 5, UNIMPLEMENTED),
+        (frame(7, 9, 0, b"x"), 7, INVALID),
+    ] {
+        client.raw(&bytes);
+        let (to, answer) = client.answer();
+        assert_eq!((to, answer.map_err(|refused| refused.code)), (stream, Err(code)));
+    }
+    // Too large: skipped and refused, and the connection goes on.
+    client.raw(&frame(9, 1, 0, &vec![0; (4 << 20) + 1]));
+    let (to, answer) = client.answer();
+    assert_eq!((to, answer.map_err(|refused| refused.code)), (9, Err(EXHAUSTED)));
+    works(&shim);
+}
+
+#[test]
+fn random_frames_change_nothing() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    shim.create(&bundle);
+    shim.start(bundle.id());
+    let before = shim.watch(0, 0);
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    for _ in 0..1000 {
+        let bytes: Vec<u8> = (0..random() % 64).flat_map(|_| random().to_le_bytes()).collect();
+        let (stream, kind) = ((random() % 9) as u32, (random() % 4) as u8);
+        let whole = if random() % 2 == 0 { frame(stream, kind, (random() % 8) as u8, &bytes) } else { bytes };
+        let mut connection = UnixStream::connect(shim.socket()).expect("connect");
+        let _ = connection.write_all(&whole);
+    }
+    works(&shim);
+    assert_eq!(shim.watch(0, 0), before);
+}
+
+#[test]
+fn connections_without_end_are_closed_and_others_are_served() {
+    let case = case!();
+    let shim = case.shim();
+    let silent: Vec<Client> = (0..400).map(|_| shim.client()).collect();
+    drop(silent);
+    until("it is served again", || {
+        let mut client = Client::try_connect(shim.socket())?;
+        client.raw(&frame(1, 3, 0, b""));
+        client.is_answered().then_some(())
+    });
+    works(&shim);
+}
+
+#[test]
+fn a_hello_for_no_stream_ends_at_once() {
+    let case = case!();
+    let shim = case.shim();
+    for (token, name) in [("unknown", "stdout"), ("unknown", "stdfoo"), ("", "")] {
+        let mut stream = shim.client().into_stream(token, name);
+        stream.set_read_timeout(Some(DEADLINE)).expect("set a deadline");
+        let read = std::io::Read::read(&mut stream, &mut [0; 8]);
+        assert!(matches!(read, Ok(0) | Err(_)), "{token} {name}: {read:?}");
+    }
+    works(&shim);
+}
+
+#[test]
+fn only_root_may_call() {
+    let case = case!();
+    let shim = case.shim();
+    std::fs::set_permissions(shim.socket(), std::os::unix::fs::PermissionsExt::from_mode(0o777))
+        .expect("open it");
+    let socket = shim.socket().to_owned();
+    // Another thread's effective user, by the system call: the library's would change all threads.
+    let closed = std::thread::spawn(move || {
+        rustix::thread::set_thread_res_uid(
+            rustix::process::Uid::from_raw(65534),
+            rustix::process::Uid::from_raw(65534),
+            rustix::process::Uid::from_raw(65534),
+        )
+        .expect("become nobody");
+        match Client::try_connect(&socket) {
+            None => true,
+            Some(mut client) => client.is_closed(),
+        }
+    });
+    assert!(closed.join().expect("the thread ends"));
+    works(&shim);
+}

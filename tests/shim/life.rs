@@ -1,0 +1,145 @@
+//! The life of a pod's containers through the pod service, and of the shim itself.
+
+use std::io::Read;
+
+use tests::shim::api::{pod, task};
+use tests::shim::{POD, TASK};
+use tests::*;
+
+#[test]
+fn a_container_runs_and_its_output_is_logged() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.with_busybox().args(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"]);
+    let log = shim.create(&bundle);
+    assert_eq!(shim.start(bundle.id()).pid, shim.watch(0, 0).containers[0].pid);
+    let ended = shim.wait(bundle.id());
+    assert_eq!((ended.exit_code, ended.oom_killed, ended.reason.as_str()), (3, false, ""));
+    let text = std::fs::read_to_string(log).expect("the log");
+    let mut lines: Vec<&str> = text.lines().map(|line| line.split_once(' ').expect("a time").1).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["stderr F err", "stdout F out"], "{text}");
+    shim.remove(bundle.id());
+    assert_eq!(shim.watch(0, 0).containers, []);
+}
+
+#[test]
+fn stop_sends_the_signal_first_and_kills_after_the_grace() {
+    let case = case!();
+    let shim = case.shim();
+    for (script, grace, code) in [
+        ("trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done", 20_000, 9),
+        ("trap '' TERM; echo ready; while :; do sleep 0.01; done", 50, 137),
+    ] {
+        let mut bundle = case.bundle();
+        bundle.with_busybox().args(["/bin/sh", "-c", script]);
+        let log = shim.create(&bundle);
+        shim.start(bundle.id());
+        until("it is ready", || std::fs::read_to_string(&log).ok().filter(|text| text.contains("ready")));
+        assert_eq!(shim.stop(bundle.id(), grace).exit_code, code);
+        shim.remove(bundle.id());
+    }
+}
+
+#[test]
+fn an_exec_has_streams_and_an_exit_code() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.with_busybox().args(["/bin/sleep", "1000"]);
+    shim.create(&bundle);
+    shim.start(bundle.id());
+    let exec = pod::ExecRequest {
+        id: bundle.id().to_owned(),
+        exec_id: "e".to_owned(),
+        args: ["/bin/sh", "-c", "cat; echo err >&2; exit 4"].map(str::to_owned).to_vec(),
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        ..Default::default()
+    };
+    let started: pod::ExecResponse = shim.client().ask(POD, "Exec", &exec);
+    let [stdin, mut stdout, mut stderr] =
+        ["stdin", "stdout", "stderr"].map(|name| shim.client().into_stream(&started.token, name));
+    std::io::Write::write_all(&mut &stdin, b"typed").expect("write to its stdin");
+    drop(stdin);
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).expect("its stdout");
+    stderr.read_to_string(&mut text).expect("its stderr");
+    assert_eq!(text, "typederr\n");
+    let request = pod::WaitRequest { id: exec.id, exec_id: exec.exec_id };
+    let ended: pod::WaitResponse = shim.client().ask(POD, "Wait", &request);
+    assert_eq!(ended.ended.map(|ended| ended.exit_code), Some(4));
+    shim.stop(bundle.id(), 0);
+    shim.remove(bundle.id());
+}
+
+#[test]
+fn both_services_see_the_same_container() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    shim.create(&bundle);
+    let pid = shim.start(bundle.id()).pid;
+    for service in [TASK, "containerd.task.v2.Task"] {
+        let request = task::StateRequest { id: bundle.id().to_owned(), exec_id: String::new() };
+        let state: task::StateResponse = shim.client().ask(service, "State", &request);
+        assert_eq!((state.pid, state.status), (pid, 2), "{service}");
+    }
+    shim.stop(bundle.id(), 0);
+    shim.remove(bundle.id());
+}
+
+#[test]
+fn watch_returns_when_something_changes() {
+    let case = case!();
+    let shim = case.shim();
+    let before = shim.watch(0, 0).version;
+    let mut waiting = shim.client();
+    waiting.send(POD, "Watch", &pod::WatchRequest { after: before, wait_ms: 20_000 });
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    shim.create(&bundle);
+    let (_, answer) = waiting.answer();
+    let seen: pod::WatchResponse = prost_decode(&answer.expect("the truth"));
+    assert!(seen.version > before, "{seen:?}");
+    // A version that is not the present one is answered at once.
+    assert_eq!(shim.watch(before, 20_000).containers.len(), 1);
+}
+
+fn prost_decode<M: prost::Message + Default>(bytes: &[u8]) -> M {
+    M::decode(bytes).expect("a message")
+}
+
+#[test]
+fn shutdown_waits_for_the_last_container() {
+    let case = case!();
+    let mut shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    shim.create(&bundle);
+    shim.start(bundle.id());
+    let refused = shim.client().call::<pod::Empty>(POD, "Shutdown", &pod::ShutdownRequest { force: false });
+    assert_eq!(refused.map_err(|refused| refused.code), Err(9));
+    shim.stop(bundle.id(), 0);
+    shim.remove(bundle.id());
+    let _: pod::Empty = shim.client().ask(POD, "Shutdown", &pod::ShutdownRequest { force: false });
+    assert!(!shim.socket().exists(), "the socket goes before the answer");
+    assert!(shim.ended().success(), "{}", shim.log());
+}
+
+#[test]
+fn sigterm_ends_the_pod_with_its_containers() {
+    let case = case!();
+    let mut shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    shim.create(&bundle);
+    shim.start(bundle.id());
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(shim.pid()).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("send SIGTERM");
+    assert!(shim.ended().success(), "{}", shim.log());
+    assert_eq!(case.leaks(), Vec::<String>::new());
+}

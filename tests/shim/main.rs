@@ -1,0 +1,6 @@
+//! Black-box tests of the shim, one file per topic; what it does under real containerds is in tests/engines/shim.
+
+mod bad_input;
+mod footprint;
+mod life;
+mod starting;

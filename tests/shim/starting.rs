@@ -1,0 +1,137 @@
+//! The command line: start, delete, -info, -v, as containerd calls them.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use prost::Message;
+use tests::shim::api::containerd::runtime::bootstrap::v1 as bootstrap;
+use tests::shim::api::{containerd, task};
+use tests::shim::{Client, TASK, program};
+use tests::*;
+
+/// Where containerd would have put this case's bundles.
+fn bundle(case: &Case, id: &str, annotations: &Value) -> std::path::PathBuf {
+    let dir = case.dir().join("io.containerd.runtime.v2.task/default").join(id);
+    std::fs::create_dir_all(&dir).expect("make a bundle");
+    let config = json!({ "annotations": annotations });
+    std::fs::write(dir.join("config.json"), config.to_string()).expect("write config.json");
+    dir
+}
+
+fn call(case: &Case, bundle: &Path, verb: &str, input: &[u8]) -> Output {
+    let id = bundle.file_name().expect("an id");
+    let mut command = Command::new(program());
+    command.args(["-namespace", "default", "-address", "/run/c.sock", "-publish-binary", "/bin/true", "-id"]);
+    command.arg(id).arg(verb).current_dir(bundle).env("RT_TEST_CASE", case.name());
+    command.env_remove("TTRPC_ADDRESS").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("run the shim");
+    child.stdin.take().expect("its stdin").write_all(input).expect("write to it");
+    child.wait_with_output().expect("wait for it")
+}
+
+fn shut_down(address: &str) {
+    let path = address.strip_prefix("unix://").expect("a unix address");
+    let request = task::ShutdownRequest { id: String::new(), now: true };
+    let _: () = Client::connect(Path::new(path)).ask(TASK, "Shutdown", &request);
+    until("its socket is gone", || (!Path::new(path).exists()).then_some(()));
+}
+
+#[test]
+fn old_containerds_get_a_plain_address() {
+    let case = case!();
+    let bundle = bundle(&case, "plain", &json!({}));
+    let output = call(&case, &bundle, "start", b"");
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let address = String::from_utf8(output.stdout).expect("text");
+    assert!(address.starts_with("unix:///run/containerd/s/") && !address.contains('\n'), "{address}");
+    shut_down(&address);
+}
+
+#[test]
+fn new_containerds_get_a_result() {
+    let case = case!();
+    let bundle = bundle(&case, "params", &json!({}));
+    let sockets = case.dir().join("s");
+    let params = bootstrap::BootstrapParams {
+        instance_id: "params".into(),
+        namespace: "default".into(),
+        socket_dir: Some(sockets.to_string_lossy().into_owned()),
+        ..Default::default()
+    };
+    let output = call(&case, &bundle, "start", &params.encode_to_vec());
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let result = bootstrap::BootstrapResult::decode(output.stdout.as_slice()).expect("a result");
+    assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
+    assert!(result.address.starts_with(&format!("unix://{}/", sockets.display())), "{}", result.address);
+    shut_down(&result.address);
+}
+
+#[test]
+fn containers_of_a_sandbox_share_a_shim() {
+    let case = case!();
+    let sandbox = json!({ "io.kubernetes.cri.sandbox-id": "pod-1" });
+    let start = |id: &str, annotations: &Value| {
+        let output = call(&case, &bundle(&case, id, annotations), "start", b"");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let first = start("pod-1", &sandbox);
+    assert_eq!(start("c-1", &sandbox), first);
+    assert_eq!(start("c-2", &sandbox), first);
+    let other = start("alone", &Value::Null);
+    assert_ne!(other, first);
+    shut_down(&first);
+    shut_down(&other);
+}
+
+#[test]
+fn a_dead_shims_socket_is_replaced() {
+    let case = case!();
+    let bundle = bundle(&case, "dies", &json!({}));
+    let start = || {
+        let output = call(&case, &bundle, "start", b"");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let address = start();
+    let path = address.strip_prefix("unix://").expect("a unix address").to_owned();
+    let request = task::ConnectRequest { id: "dies".into() };
+    let connected: task::ConnectResponse = Client::connect(Path::new(&path)).ask(TASK, "Connect", &request);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(connected.shim_pid).expect("a pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("kill it");
+    until("nobody listens", || Client::try_connect(Path::new(&path)).is_none().then_some(()));
+    assert_eq!(start(), address);
+    let output = call(&case, &bundle, "delete", b"");
+    assert!(output.status.success(), "{output:?}");
+    let deleted = task::DeleteResponse::decode(output.stdout.as_slice()).expect("an answer");
+    assert_eq!((deleted.exit_status, deleted.exited_at.is_some()), (137, true));
+    // Delete left the new shim alone.
+    shut_down(&address);
+}
+
+#[test]
+fn it_says_what_it_is() {
+    let output = Command::new(program()).arg("-v").output().expect("run the shim");
+    assert!(output.status.success() && output.stdout.starts_with(b"containerd-shim-rt-v2 "), "{output:?}");
+    let output = Command::new(program()).arg("-info").stdin(Stdio::null()).output().expect("run the shim");
+    let info = containerd::types::RuntimeInfo::decode(output.stdout.as_slice()).expect("RuntimeInfo");
+    assert_eq!(info.name, "io.containerd.rt.v2");
+    let features: Value =
+        serde_json::from_slice(&info.features.expect("features").value).expect("the runtime's features");
+    assert!(features["linux"]["namespaces"].is_array(), "{features}");
+}
+
+#[test]
+fn what_is_not_understood_is_an_error_on_stderr() {
+    let case = case!();
+    for arguments in [&["start"][..], &["-id", "../x", "-namespace", "n", "start"], &["dance"], &[]] {
+        let output =
+            Command::new(program()).args(arguments).current_dir(case.dir()).stdin(Stdio::null()).output();
+        let output = output.expect("run the shim");
+        assert!(
+            !output.status.success() && output.stdout.is_empty() && !output.stderr.is_empty(),
+            "{output:?}"
+        );
+    }
+}

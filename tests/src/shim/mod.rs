@@ -1,0 +1,173 @@
+//! The shim under test, as a manager of pods starts it, and clients of its socket. Speaks ttrpc by itself: frames are part of what is
+//! tested.
+//!
+//! Says nothing about what the answers should be; that is for the topic files.
+
+mod client;
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+
+pub use client::{Client, Refused, frame};
+
+use crate::programs::target;
+use crate::wait::{until, within};
+use crate::{Bundle, Case, Runtime};
+
+/// The protocols' types.
+#[allow(missing_docs, clippy::all, rustdoc::all)]
+pub mod api {
+    include!(concat!(env!("OUT_DIR"), "/protocols.rs"));
+
+    pub use containerd::task::v3 as task;
+    pub use run::rt::pod::v1 as pod;
+}
+
+use api::pod;
+
+/// The pod service's name.
+pub const POD: &str = "run.rt.pod.v1.Pod";
+/// The task service's.
+pub const TASK: &str = "containerd.task.v3.Task";
+
+/// A running shim; ended, with all its containers, when the test is done with it.
+pub struct Shim<'a> {
+    case: &'a Case,
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Case {
+    /// Starts a shim that has the test's state root.
+    pub fn shim(&self) -> Shim<'_> {
+        let place = self.dir().join("shim");
+        std::fs::create_dir_all(&place).expect("make the shim's place");
+        let socket = place.join("s");
+        let listener = UnixListener::bind(&socket).expect("make the socket");
+        let log = std::fs::File::create(place.join("log")).expect("make its log");
+        let mut command = Command::new(program());
+        command.args(["serve", "--id", "pod", "--listen", "0", "--log-level", "debug", "--dir"]);
+        command.arg(place.join("dir")).arg("--rt").arg(Runtime::under_test().path());
+        command.arg("--rt-root").arg(self.state_root()).arg("--socket").arg(&socket);
+        command.env("RT_TEST_CASE", self.name()).env("TMPDIR", self.dir().join("tmp"));
+        let child = command.stdin(OwnedFd::from(listener)).stderr(log).spawn().expect("start the shim");
+        Shim { case: self, child, socket }
+    }
+}
+
+/// `target/bin/containerd-shim-rt-v2`, or `$SHIM_UNDER_TEST`.
+pub fn program() -> PathBuf {
+    let built = || target().join("bin/containerd-shim-rt-v2");
+    let path = std::env::var_os("SHIM_UNDER_TEST").map_or_else(built, PathBuf::from);
+    assert!(path.exists(), "{} is not there; build it with hack/build", path.display());
+    path
+}
+
+impl Shim<'_> {
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+
+    /// What it wrote to stderr.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.case.dir().join("shim/log")).unwrap_or_default()
+    }
+
+    /// A new connection.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.socket)
+    }
+
+    /// Creates the bundle's container with a log file; gives the file's path.
+    #[track_caller]
+    pub fn create(&self, bundle: &Bundle) -> PathBuf {
+        bundle.write();
+        let log = self.case.dir().join(format!("{}.log", bundle.id()));
+        let request = pod::CreateRequest {
+            id: bundle.id().to_owned(),
+            bundle: bundle.dir().to_string_lossy().into_owned(),
+            stdio: Some(pod::Stdio { log_path: log.to_string_lossy().into_owned(), ..Default::default() }),
+            cgroup: String::new(),
+        };
+        let made: pod::CreateResponse = self.client().ask(POD, "Create", &request);
+        assert!(made.pid > 0, "no pid");
+        log
+    }
+
+    /// Starts what was created.
+    #[track_caller]
+    pub fn start(&self, id: &str) -> pod::StartResponse {
+        self.client().ask(POD, "Start", &pod::StartRequest { id: id.to_owned() })
+    }
+
+    /// Waits for a container's end.
+    #[track_caller]
+    pub fn wait(&self, id: &str) -> pod::Ended {
+        let request = pod::WaitRequest { id: id.to_owned(), exec_id: String::new() };
+        let response: pod::WaitResponse = self.client().ask(POD, "Wait", &request);
+        response.ended.expect("how it ended")
+    }
+
+    /// Ends a container: signal, then SIGKILL after this many milliseconds.
+    #[track_caller]
+    pub fn stop(&self, id: &str, grace_ms: i64) -> pod::Ended {
+        let request = pod::StopRequest { id: id.to_owned(), signal: String::new(), grace_ms };
+        let response: pod::StopResponse = self.client().ask(POD, "Stop", &request);
+        response.ended.expect("how it ended")
+    }
+
+    /// Removes a container.
+    #[track_caller]
+    pub fn remove(&self, id: &str) {
+        let request = pod::RemoveRequest { id: id.to_owned(), exec_id: String::new(), force: false };
+        let _: pod::Empty = self.client().ask(POD, "Remove", &request);
+    }
+
+    /// The pod's truth now.
+    #[track_caller]
+    pub fn watch(&self, after: u64, wait_ms: i64) -> pod::WatchResponse {
+        self.client().ask(POD, "Watch", &pod::WatchRequest { after, wait_ms })
+    }
+
+    /// Waits until the shim itself has ended.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        until("the shim ends", || self.child.try_wait().expect("wait for the shim"))
+    }
+
+    /// SIGKILL to the shim.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill the shim");
+        self.child.wait().expect("wait for the shim");
+    }
+}
+
+impl Drop for Shim<'_> {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        let told = Client::try_connect(&self.socket).is_some_and(|mut client| {
+            client.call::<pod::Empty>(POD, "Shutdown", &pod::ShutdownRequest { force: true }).is_ok()
+        });
+        let limit = std::time::Duration::from_secs(10);
+        let ended = within(limit, || self.child.try_wait().ok().flatten());
+        if ended.is_none() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if !std::thread::panicking() {
+            assert!(told && ended.is_some(), "the shim did not end when it was told to: {}", self.log());
+        } else {
+            eprintln!("the shim said:\n{}", self.log());
+        }
+    }
+}
