@@ -5,12 +5,14 @@
 //! the protocol's own comment says JSON: that is understood as well). Old options may happen to parse as
 //! BootstrapParams, so the id in them has to be the one on the command line.
 
+use std::path::Path;
+
 use prost::Message;
 use prost_types::Any;
 
 use crate::api::containerd::runtime::bootstrap::v1 as api;
 use crate::cli::Caller;
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// What containerd said beside its flags.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -65,6 +67,20 @@ impl Asked {
             debug: params.log_level <= api::LogLevel::Debug as i32,
             form: Form::Protobuf,
         })
+    }
+
+    /// Keeps a plain address where a containerd that starts again looks for it: 1.6 leaves this to the shim.
+    ///
+    /// # Errors
+    /// The bundle can't be written to.
+    pub fn keep(&self, answer: &[u8], bundle: &Path) -> Result<()> {
+        if self.form != Form::Plain {
+            return Ok(());
+        }
+        let (path, draft) = (bundle.join("address"), bundle.join(".address"));
+        let what = || format!("write {}", path.display());
+        std::fs::write(&draft, answer).what(what)?;
+        std::fs::rename(&draft, &path).what(what)
     }
 
     /// The answer: the address of the socket, in the form that was asked for.

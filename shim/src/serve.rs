@@ -82,6 +82,8 @@ async fn main(listener: UnixListener, serve: &Serve) -> Result<()> {
 
 /// A session of its own, away from any directory, with the listening socket as its only inheritance.
 fn detached(fd: u32) -> Result<UnixListener> {
+    // Started as /proc/self/exe it would be called `exe` in lists of processes.
+    nix::sys::prctl::set_name(c"containerd-shim").what(|| "name the process")?;
     // Fails for a process group's leader, which is as well detached.
     let _ = nix::unistd::setsid();
     std::env::set_current_dir("/").what(|| "change to /")?;

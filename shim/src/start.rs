@@ -42,6 +42,7 @@ pub fn run(caller: &Caller) -> Result<Vec<u8>> {
     let bundle = std::env::current_dir().what(|| "find the bundle")?;
     let place = Place::of(&bundle, &caller.namespace, &caller.id, asked.socket_dir.as_deref())?;
     let answer = asked.answer(&format!("unix://{}", place.socket.display()));
+    asked.keep(&answer, &bundle)?;
     let Some(listener) = listen(&place.socket)? else { return Ok(answer) };
     let started = start(listener, caller, &asked, &place).and_then(|pid| settle(pid, options.shim_cgroup()));
     if let Err(error) = started {

@@ -62,6 +62,7 @@ impl Owner {
                 born.and_then(|pid| self.settle_exec(target, pid, cradle))
             }
         };
+        let cradled = cradle.is_some();
         drop(cradle);
         let started = match done {
             Ok(()) => self.executed(target),
@@ -70,6 +71,9 @@ impl Owner {
                     let _ = self.signal(target, libc::SIGKILL, Reach::One); // it runs without its terminal
                 }
                 self.happened(target, Event::NotExecuted);
+                if cradled && let Ok(process) = self.process(target) {
+                    process.streams = None; // a reader of its pipes would wait for ever; another start opens them anew
+                }
                 Err(error)
             }
         };

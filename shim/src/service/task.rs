@@ -99,7 +99,12 @@ impl Services {
     }
 
     async fn pids(&self, request: api::PidsRequest) -> Result<api::PidsResponse> {
-        let pids = self.pod.pids(&request.id).await?;
+        let mut pids = self.pod.pids(&request.id).await?;
+        if pids.is_empty() {
+            // A containerd that starts again takes a shim without processes for one whose task was never made, and forgets how
+            // the task ended. Until it is deleted it has the process that it was.
+            pids.push((self.pod.state(Target::container(request.id)).await?.pid, None));
+        }
         let process = |(pid, exec): (u32, Option<String>)| ProcessInfo {
             pid,
             info: exec.map(|exec_id| any("containerd.runc.v1.ProcessDetails", &ProcessDetails { exec_id })),

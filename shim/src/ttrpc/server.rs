@@ -8,12 +8,15 @@ use std::time::Duration;
 use nix::unistd::Uid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 use super::connection::{self, Hello};
 use super::{Request, Status};
 
 /// Connections that carry calls, or have not said yet what they carry. Streams that were handed over do not count.
 const CONNECTIONS: usize = 256;
+/// How long a connection waits for another's place: those who came and went at once leave theirs in no time.
+const PLACE: Duration = Duration::from_millis(500);
 /// How long answers may still be written when the server ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// What to do when the process is out of descriptors: not to spin.
@@ -70,9 +73,10 @@ pub async fn serve<S: Service>(listener: UnixListener, service: S, stop: &Stop) 
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            // Over the limit, or not root: closed at once, which the other side sees as the end of the connection.
+            // Not root, or no place for it: closed, which the other side sees as the end of the connection.
             Ok((stream, _)) if may_call(&stream) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+                let place = timeout(PLACE, Arc::clone(&places).acquire_owned()).await;
+                let Ok(Ok(place)) = place else { continue };
                 tokio::spawn(connection::run(stream, service.clone(), place, busy.clone()));
             }
             Ok(_) => {}
@@ -83,7 +87,7 @@ pub async fn serve<S: Service>(listener: UnixListener, service: S, stop: &Stop) 
         }
     }
     drop(listener);
-    let _ = tokio::time::timeout(LAST_ANSWERS, busy.over()).await;
+    let _ = timeout(LAST_ANSWERS, busy.over()).await;
 }
 
 /// Only root, and whoever the shim itself runs as.

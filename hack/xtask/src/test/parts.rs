@@ -10,10 +10,10 @@ use crate::console;
 use crate::tally::Tally;
 
 /// The callers of `tests/engines`, in the order in which they are run.
-const ENGINES: [&str; 6] = ["podman", "docker", "containerd", "validation", "critest", "kubelet"];
+const ENGINES: [&str; 7] = ["podman", "docker", "containerd", "shim", "validation", "critest", "kubelet"];
 
 /// Those that rt passes: part of the run by default. The others run when they are named.
-const SETTLED: &[&str] = &["podman", "docker", "containerd", "validation"];
+const SETTLED: &[&str] = &["podman", "docker", "containerd", "shim", "validation"];
 
 /// What rt passes in the virtual machine: parts of the names of tests.
 const SETTLED_IN_VM: &[&str] =
