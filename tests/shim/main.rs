@@ -4,3 +4,4 @@ mod bad_input;
 mod footprint;
 mod life;
 mod starting;
+mod streams;
