@@ -1,0 +1,155 @@
+//! How containers end: stops that overtake each other, starts that fail, companions, memory, and ends that outlive the shim.
+
+use std::time::{Duration, Instant};
+
+use tests::shim::api::pod;
+use tests::shim::{POD, Shim};
+use tests::*;
+
+fn start_stubborn(shim: &Shim<'_>, bundle: &mut Bundle) {
+    let script = "trap '' TERM; echo ready; while :; do sleep 0.01; done";
+    bundle.with_busybox().args(["/bin/sh", "-c", script]);
+    let log = shim.create(bundle);
+    shim.start(bundle.id());
+    until("it is ready", || std::fs::read_to_string(&log).ok().filter(|text| text.contains("ready")));
+}
+
+#[test]
+fn a_second_stop_with_less_grace_shortens_the_first() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    start_stubborn(&shim, &mut bundle);
+    let begin = Instant::now();
+    let mut patient = shim.client();
+    let long = pod::StopRequest { id: bundle.id().to_owned(), signal: String::new(), grace_ms: 600_000 };
+    patient.send(POD, "Stop", &long);
+    assert_eq!(shim.stop(bundle.id(), 10).exit_code, 137);
+    let (_, first) = patient.answer();
+    let first: pod::StopResponse = prost::Message::decode(&*first.expect("its end too")).expect("an answer");
+    assert_eq!(first.ended.map(|ended| ended.exit_code), Some(137));
+    assert!(begin.elapsed() < Duration::from_secs(60));
+    // A stop of what has ended says how it had.
+    assert_eq!(shim.stop(bundle.id(), 10).exit_code, 137);
+    shim.remove(bundle.id());
+}
+
+#[test]
+fn a_container_that_was_never_started_can_be_removed() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    shim.create(&bundle);
+    shim.remove(bundle.id());
+    assert_eq!(shim.watch(0, 0).containers, []);
+    // The id is free again.
+    shim.create(&bundle);
+    shim.remove(bundle.id());
+}
+
+#[test]
+fn force_removes_what_runs() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    start_stubborn(&shim, &mut bundle);
+    let request = |force| pod::RemoveRequest { id: bundle.id().to_owned(), exec_id: String::new(), force };
+    let refused = shim.client().call::<pod::Empty>(POD, "Remove", &request(false)).expect_err("it runs");
+    assert_eq!(refused.code, 9, "{refused:?}");
+    let _: pod::Empty = shim.client().ask(POD, "Remove", &request(true));
+    assert_eq!(shim.watch(0, 0).containers, []);
+}
+
+#[test]
+fn a_program_that_is_not_there_is_named_and_leaves_nothing() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.args(["/there/is/none"]);
+    bundle.write();
+    let create = pod::CreateRequest {
+        id: bundle.id().to_owned(),
+        bundle: bundle.dir().to_string_lossy().into_owned(),
+        ..Default::default()
+    };
+    let made = shim.client().call::<pod::CreateResponse>(POD, "Create", &create);
+    let start = pod::StartRequest { id: bundle.id().to_owned() };
+    let refused = match made {
+        Err(refused) => refused,
+        Ok(_) => {
+            let refused =
+                shim.client().call::<pod::StartResponse>(POD, "Start", &start).expect_err("there is none");
+            shim.wait(bundle.id());
+            shim.remove(bundle.id());
+            refused
+        }
+    };
+    assert!(refused.message.contains("/there/is/none"), "{refused:?}");
+    assert!(refused.message.contains("no such file or directory"), "{refused:?}");
+    assert_eq!(shim.watch(0, 0).containers, []);
+}
+
+#[test]
+fn who_shares_a_pid_namespace_takes_its_own_processes_along_and_no_others() {
+    let case = case!();
+    let shim = case.shim();
+    let mut first = case.bundle();
+    first.args(["/probe", "sleep"]);
+    shim.create(&first);
+    let pid = shim.start(first.id()).pid;
+    let mut second = case.bundle();
+    second.with_busybox().args(["/bin/sh", "-c", "sleep 1000 & echo ready; exec sleep 1000"]);
+    second.namespace("pid", Some(&format!("/proc/{pid}/ns/pid")));
+    let log = shim.create(&second);
+    shim.start(second.id());
+    until("it is ready", || std::fs::read_to_string(&log).ok().filter(|text| text.contains("ready")));
+    let cgroup =
+        shim.watch(0, 0).containers.into_iter().find(|one| one.id == second.id()).expect("it").cgroup;
+    assert_eq!(shim.stop(second.id(), 0).exit_code, 137);
+    let procs = case.cgroup_dir(&cgroup).join("cgroup.procs");
+    until("its other process ends", || {
+        std::fs::read_to_string(&procs).is_ok_and(|procs| procs.is_empty()).then_some(())
+    });
+    shim.remove(second.id());
+    assert_eq!(shim.watch(0, 0).containers[0].status, pod::Status::Running as i32);
+    shim.stop(first.id(), 0);
+    shim.remove(first.id());
+}
+
+#[test]
+fn an_end_outlives_the_shim_until_it_is_removed() {
+    let case = case!();
+    let mut shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.with_busybox().args(["/bin/sh", "-c", "exit 7"]);
+    shim.create(&bundle);
+    shim.start(bundle.id());
+    shim.wait(bundle.id());
+    shim.kill();
+    let record = case.dir().join("shim/dir/exits").join(format!("{}.json", bundle.id()));
+    let record = std::fs::read_to_string(&record).unwrap_or_else(|e| panic!("{}: {e}", record.display()));
+    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    assert_eq!(record["exitCode"], 7);
+    assert!(record["at"].as_u64().is_some_and(|at| at > 1_700_000_000_000_000_000), "{record}");
+    case.call(["delete", "--force"]).arg(bundle.id()).run().ok();
+}
+
+#[test]
+fn a_kill_for_memory_is_told_with_its_cgroup() {
+    let case = case!();
+    let controllers =
+        std::fs::read_to_string(case.cgroup_dir("/").join("cgroup.controllers")).expect("controllers");
+    if !controllers.split_whitespace().any(|controller| controller == "memory") {
+        skip!("cgroup2 has no {} controller here", "memory");
+    }
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.with_busybox().args(["/bin/sh", "-c", "x=a; while :; do x=$x$x; done"]);
+    bundle.config["linux"]["resources"]["memory"]["limit"] = (32 << 20).into();
+    shim.create(&bundle);
+    shim.start(bundle.id());
+    let ended = shim.wait(bundle.id());
+    assert!(ended.oom_killed && ended.oom_cgroup.contains(bundle.id()), "{ended:?}");
+    shim.remove(bundle.id());
+}
