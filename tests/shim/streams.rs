@@ -188,7 +188,7 @@ fn an_exec_that_takes_too_long_is_killed_and_says_so() {
         ..Default::default()
     };
     let _: pod::ExecResponse = shim.client().ask(POD, "Exec", &exec);
-    let request = pod::WaitRequest { id: exec.id.clone(), exec_id: exec.exec_id.clone() };
+    let request = pod::WaitRequest { id: exec.id, exec_id: exec.exec_id };
     let ended: pod::WaitResponse = shim.client().ask(POD, "Wait", &request);
     assert_eq!((ended.timed_out, ended.ended.map(|ended| ended.exit_code)), (true, Some(137)));
     shim.stop(bundle.id(), 0);
