@@ -153,3 +153,63 @@ fn a_kill_for_memory_is_told_with_its_cgroup() {
     assert!(ended.oom_killed && ended.oom_cgroup.contains(bundle.id()), "{ended:?}");
     shim.remove(bundle.id());
 }
+
+/// A cgroup of version 1's freezer: who is in it minds no signal, like one that hangs in the kernel.
+struct Ice {
+    mount: std::path::PathBuf,
+    cgroup: std::path::PathBuf,
+}
+
+impl Ice {
+    /// None if the kernel has no such thing.
+    fn make(case: &Case) -> Option<Self> {
+        use nix::mount::{MsFlags, mount};
+        let place = case.dir().join("freezer");
+        std::fs::create_dir_all(&place).expect("make a directory");
+        mount(Some("cgroup"), &place, Some("cgroup"), MsFlags::empty(), Some("freezer")).ok()?;
+        let cgroup = place.join(format!("rt-tests-{}", std::process::id()));
+        std::fs::create_dir_all(&cgroup).expect("make a cgroup");
+        Some(Self { mount: place, cgroup })
+    }
+
+    fn freeze(&self, pid: u32) {
+        self.write("cgroup.procs", &pid.to_string());
+        self.write("freezer.state", "FROZEN");
+        let state = || std::fs::read_to_string(self.cgroup.join("freezer.state")).ok();
+        until("it is frozen", || state().filter(|state| state == "FROZEN\n"));
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        std::fs::write(self.cgroup.join(file), text).unwrap_or_else(|e| panic!("{file}: {e}"));
+    }
+}
+
+impl Drop for Ice {
+    fn drop(&mut self) {
+        let _ = std::fs::write(self.cgroup.join("freezer.state"), "THAWED");
+        let _ = std::fs::remove_dir(&self.cgroup); // not while someone is in it, after a failure
+        let _ = nix::mount::umount(&self.mount);
+    }
+}
+
+#[test]
+fn a_kill_that_does_not_take_is_told_with_what_it_waits_for() {
+    let case = case!();
+    let Some(ice) = Ice::make(&case) else { skip!("the kernel has no freezer of cgroup v1") };
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    shim.create(&bundle);
+    ice.freeze(shim.start(bundle.id()).pid);
+    let request = pod::StopRequest { id: bundle.id().to_owned(), signal: String::new(), grace_ms: 0 };
+    let refused = shim.client().call::<pod::StopResponse>(POD, "Stop", &request).expect_err("it survives");
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.message.contains("probe (pid "), "{refused:?}");
+    let stuck = &shim.watch(0, 0).containers[0].stuck;
+    assert!(stuck.contains("state ") && refused.message.ends_with(stuck.as_str()), "{stuck} {refused:?}");
+    // When it comes loose, the kill takes, and the report is taken back.
+    ice.write("freezer.state", "THAWED");
+    assert_eq!(shim.wait(bundle.id()).exit_code, 137);
+    assert_eq!(shim.watch(0, 0).containers[0].stuck, "");
+    shim.remove(bundle.id());
+}
