@@ -1,6 +1,7 @@
 //! Black-box tests of the CRI server, by crictl, one file per topic.
 
 mod flow;
+mod images;
 
 /// Private surroundings with a registry and a server, for the test this stands in.
 macro_rules! surroundings {

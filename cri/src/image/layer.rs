@@ -170,6 +170,7 @@ pub fn make_in(
         bytes: grown.bytes,
         inodes: grown.inodes,
         opaque_root: grown.opaque_root,
+        exact: grown.exact,
         implied: grown.implied,
     };
     let number = part.commit(&layer)?;

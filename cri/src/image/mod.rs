@@ -2,6 +2,7 @@
 //!
 //! It runs no container and mounts nothing; what containers use of the store is told to it by its callers.
 
+mod archive;
 pub mod command;
 pub mod config;
 pub mod digest;

@@ -143,13 +143,7 @@ impl Pull {
     async fn finish(&self, mut record: Record, layers: &[Arc<Held>]) -> Result<Record> {
         record.layers = layers.iter().map(|held| held.number).collect();
         let store = self.store.clone();
-        blocking(move || {
-            fit::implied(&store, &record.layers)?;
-            let roots: Vec<PathBuf> = record.layers.iter().map(|number| store.layer_root(*number)).collect();
-            record.users = Merged::open(&roots)?.users()?;
-            Ok(record)
-        })
-        .await
+        blocking(move || completed(&store, record)).await
     }
 
     async fn add(&self, record: Record, top: &Digest) -> Result<Arc<Image>> {
@@ -158,6 +152,14 @@ impl Pull {
         let store = self.store.clone();
         blocking(move || store.add(Arrived { record, tag, digest })).await
     }
+}
+
+/// A record whose layers are there, with what can only be known then. Blocks.
+pub fn completed(store: &Store, mut record: Record) -> Result<Record> {
+    fit::implied(store, &record.layers)?;
+    let roots: Vec<PathBuf> = record.layers.iter().map(|number| store.layer_root(*number)).collect();
+    record.users = Merged::open(&roots)?.users()?;
+    Ok(record)
 }
 
 /// A record but for its layers and users.

@@ -3,8 +3,8 @@
 use super::{Command, Line, bundle, print, user_and_password};
 use crate::error::{Error, Result};
 use crate::image::config::RegistryConfig;
-use crate::image::store::{Credentials, Store};
-use crate::image::{Image, progress};
+use crate::image::store::{Credentials, Flaw, Store};
+use crate::image::{Image, archive, progress};
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +19,14 @@ pub async fn run(root: &Path, registry: &RegistryConfig, command: &Command) -> R
             images.iter().try_for_each(|image| store.remove(image, &HashSet::new()))?;
             store.disk.sweep()
         }
+        Command::Load { file } => {
+            for image in archive::load(&store, file)? {
+                println!("{}", image.repo_tags.first().unwrap_or(&image.id));
+            }
+            Ok(())
+        }
+        Command::Save { images, output } => archive::save(&store, images, output),
+        Command::Fsck { repair } => fsck(&store, *repair),
         Command::Unpack { image, bundle } => {
             let found = store.find(image).ok_or_else(|| Error::not_found(format!("find image {image}")));
             let found = found.map_err(|error| error.cure("pull it first"))?;
@@ -39,6 +47,23 @@ async fn pull(store: &Arc<Store>, references: &[String], creds: Option<&str>) ->
         println!("{}", pulled?.id);
     }
     Ok(())
+}
+
+fn fsck(store: &Store, repair: bool) -> Result<()> {
+    let flaws = store.check()?;
+    for flaw in &flaws {
+        println!("{flaw}");
+    }
+    let broken = flaws.iter().filter(|flaw| !matches!(flaw, Flaw::Unused(_))).count();
+    if repair {
+        store.repair(&flaws)?;
+        println!("repaired; images that were forgotten can be pulled again");
+        return Ok(());
+    }
+    match broken {
+        0 => Ok(()),
+        count => Err(Error::invalid(format!("check image store: {count} flaws")).cure("--repair")),
+    }
 }
 
 fn list(store: &Store, json: bool) -> Result<()> {

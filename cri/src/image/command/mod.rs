@@ -52,6 +52,26 @@ enum Command {
         #[arg(required = true, value_name = "IMAGE")]
         images: Vec<String>,
     },
+    /// Read images from a docker-archive, an OCI archive or an OCI layout; print their ids.
+    Load {
+        /// A tar file, or a layout's directory.
+        file: PathBuf,
+    },
+    /// Write images to an OCI archive; their compressed layers must have been kept (keep_blobs).
+    Save {
+        /// A name, an id, or its beginning.
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        /// The archive.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Look for what is not as it should be; say so by exit code 1.
+    Fsck {
+        /// Forget what is broken and what nothing has.
+        #[arg(long)]
+        repair: bool,
+    },
     /// Make a bundle of an image that `rt run` runs; its layers stay in the store.
     Unpack {
         /// A name, an id, or its beginning.

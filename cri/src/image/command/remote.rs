@@ -22,6 +22,10 @@ pub async fn run(address: &str, command: &Command) -> Result<()> {
             }
             Ok(())
         }
+        Command::Load { .. } | Command::Save { .. } | Command::Fsck { .. } => {
+            let error = Error::unsupported("ask the server for this: it needs the store by itself");
+            Err(error.cure("stop the server, then use --root"))
+        }
         Command::Unpack { image, bundle } => {
             let request = api::ImageStatusRequest { image: spec(image), verbose: true };
             let answer = client.image_status(request).await.map_err(answered)?.into_inner();

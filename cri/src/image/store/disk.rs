@@ -87,6 +87,9 @@ pub struct Layer {
     pub inodes: u64,
     /// Whether it hides all below it.
     pub opaque_root: bool,
+    /// Whether `bytes` is the sum of the files' sizes: nothing was replaced, and nothing has holes.
+    #[serde(default)]
+    pub exact: bool,
     /// Directories that had no entry: their attributes are those of the layers below.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub implied: Vec<Vec<u8>>,

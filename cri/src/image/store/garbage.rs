@@ -57,7 +57,7 @@ impl Store {
     }
 
     /// Drops records without a name, and their layers; of other layers without an image those that are old.
-    fn drop_unreachable(&self, books: &mut Books, removed: Option<&str>) -> Result<()> {
+    pub(super) fn drop_unreachable(&self, books: &mut Books, removed: Option<&str>) -> Result<()> {
         let mut freed: BTreeSet<u64> = BTreeSet::new();
         let gone: Vec<_> =
             books.records.keys().filter(|id| !books.index.images.contains_key(*id)).cloned().collect();

@@ -2,11 +2,13 @@
 //!
 //! It asks no registry (`pull` does), extracts nothing (`unpack` does), and knows files only through `disk`.
 
+mod check;
 pub mod disk;
 mod garbage;
 mod names;
 
 pub use super::registry::Credentials;
+pub use check::Flaw;
 
 use crate::error::{Error, Result};
 use crate::image::config::RegistryConfig;

@@ -86,6 +86,11 @@ impl<R: Read> Archive<R> {
         Self { input, left: 0, padding: 0 }
     }
 
+    /// The stream itself.
+    pub fn input(&self) -> &R {
+        &self.input
+    }
+
     /// The stream after its end mark.
     pub fn into_inner(self) -> R {
         self.input

@@ -8,6 +8,7 @@ mod sparse;
 mod stream;
 mod tree;
 
+pub use archive::{Archive, Kind};
 pub use place::{is_whiteout, open_in_root};
 pub use stream::{Compression, Decoder, Hashed, expect};
 pub use tree::Grown;
@@ -15,7 +16,6 @@ pub use tree::Grown;
 use crate::error::{Context, Result};
 use crate::image::config::Limits;
 use crate::image::digest::{Digest, Hasher};
-use archive::Archive;
 use rustix::fs::{Mode, OFlags};
 use std::io::Read;
 use std::os::fd::OwnedFd;

@@ -31,6 +31,7 @@ pub struct Tree<'a> {
     entries: u64,
     bytes: u64,
     opaque_root: bool,
+    exact: bool,
 }
 
 /// What became of an archive.
@@ -42,6 +43,8 @@ pub struct Grown {
     pub bytes: u64,
     /// Directories that had no entry.
     pub implied: Vec<Vec<u8>>,
+    /// Whether `bytes` is the sum of the files' sizes.
+    pub exact: bool,
     /// Whether the whole of lower layers is hidden.
     pub opaque_root: bool,
 }
@@ -61,6 +64,7 @@ impl<'a> Tree<'a> {
             entries: 0,
             bytes: 0,
             opaque_root: false,
+            exact: true,
         })
     }
 
@@ -90,6 +94,7 @@ impl<'a> Tree<'a> {
             bytes: self.bytes,
             implied: self.directories.into_implied(),
             opaque_root: self.opaque_root,
+            exact: self.exact,
         })
     }
 
@@ -153,6 +158,7 @@ impl<'a> Tree<'a> {
             Err(Errno::NOENT) => return Ok(false),
             Err(errno) => return Err(errno).what(|| "look for what was there"),
         };
+        self.exact = false;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if for_directory => return Ok(false),
             FileType::Directory => {
@@ -201,6 +207,7 @@ impl<'a> Tree<'a> {
         match &entry.sparse {
             None => self.copy(&file, content, (0, entry.size))?,
             Some(chunks) => {
+                self.exact = false;
                 if entry.size > self.limits.layer_bytes {
                     return Err(bad(&format!("a file of {} bytes", entry.size)));
                 }

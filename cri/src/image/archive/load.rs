@@ -1,0 +1,204 @@
+//! Images from archives into the store: verified and unpacked as a pull does it, by one layer after the other.
+
+use super::files::Files;
+use crate::error::{Context, Error, Result};
+use crate::image::digest::Digest;
+use crate::image::layer::make_in;
+use crate::image::manifest::{self, Descriptor, Manifest, Named, Platform};
+use crate::image::reference::Reference;
+use crate::image::store::disk::Record;
+use crate::image::store::{Arrived, Held, Store};
+use crate::image::unpack::Expected;
+use crate::image::{Image, Users, pull};
+use serde::Deserialize;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Reads all images of the file or directory. Blocks.
+pub fn load(store: &Arc<Store>, path: &Path) -> Result<Vec<Arc<Image>>> {
+    let files = Files::open(path)?;
+    let loading = Loading { store, files };
+    let images = match loading.files.has("manifest.json") {
+        true => loading.docker(),
+        false if loading.files.has("index.json") => loading.oci(),
+        false => Err(Error::invalid("read archive: it has neither manifest.json nor index.json")
+            .cure("docker-archive, OCI archives and OCI layouts can be loaded")),
+    };
+    images.what(|| format!("load {}", path.display()))
+}
+
+struct Loading<'a> {
+    store: &'a Arc<Store>,
+    files: Files,
+}
+
+/// A layer's file, and its digest where it is known.
+struct Piece {
+    name: String,
+    blob: Option<Digest>,
+}
+
+/// An entry of docker's manifest.json.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct OciIndex {
+    manifests: Vec<Annotated>,
+}
+
+#[derive(Deserialize)]
+struct Annotated {
+    #[serde(flatten)]
+    descriptor: Descriptor,
+    #[serde(default)]
+    annotations: std::collections::HashMap<String, String>,
+}
+
+impl Loading<'_> {
+    /// `docker save`'s form.
+    fn docker(&self) -> Result<Vec<Arc<Image>>> {
+        let text = self.small("manifest.json")?;
+        let saved: Vec<Saved> = serde_json::from_slice(&text).what(|| "read manifest.json")?;
+        let mut images = Vec::new();
+        for image in saved {
+            let config = self.small(&image.config)?;
+            let pieces: Vec<_> = image.layers.into_iter().map(|name| Piece { name, blob: None }).collect();
+            let (layers, sizes) = self.layers(&config, &pieces)?;
+            let manifest = made_manifest(&config, &sizes);
+            let media_type = "application/vnd.oci.image.manifest.v1+json";
+            let record = self.record((manifest, media_type), config, &layers)?;
+            images.push(self.add(&record, &image.repo_tags.unwrap_or_default(), None)?);
+        }
+        Ok(images)
+    }
+
+    /// The OCI image layout.
+    fn oci(&self) -> Result<Vec<Arc<Image>>> {
+        let index: OciIndex =
+            serde_json::from_slice(&self.small("index.json")?).what(|| "read index.json")?;
+        let mut images = Vec::new();
+        for entry in index.manifests {
+            let (bytes, media_type, manifest) = self.manifest(&entry.descriptor)?;
+            let config = self.blob(&manifest.config)?;
+            let piece = |layer: &Descriptor| Piece {
+                name: blob_name(&layer.digest),
+                blob: Some(layer.digest.clone()),
+            };
+            let pieces: Vec<_> = manifest.layers.iter().map(piece).collect();
+            let (layers, _) = self.layers(&config, &pieces)?;
+            let text =
+                String::from_utf8(bytes).map_err(|_| Error::invalid("read manifest: it is not UTF-8"))?;
+            let record = self.record((text, &media_type), config, &layers)?;
+            let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
+                .map(|key| entry.annotations.get(key));
+            // A tag alone names no image.
+            let name = name.into_iter().flatten().find(|name| name.contains([':', '/'])).cloned();
+            images.push(self.add(&record, name.as_slice(), Some(&entry.descriptor.digest))?);
+        }
+        Ok(images)
+    }
+
+    fn manifest(&self, entry: &Descriptor) -> Result<(Vec<u8>, String, Manifest)> {
+        let mut descriptor = entry.clone();
+        for _ in 0..3 {
+            let bytes = self.blob(&descriptor)?;
+            match manifest::parse(&bytes, &descriptor.media_type, &self.store.config.limits)? {
+                Named::Manifest(manifest) => return Ok((bytes, descriptor.media_type, manifest)),
+                Named::Index(index) => descriptor = manifest::choose(&index, &Platform::host())?.clone(),
+            }
+        }
+        Err(Error::invalid("read manifest: too many indexes within each other"))
+    }
+
+    /// All layers, and what their compressed forms are.
+    fn layers(&self, config: &[u8], pieces: &[Piece]) -> Result<(Vec<Held>, Vec<(Digest, u64)>)> {
+        let (_, diffs) = manifest::config(config, pieces.len())?;
+        let chain = manifest::chain_ids(&diffs);
+        let mut layers = Vec::new();
+        for ((piece, diff), chain) in pieces.iter().zip(&diffs).zip(&chain) {
+            let held = match self.store.hold_layer(diff, chain) {
+                Some(held) => held,
+                None => {
+                    let expected = Expected { blob: piece.blob.as_ref(), diff };
+                    let part = self.store.disk.begin_layer()?;
+                    let input = self.files.reader(&piece.name)?;
+                    let made = make_in(self.store, part, (input, &expected), chain);
+                    made.what(|| format!("unpack {}", piece.name))?
+                }
+            };
+            layers.push(held);
+        }
+        let sizes = layers.iter().filter_map(|held| self.store.layer(held.number));
+        let sizes = sizes.map(|layer| (layer.blob, layer.blob_bytes)).collect();
+        Ok((layers, sizes))
+    }
+
+    fn record(
+        &self,
+        (manifest, media_type): (String, &str),
+        config: Vec<u8>,
+        layers: &[Held],
+    ) -> Result<Record> {
+        let sizes =
+            layers.iter().filter_map(|held| self.store.layer(held.number)).map(|layer| layer.blob_bytes);
+        let record = Record {
+            id: Digest::of(&config),
+            size: sizes.sum::<u64>() + (config.len() + manifest.len()) as u64,
+            manifest,
+            media_type: media_type.to_owned(),
+            config: String::from_utf8(config)
+                .map_err(|_| Error::invalid("read image config: it is not UTF-8"))?,
+            layers: layers.iter().map(|held| held.number).collect(),
+            users: Users::default(),
+        };
+        pull::completed(self.store, record)
+    }
+
+    /// Gives the image its names; without any it is found by its id.
+    fn add(&self, record: &Record, names: &[String], digest: Option<&Digest>) -> Result<Arc<Image>> {
+        let mut image = None;
+        for name in names {
+            let reference = Reference::parse(name)?;
+            let digest = digest.map(|digest| reference.repo_digest(digest));
+            let arrived = Arrived { record: record.clone(), tag: reference.repo_tag(), digest };
+            image = Some(self.store.add(arrived)?);
+        }
+        match image {
+            Some(image) => Ok(image),
+            None => self.store.add(Arrived { record: record.clone(), tag: None, digest: None }),
+        }
+    }
+
+    fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        let bytes = self.small(&blob_name(&descriptor.digest))?;
+        match descriptor.digest.matches(&bytes) {
+            true => Ok(bytes),
+            false => Err(crate::image::registry::other_content("blob", &descriptor.digest)),
+        }
+    }
+
+    fn small(&self, name: &str) -> Result<Vec<u8>> {
+        self.files.read(name, self.store.config.limits.document_bytes)
+    }
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+/// docker-archives have no manifest: one that names what they have.
+fn made_manifest(config: &[u8], layers: &[(Digest, u64)]) -> String {
+    let kind = "application/vnd.oci.image";
+    let layer = |(digest, size): &(Digest, u64)| serde_json::json!({"mediaType": format!("{kind}.layer.v1.tar"), "digest": digest, "size": size});
+    let config = serde_json::json!({"mediaType": format!("{kind}.config.v1+json"), "digest": Digest::of(config),
+        "size": config.len()});
+    serde_json::json!({"schemaVersion": 2, "mediaType": format!("{kind}.manifest.v1+json"), "config": config,
+        "layers": layers.iter().map(layer).collect::<Vec<_>>()})
+    .to_string()
+}
