@@ -13,7 +13,10 @@ use crate::tally::Tally;
 const ENGINES: [&str; 7] = ["podman", "docker", "containerd", "shim", "validation", "critest", "kubelet"];
 
 /// Those that rt passes: part of the run by default. The others run when they are named.
-const SETTLED: &[&str] = &["podman", "docker", "containerd", "shim", "validation"];
+const SETTLED: &[&str] = &["podman", "docker", "containerd", "shim", "validation", "critest", "kubelet"];
+
+/// Those that have tests of limits, which run in the virtual machine.
+const LIMITED: &[&str] = &["podman", "docker", "containerd"];
 
 /// What rt passes in the virtual machine: parts of the names of tests.
 const SETTLED_IN_VM: &[&str] =
@@ -44,12 +47,7 @@ pub fn native(repository: &Path, names: &[&str]) -> Tally {
     if engines.is_empty() || !names.is_empty() {
         console::heading("the program, natively");
         let mut command = Command::new(env!("CARGO"));
-        command.args(["test", "--package", "tests", "--no-fail-fast"]);
-        if names.is_empty() {
-            // rt-cri's own are run when they are named, until it serves.
-            command.args(["--lib", "--bins", "--test", "runtime"]);
-        }
-        command.arg("--").args(&names);
+        command.args(["test", "--package", "tests", "--no-fail-fast", "--"]).args(&names);
         tally.add(part("the program, natively", command.current_dir(repository)));
     }
     let by_default = if names.is_empty() && engines.is_empty() { SETTLED } else { &[] };
@@ -85,7 +83,7 @@ pub fn virtual_machine(repository: &Path) -> Tally {
         command.arg(repository.join(&tests)).args(["--test-threads", "2"]).args(filters);
         tally.add(part("the program, in a virtual machine", command.current_dir(repository)));
     }
-    for engine in SETTLED.iter().filter(|engine| **engine != "validation") {
+    for engine in LIMITED {
         console::heading(&format!("{engine}, in a virtual machine"));
         let mut command = Command::new(repository.join("hack/vm"));
         command.args(["run", "--limit", "600", "--engines", "--", "hack/peers/room", "--"]);
