@@ -16,7 +16,7 @@ const ENGINES: [&str; 7] = ["podman", "docker", "containerd", "shim", "validatio
 const SETTLED: &[&str] = &["podman", "docker", "containerd", "shim", "validation", "critest", "kubelet"];
 
 /// Those that have tests of limits, which run in the virtual machine.
-const LIMITED: &[&str] = &["podman", "docker", "containerd"];
+const LIMITED: &[&str] = &["podman", "docker", "containerd", "shim"];
 
 /// What rt passes in the virtual machine: parts of the names of tests.
 const SETTLED_IN_VM: &[&str] =
