@@ -156,7 +156,7 @@ async fn bundle(
     // Looks at paths that may lie on anything: not on a thread that answers others.
     let made = tokio::task::spawn_blocking(move || {
         let config = &container.config;
-        let place = place::place(&node, &container, &image)?;
+        let place = place::place(&node, &sandbox, &container, &image)?;
         let facts = place::facts(&sandbox);
         let request = oci::container::Request {
             config,

@@ -5,6 +5,7 @@ pub mod check;
 pub mod create;
 pub mod exec;
 pub mod exit;
+pub mod image_mount;
 pub mod list;
 pub mod log;
 pub mod place;

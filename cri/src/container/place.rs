@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MntFlags, umount2};
-
+use super::image_mount;
 use crate::api;
 use crate::error::{Context, Error, Result};
 use crate::host;
@@ -26,14 +25,19 @@ pub async fn layer(node: &Node, sandbox: &Sandbox, container: &Container, image:
     paths::create_dir(&dir.join("work"))?;
     let Some(top) = image.layers.last() else { return Ok(()) };
     let root = std::fs::metadata(top).what(|| format!("look at {}", top.display()))?;
-    std::os::unix::fs::chown(&upper, Some(uid.saturating_add(root.uid())), Some(gid.saturating_add(root.gid())))
-        .what(|| format!("change the owner of {}", upper.display()))?;
+    std::os::unix::fs::chown(
+        &upper,
+        Some(uid.saturating_add(root.uid())),
+        Some(gid.saturating_add(root.gid())),
+    )
+    .what(|| format!("change the owner of {}", upper.display()))?;
     std::fs::set_permissions(&upper, std::fs::Permissions::from_mode(root.mode() & 0o7777))
         .what(|| format!("set the mode of {}", upper.display()))
 }
 
 /// Looks for all that the spec needs. Blocks.
-pub fn place(node: &Node, container: &Container, image: &Image) -> Result<ContainerPlace> {
+pub fn place(node: &Node, sandbox: &Sandbox, container: &Container, image: &Image) -> Result<ContainerPlace> {
+    let owner = root_of(&sandbox.config);
     let config = &container.config;
     let dir = node.paths.container_record(&container.id);
     let (cdi, cdi_nodes) = cdi(config)?;
@@ -43,8 +47,8 @@ pub fn place(node: &Node, container: &Container, image: &Image) -> Result<Contai
         upper: dir.join("upper"),
         work: dir.join("work"),
         sources: sources(config)?,
-        image_mounts: image_mounts(config)?,
-        volumes: volumes(&dir, config, image)?,
+        image_mounts: image_mount::create(node, &container.id, config)?,
+        volumes: volumes(&dir, config, (image, owner))?,
         devices: devices(config)?,
         cdi_nodes,
         cdi,
@@ -69,15 +73,6 @@ pub fn facts(sandbox: &Sandbox) -> SandboxFacts {
     }
 }
 
-/// Unmounts what was mounted for a container.
-pub fn unmount(node: &Node, container: &Container) -> Result<()> {
-    let images = node.paths.bundle(&container.id).join("images");
-    for entry in std::fs::read_dir(&images).into_iter().flatten().flatten() {
-        while umount2(&entry.path(), MntFlags::MNT_DETACH).is_ok() {}
-    }
-    Ok(())
-}
-
 fn sources(config: &api::ContainerConfig) -> Result<BTreeMap<String, Source>> {
     let table = host::Mounts::read()?;
     oci::container::sources(config)
@@ -99,22 +94,17 @@ fn sources(config: &api::ContainerConfig) -> Result<BTreeMap<String, Source>> {
         .collect()
 }
 
-fn image_mounts(config: &api::ContainerConfig) -> Result<BTreeMap<usize, oci::ImageVolume>> {
-    match oci::container::image_mounts(config).first() {
-        None => Ok(BTreeMap::new()),
-        Some((_, image, _)) => {
-            Err(Error::unsupported(format!("mount image {} is not built yet", image.image)))
-        }
-    }
-}
-
-fn volumes(dir: &Path, config: &api::ContainerConfig, image: &Image) -> Result<BTreeMap<String, PathBuf>> {
+fn volumes(
+    dir: &Path,
+    config: &api::ContainerConfig,
+    (image, owner): (&Image, (u32, u32)),
+) -> Result<BTreeMap<String, PathBuf>> {
     let mut made = BTreeMap::new();
     for (index, volume) in
         oci::container::volumes(config, image.config.config().as_ref()).into_iter().enumerate()
     {
         let path = dir.join("volumes").join(index.to_string());
-        super::volume::create(&path, &volume, &image.layers)?;
+        super::volume::create(&path, &volume, &image.layers, owner)?;
         made.insert(volume, path);
     }
     Ok(made)

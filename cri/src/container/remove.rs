@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shim::api::pod;
 
-use super::{place, stop};
+use super::{image_mount, stop};
 use crate::api;
 use crate::error::{Error, Kind, Result};
 use crate::node::{Container, Node};
@@ -63,7 +63,7 @@ pub async fn undo(node: &Arc<Node>, container: &Arc<Container>) -> Result<()> {
 
 async fn rest(node: &Arc<Node>, container: &Arc<Container>) -> Result<()> {
     forget(node, container).await?;
-    place::unmount(node, container)?;
+    image_mount::remove(node, &container.id)?;
     paths::remove_dir(&node.paths.bundle(&container.id))?;
     let (dir, was_listed) = (node.paths.container_record(&container.id), container.is_listed());
     // A writable layer may be large.

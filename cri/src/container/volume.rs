@@ -10,16 +10,22 @@ use std::path::{Component, Path, PathBuf};
 use crate::error::{Context, Error, Result};
 use crate::paths;
 
+/// The host's ids of the container's root: what is copied belongs to the ids that follow.
+type Root = (u32, u32);
+
 /// Makes `path` with what `layers` (lowest first) have at `volume`.
-pub fn create(path: &Path, volume: &str, layers: &[PathBuf]) -> Result<()> {
+pub fn create(path: &Path, volume: &str, layers: &[PathBuf], root: Root) -> Result<()> {
     let parts = parts(volume)?;
     paths::create_dir(path)?;
     let views = views(layers, &parts);
     if let Some((_, top)) = views.first() {
-        attributes(path, top)?;
+        attributes(path, top, root)?;
+    } else {
+        std::os::unix::fs::chown(path, Some(root.0), Some(root.1))
+            .what(|| format!("change the owner of {}", path.display()))?;
     }
     let dirs: Vec<PathBuf> = views.into_iter().map(|(dir, _)| dir).collect();
-    copy(&dirs, path, 0)
+    copy(&dirs, path, root, 0)
 }
 
 fn parts(volume: &str) -> Result<Vec<OsString>> {
@@ -62,7 +68,7 @@ fn views(layers: &[PathBuf], parts: &[OsString]) -> Vec<(PathBuf, Metadata)> {
 }
 
 /// Copies the merged content of `dirs`, topmost first.
-fn copy(dirs: &[PathBuf], to: &Path, depth: usize) -> Result<()> {
+fn copy(dirs: &[PathBuf], to: &Path, root: Root, depth: usize) -> Result<()> {
     if depth > 64 {
         return Err(Error::invalid(format!("directories below {} are nested too deep", to.display())));
     }
@@ -79,27 +85,32 @@ fn copy(dirs: &[PathBuf], to: &Path, depth: usize) -> Result<()> {
                 let below: Vec<PathBuf> = dirs[index..].iter().rev().cloned().collect();
                 let merged: Vec<PathBuf> = views(&below, &name).into_iter().map(|(dir, _)| dir).collect();
                 fs::create_dir(&target).what(|| format!("create directory {}", target.display()))?;
-                copy(&merged, &target, depth + 1)?;
-                attributes(&target, &there)?;
+                copy(&merged, &target, root, depth + 1)?;
+                attributes(&target, &there, root)?;
             } else {
-                one(&entry.path(), &target, &there)?;
+                one(&entry.path(), &target, &there, root)?;
             }
         }
     }
     Ok(())
 }
 
-fn one(from: &Path, to: &Path, there: &Metadata) -> Result<()> {
+fn one(from: &Path, to: &Path, there: &Metadata, root: Root) -> Result<()> {
     let kind = there.file_type();
     let what = || format!("copy {} to {}", from.display(), to.display());
     if kind.is_symlink() {
         let target = fs::read_link(from).what(what)?;
         std::os::unix::fs::symlink(target, to).what(what)?;
-        return std::os::unix::fs::lchown(to, Some(there.uid()), Some(there.gid())).what(what);
+        return std::os::unix::fs::lchown(
+            to,
+            Some(root.0.saturating_add(there.uid())),
+            Some(root.1.saturating_add(there.gid())),
+        )
+        .what(what);
     }
     if kind.is_file() {
         fs::copy(from, to).what(what)?;
-        return attributes(to, there);
+        return attributes(to, there, root);
     }
     // A whiteout is a 0/0 device: nothing is there. Other special files are made by the container if it wants them.
     if !kind.is_char_device() || there.rdev() != 0 {
@@ -108,9 +119,13 @@ fn one(from: &Path, to: &Path, there: &Metadata) -> Result<()> {
     Ok(())
 }
 
-fn attributes(path: &Path, like: &Metadata) -> Result<()> {
-    std::os::unix::fs::chown(path, Some(like.uid()), Some(like.gid()))
-        .what(|| format!("change the owner of {}", path.display()))?;
+fn attributes(path: &Path, like: &Metadata, root: Root) -> Result<()> {
+    std::os::unix::fs::chown(
+        path,
+        Some(root.0.saturating_add(like.uid())),
+        Some(root.1.saturating_add(like.gid())),
+    )
+    .what(|| format!("change the owner of {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(like.mode() & 0o7777))
         .what(|| format!("set the mode of {}", path.display()))
 }
@@ -139,12 +154,12 @@ mod tests {
         file("2", "data/sub/c", "high");
         let layers = [dir.join("1"), dir.join("2")];
         let to = dir.join("to");
-        create(&to, "/data", &layers).expect("create");
+        create(&to, "/data", &layers, (0, 0)).expect("create");
         for (path, text) in [("a", "high"), ("sub/b", "low"), ("sub/c", "high")] {
             assert_eq!(fs::read_to_string(to.join(path)).expect("read"), text, "{path}");
         }
-        create(&dir.join("other"), "/nowhere", &layers).expect("create");
-        assert!(create(&dir.join("bad"), "/../x", &layers).is_err());
+        create(&dir.join("other"), "/nowhere", &layers, (0, 0)).expect("create");
+        assert!(create(&dir.join("bad"), "/../x", &layers, (0, 0)).is_err());
         fs::remove_dir_all(&dir).expect("remove");
     }
 
@@ -155,9 +170,9 @@ mod tests {
         std::os::unix::fs::symlink("/etc", dir.join("1/data/etc")).expect("link");
         std::os::unix::fs::symlink("/etc", dir.join("1/out")).expect("link");
         let layers = [dir.join("1")];
-        create(&dir.join("to"), "/data", &layers).expect("create");
+        create(&dir.join("to"), "/data", &layers, (0, 0)).expect("create");
         assert!(fs::symlink_metadata(dir.join("to/etc")).expect("there").is_symlink());
-        create(&dir.join("out"), "/out", &layers).expect("create");
+        create(&dir.join("out"), "/out", &layers, (0, 0)).expect("create");
         assert_eq!(fs::read_dir(dir.join("out")).expect("read").count(), 0);
         fs::remove_dir_all(&dir).expect("remove");
     }
