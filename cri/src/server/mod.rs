@@ -1,6 +1,7 @@
 //! The server's life: start, recovery before the first answer, serving, draining. Pods outlive it.
 
 mod condition;
+mod grpc;
 mod listen;
 mod notify;
 mod open;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tonic::transport::Server;
+use tonic::service::Routes;
 
 use crate::api::image_service_server::ImageServiceServer;
 use crate::api::runtime_service_server::RuntimeServiceServer;
@@ -34,22 +35,14 @@ pub async fn serve(config: Config) -> Result<()> {
     let node = open(config).await?;
     reap(&node)?;
     crate::recover::recover(&node).await?;
-    let (stop, mut stopped) = tokio::sync::watch::channel(false);
+    let (stop, stopped) = tokio::sync::watch::channel(false);
     let pods = Arc::new(crate::stream::pods::Pods(Arc::clone(&node)));
     let streams = crate::stream::Server::start(node.config.streaming.address, pods).await?;
-    let service = runtime_service::Service::new(Arc::clone(&node), streams);
-    let serving = Server::builder()
-        .trace_fn(span)
-        .add_service(
-            RuntimeServiceServer::new(service)
-                .max_decoding_message_size(MESSAGE)
-                .max_encoding_message_size(MESSAGE),
-        )
-        .add_service(images(&node))
-        .serve_with_incoming_shutdown(socket.incoming()?, async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        });
-    let serving = tokio::spawn(serving);
+    let service = RuntimeServiceServer::new(runtime_service::Service::new(Arc::clone(&node), streams))
+        .max_decoding_message_size(MESSAGE)
+        .max_encoding_message_size(MESSAGE);
+    let routes = Routes::new(service).add_service(images(&node)).prepare();
+    let serving = tokio::spawn(grpc::serve(socket.incoming()?, routes, stopped));
     tracing::info!(listen = node.config.listen, "ready");
     notify::notify("READY=1\nSTATUS=serving");
     tokio::select! {
@@ -81,15 +74,6 @@ fn images(node: &Arc<Node>) -> ImageServiceServer<ImageRpc> {
     ImageServiceServer::new(ImageRpc::new(Arc::clone(&node.images), Arc::new(in_use)))
         .max_decoding_message_size(MESSAGE)
         .max_encoding_message_size(MESSAGE)
-}
-
-/// Each request has an id that all its lines carry.
-fn span(request: &http::Request<()>) -> tracing::Span {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let method = request.uri().path().rsplit('/').next().unwrap_or_default();
-    let id = format!("{:x}-{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    tracing::info_span!("request", id, method)
 }
 
 /// Reaps shims that end.

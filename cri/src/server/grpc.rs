@@ -1,0 +1,77 @@
+//! gRPC over HTTP/2 on the accepted connections. Clients' deadlines are the clients' own: work goes on when they go away, and no answer
+//! is cut short here (tonic's own server would answer `Cancelled` when a deadline passes, where Kubernetes wants `DeadlineExceeded`).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::Service;
+use tracing::Instrument;
+
+/// Serves connections until `stop` is true; returns when those that were open have ended.
+pub async fn serve(mut connections: UnixListenerStream, routes: Routes, stop: watch::Receiver<bool>) {
+    let mut open = tokio::task::JoinSet::new();
+    let mut stopped = stop.clone();
+    loop {
+        tokio::select! {
+            connection = connections.next() => match connection {
+                Some(Ok(stream)) => {
+                    open.spawn(one(stream, routes.clone(), stop.clone()));
+                }
+                // Out of descriptors, say: the next one may do.
+                Some(Err(error)) => {
+                    tracing::warn!("accept a connection: {error}");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                None => break,
+            },
+            Some(_) = open.join_next() => {}
+            () = until(&mut stopped) => break,
+        }
+    }
+    drop(connections);
+    while open.join_next().await.is_some() {}
+}
+
+async fn until(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the end as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn one(stream: UnixStream, routes: Routes, mut stop: watch::Receiver<bool>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut routes = routes.clone();
+        let span = span(&request);
+        async move { routes.call(request.map(Body::new)).await }.instrument(span)
+    });
+    let connection =
+        http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = until(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("connection: {error}");
+    }
+}
+
+/// Each request has an id that all its lines carry.
+fn span(request: &Request<Incoming>) -> tracing::Span {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+    let id = format!("{:x}-{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    tracing::info_span!("request", id, method)
+}
