@@ -84,6 +84,17 @@ serve_containerd() {
 crictl() { "$PEERS/bin/crictl" "$@"; }
 printf 'runtime-endpoint: unix://%s\nimage-endpoint: unix://%s\ntimeout: 20\n' "$SOCKET" "$SOCKET" >/etc/crictl.yaml
 
+# What may not be there once all pods are removed; the server still runs.
+leaves_no_pod() {
+    holds no_pod_is_left 0 "" crictl pods -q
+    holds no_container_is_left 0 "" crictl ps -a -q
+    until_true no_shim
+    holds no_shim_is_left 1 "" pgrep -ax containerd-shim
+    holds no_network_namespace_is_left 0 "" sh -c 'ls -A /run/netns 2>/dev/null; true'
+    holds no_mount_is_left 1 "" grep -E ' /(run/rt|run/containerd|var/lib/rt|var/lib/containerd|var/lib/kubelet)/[^ ]' /proc/self/mounts
+}
+no_shim() { ! pgrep -x containerd-shim; }
+
 # stop_with LOG WORDS: nothing can be tested.
 stop_with() {
     tail -n 30 "$1"
