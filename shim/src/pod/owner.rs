@@ -90,7 +90,8 @@ impl Owner {
                 Effect::Forget => self.forget(target),
             }
         }
-        if !perform {
+        // Who watches sees containers: probes by the second are no news.
+        if !perform && target.exec.is_none() {
             self.changed();
         }
         Ok(perform)
