@@ -17,7 +17,8 @@ use crate::cli::Caller;
 use crate::error::{Context, Error, Result};
 use crate::place::{self, Place};
 use crate::pod::Create;
-use crate::service::timestamp;
+use crate::record;
+use crate::service::{exit_status, timestamp};
 
 /// Beside config.json: how the container's runtime is run, where that is not as usual.
 const NOTE: &str = "rt-shim.json";
@@ -67,6 +68,8 @@ pub fn run(caller: &Caller) -> Result<Vec<u8>> {
     let program = place::runtime_program(note.program.as_deref().unwrap_or(Path::new("")))?;
     let root = note.root.unwrap_or(place.rt_root);
     let pid = pid(&program, &root, &caller.id);
+    // It may have ended by itself while its shim still lived, and nobody was told.
+    let ended = record::read(&place.dir, &caller.id);
     remove(&program, &root, &caller.id)?;
     unmount(&bundle.join("rootfs"))?;
     if place.group == caller.id && std::os::unix::net::UnixStream::connect(&place.socket).is_err() {
@@ -74,7 +77,12 @@ pub fn run(caller: &Caller) -> Result<Vec<u8>> {
         let _ = fs::remove_dir_all(&place.dir);
         let _ = fs::remove_file(&place.socket);
     }
-    let response = DeleteResponse { pid, exit_status: KILLED, exited_at: Some(timestamp(SystemTime::now())) };
+    record::forget(&place.dir, &caller.id);
+    let response = DeleteResponse {
+        pid,
+        exit_status: ended.as_ref().map_or(KILLED, |ended| exit_status(ended.exit_code)),
+        exited_at: Some(timestamp(ended.map_or_else(SystemTime::now, |ended| ended.at))),
+    };
     Ok(response.encode_to_vec())
 }
 
