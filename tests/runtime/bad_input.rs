@@ -548,6 +548,13 @@ fn mistakes_of_mounts_and_paths() {
                 says: "rt: run container \"{id}\": linux.devices[0] (dev/x): the path is not absolute",
             },
             Mistake {
+                name: "idmap without mappings or a user namespace",
+                make: |b| {
+                    b.directory("/m").bind(std::path::Path::new("/etc"), "/m", &["idmap"]);
+                },
+                says: "rt: run container \"{id}\": mounts[7] (/m): option idmap without mappings of its own needs a user namespace (add \"user\" to linux.namespaces, or uidMappings and gidMappings to the mount)",
+            },
+            Mistake {
                 name: "idmapped tmpfs",
                 make: |b| {
                     b.mount(json!({ "destination": "/m", "type": "tmpfs", "source": "t", "options": ["idmap"],

@@ -284,3 +284,62 @@ fn child_cgroups_of_the_container_go_with_it() {
     container.delete();
     assert!(!case.cgroup_dir(bundle.cgroup()).exists());
 }
+
+#[test]
+fn a_host_with_cgroup_v1_beside_v2_is_used_as_it_is() {
+    unless!("crun", "it makes cgroups of version 1 there");
+    unless!("runc", "it makes cgroups of version 1 there");
+    let case = Case::on(test_name!(), Cgroups::AsFound);
+    if !std::path::Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists() {
+        skip!("this host has cgroup2 alone");
+    }
+    let mut bundle = case.bundle();
+    let container = case.start_sleeping(&mut bundle);
+    let membership =
+        std::fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).expect("its cgroups");
+    assert!(membership.lines().any(|line| line == format!("0::{}", bundle.cgroup())), "{membership}");
+    assert!(case.cgroup_dir(bundle.cgroup()).starts_with("/sys/fs/cgroup/unified"));
+    container.call("pause").run().ok();
+    assert_eq!(container.status(), "paused");
+    container.delete();
+    let mut bundle = case.bundle();
+    bundle.config["linux"]["resources"]["memory"] = json!({ "limit": 64 << 20 });
+    bundle.args(["/probe", "exit", "0"]);
+    case.run(&bundle).exits(1).fails(&["memory", "systemd.unified_cgroup_hierarchy=1"]);
+}
+
+#[test]
+fn a_container_with_a_user_namespace_may_make_cgroups_but_not_change_its_limits() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.user_namespace(100_000, 65_536).namespace("cgroup", None);
+    let mounts = bundle.config["mounts"].as_array_mut().expect("mounts");
+    mounts.retain(|mount| mount["destination"] != "/sys/fs/cgroup");
+    mounts.push(
+        json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"] }),
+    );
+    bundle.args([
+        "/probe",
+        "chain",
+        "try-syscall",
+        "mkdirat",
+        "-100",
+        "s:/sys/fs/cgroup/below",
+        "0x1ed",
+        ",",
+        "write",
+        "/sys/fs/cgroup/below/cgroup.procs",
+        "0",
+        ",",
+        "read",
+        "/proc/self/cgroup",
+        ",",
+        "open",
+        "/sys/fs/cgroup/cgroup.freeze",
+        "w",
+    ]);
+    let output = case.run(&bundle).ok();
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!((lines[0], lines.last().copied()), ("ok 0", Some("errno 13")), "{output}");
+    assert!(lines.contains(&"0::/below"), "{output}");
+}

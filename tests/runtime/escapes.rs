@@ -334,3 +334,25 @@ fn device_node_of_the_image_is_useless() {
         .expect("make a node");
     assert_eq!(case.act(&mut bundle, ["open", "/fuse", "rw"]).trim(), "errno 1");
 }
+
+#[test]
+fn whoever_joins_a_pid_namespace_runs_from_a_sealed_image() {
+    only_rt!("it says so in its environment");
+    let case = case!();
+    let target = case.start_sleeping(&mut case.bundle());
+    let seen = case.dir().join("seen");
+    // The hook's parent is the runtime, which those in the namespace could look at.
+    let script = format!("tr '\\0' '\\n' </proc/$PPID/environ >{}", seen.display());
+    let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }]);
+    for (joins, sealed) in [(false, false), (true, true)] {
+        let mut bundle = case.bundle();
+        bundle.config["hooks"] = json!({ "createRuntime": hook });
+        if joins {
+            bundle.namespace("pid", Some(&format!("/proc/{}/ns/pid", target.pid())));
+        }
+        bundle.args(["/probe", "exit", "0"]);
+        case.run(&bundle).ok();
+        let environment = std::fs::read_to_string(&seen).expect("the runtime's environment");
+        assert_eq!(environment.contains("_RT_SEALED=1"), sealed, "{environment}");
+    }
+}

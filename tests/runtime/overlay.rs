@@ -346,3 +346,20 @@ fn plan_shows_the_layers() {
     assert_eq!(mount["content"]["overlay"], json!({ "lowers": ["/a:b", "/c"], "changes": "tmpfs" }));
     assert_eq!(mount["filesystem"], json!(["index=off", "metacopy=off"]));
 }
+
+#[test]
+fn directories_for_changes_are_gone_again_if_a_later_step_fails() {
+    only_rt!("--overlay is its own");
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.args(["/nothing"]);
+    let (upper, work) = (case.dir().join("changes"), case.dir().join("changes.work"));
+    let output = run(&case, &bundle, &["--overlay", "--overlay-upper", &upper.to_string_lossy()]);
+    output.exits(1).fails(&["no such file or directory"]);
+    assert!(!upper.exists() && !work.exists());
+    // What was there before is the user's.
+    std::fs::create_dir(&upper).expect("make it");
+    std::fs::write(upper.join("mine"), "kept").expect("write");
+    run(&case, &bundle, &["--overlay", "--overlay-upper", &upper.to_string_lossy()]).exits(1);
+    assert!(upper.join("mine").exists() && !work.exists());
+}

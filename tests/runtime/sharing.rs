@@ -197,3 +197,29 @@ fn sharing_with_what_does_not_run_is_refused() {
     run(&case, &bundle, stopped.id()).exits(1).fails(&[stopped.id(), "stopped"]);
     run(&case, &bundle, &format!("{}=user", stopped.id())).exits(1).fails(&["user", "can't be shared"]);
 }
+
+#[test]
+fn with_a_shared_pid_namespace_sigkill_ends_all_of_one_container_and_none_of_another() {
+    only_rt!("--share is its own");
+    let case = case!();
+    let pause = pause(&case);
+    let with = format!("{}=pid", pause.id());
+    let mut bundles = [member(&case), member(&case)];
+    let [one, two] = &mut bundles;
+    let one = start(&case, one.args(["/probe", "chain", "orphan", ",", "sleep"]), &with);
+    let orphan = one.wait_for_output("\n").trim().to_owned();
+    let two = start(&case, two.args(["/probe", "sleep"]), &with);
+    one.call_with("kill", &[], &["KILL"]).run().ok();
+    assert_eq!(one.wait_exit(one.pid()), 137);
+    until("the orphan is gone too", || {
+        pause
+            .exec(&["/probe", "stat", &format!("/proc/{orphan}")])
+            .ok()
+            .stdout
+            .contains("errno")
+            .then_some(())
+    });
+    one.call("delete").run().ok();
+    one.is_gone();
+    assert_eq!((two.status().as_str(), pause.status().as_str()), ("running", "running"));
+}

@@ -18,7 +18,7 @@ mod wait;
 
 pub use bundle::Bundle;
 pub use call::{Call, Output};
-pub use case::Case;
+pub use case::{Case, Cgroups};
 pub use programs::{failpoints, probe};
 pub use report::{Mount, Report};
 pub use running::Running;

@@ -33,13 +33,7 @@ pub fn take(task: &Task) -> Result<()> {
     } else {
         0
     };
-    process::capset(CapSets {
-        effective: wanted.effective | extra,
-        permitted: wanted.permitted | extra,
-        inheritable: wanted.inheritable,
-    })
-    .what(|| "set capabilities")
-    .map_err(|error| {
+    process::capset(with(task, extra)).what(|| "set capabilities").map_err(|error| {
         error.cure("effective, inheritable and ambient capabilities must be among the permitted ones")
     })?;
     process::ambient_clear().what(|| "clear the ambient capabilities")?;
@@ -52,6 +46,16 @@ pub fn take(task: &Task) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The sets that the plan wants, and `extra` in force beside them.
+fn with(task: &Task, extra: u64) -> CapSets {
+    let wanted = task.process.capabilities;
+    CapSets {
+        effective: wanted.effective | extra,
+        permitted: wanted.permitted | extra,
+        inheritable: wanted.inheritable,
+    }
 }
 
 /// Whether the filter can only be loaded by an administrator.
@@ -79,14 +83,9 @@ pub fn seal(task: &Task) -> Result<()> {
         },
     )?;
     if needs_admin(task) {
-        let wanted = task.process.capabilities;
-        process::capset(CapSets {
-            effective: wanted.effective,
-            permitted: wanted.permitted,
-            inheritable: wanted.inheritable,
-        })
-        .what(|| "drop CAP_SYS_ADMIN")
-        .map_err(|error| error.cure("the seccomp profile must allow capset, or noNewPrivileges be set"))?;
+        process::capset(with(task, 0)).what(|| "drop CAP_SYS_ADMIN").map_err(|error| {
+            error.cure("the seccomp profile must allow capset, or noNewPrivileges be set")
+        })?;
     }
     Ok(())
 }

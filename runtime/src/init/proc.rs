@@ -8,9 +8,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use crate::error::{Context, Error, Kind, Result};
-
-/// KERNEL: include/uapi/linux/magic.h
-const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+use crate::sys::mount::is_procfs;
 
 /// The root of the host's procfs.
 #[derive(Debug)]
@@ -21,8 +19,7 @@ impl HostProc {
     pub fn open() -> Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let proc = rustix::fs::open("/proc", flags, Mode::empty()).what(|| "open the host's /proc")?;
-        let magic = rustix::fs::fstatfs(&proc).what(|| "look at the host's /proc")?.f_type as u64;
-        if magic != PROC_SUPER_MAGIC {
+        if !is_procfs(&proc).what(|| "look at the host's /proc")? {
             return Err(Error::new(Kind::Unsupported, "the host's /proc is not a procfs")
                 .cure("mount -t proc proc /proc"));
         }

@@ -1,7 +1,7 @@
 //! From a bundle to a container process that waits for start: what `create` and `run` have in common, top to bottom.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::signal::SigSet;
 
@@ -138,7 +138,9 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     let cradle = Cradle { cgroup: berth.cgroup().map(Cgroup::fd), joined: &joined };
     let child = spawn(&plan.task, &cradle, |link, joined| {
         // ORDER: first of all: the lock ends with this process, not with init, which may outlive it by a SIGKILL.
-        crate::sys::process::give_up(reserved.lock());
+        if crate::sys::process::let_go(reserved.lock(), link.as_fd()).is_err() {
+            return; // which ends this process, and the parent says so
+        }
         let start = fifo.as_ref().map_or(init::Start::Link, init::Start::Fifo);
         let home = Home {
             around: &plan.surroundings,
@@ -158,6 +160,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
         };
         init::run(&birth)
     })?;
+    let fresh = std::mem::take(&mut prepared.fresh);
     drop((prepared, fifo));
     reach(Step::Clone)?;
     record.init = Some(ProcessId::of(child.pid.as_raw())?);
@@ -170,6 +173,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     let (container, child) = finish(reserved, record, child, (options, caller.start))?;
     berth.keep();
     SharedRoot::keep(shared_root);
+    fresh.keep();
     Ok(Launched { container, child, terminal })
 }
 

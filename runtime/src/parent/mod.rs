@@ -3,7 +3,7 @@
 pub mod cgroup;
 pub mod filesystem;
 pub mod occupants;
-mod overlay;
+pub mod overlay;
 pub mod place;
 pub mod prepare;
 pub mod shared_memory;

@@ -38,11 +38,10 @@ pub struct Overlay<'a> {
 }
 
 impl Overlay<'_> {
-    /// Makes it.
-    pub fn make(&self, mappings: &mut Mappings<'_>) -> Result<OwnedFd> {
-        let mut fresh = Fresh::default();
-        let layers = Layers::open(self, mappings, &mut fresh)?;
-        let made = match self.by_handles(&layers) {
+    /// Makes it; directories that it made go to `fresh`.
+    pub fn make(&self, mappings: &mut Mappings<'_>, fresh: &mut Fresh) -> Result<OwnedFd> {
+        let layers = Layers::open(self, mappings, fresh)?;
+        match self.by_handles(&layers) {
             Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::EBADF)) => {
                 self.in_a_room(mappings).map_err(|older| match older.errno() {
                     // Both ways end alike: the first one knows what the kernel has to say.
@@ -51,9 +50,7 @@ impl Overlay<'_> {
                 })
             }
             made => made,
-        }?;
-        fresh.0.clear();
-        Ok(made)
+        }
     }
 
     fn by_handles(&self, layers: &Layers) -> Result<OwnedFd> {
@@ -210,11 +207,16 @@ impl Writable {
     }
 }
 
-/// Directories that did not exist: gone again if the overlay can't be made.
-#[derive(Default)]
-struct Fresh(Vec<PathBuf>);
+/// Directories that did not exist: gone again unless the container comes to stand.
+#[derive(Debug, Default)]
+pub struct Fresh(Vec<PathBuf>);
 
 impl Fresh {
+    /// From here on they are the user's.
+    pub fn keep(mut self) {
+        self.0.clear();
+    }
+
     fn make(&mut self, path: &Path, like: &Stat) -> Result<()> {
         match create(CWD, path, like) {
             Ok(()) => self.0.push(path.to_owned()),
@@ -228,7 +230,8 @@ impl Fresh {
 impl Drop for Fresh {
     fn drop(&mut self) {
         for path in &self.0 {
-            let _ = std::fs::remove_dir(path);
+            // With what the failed create put into them; they were not there before it.
+            let _ = std::fs::remove_dir_all(path);
         }
     }
 }

@@ -11,7 +11,7 @@ use rustix::mount::OpenTreeFlags;
 
 use super::cgroup::Site;
 use super::filesystem;
-use super::overlay::Overlay;
+use super::overlay::{Fresh, Overlay};
 use super::userns::Mappings;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::devices::Device;
@@ -20,13 +20,15 @@ use crate::plan::mounts::{Content, Mount};
 use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::rootfs::{Entry, Rootfs};
 use crate::plan::{Plan, Surroundings};
-use crate::sys::mount::{Depth, MountAttr, mount_setattr};
+use crate::sys::mount::{Depth, MountAttr, is_procfs, mount_setattr};
 
 /// Detached mounts and descriptors that init inherits.
 #[derive(Debug, Default)]
 pub struct Prepared {
     /// The root filesystem; none where its directory is used as it is.
     pub root: Option<OwnedFd>,
+    /// Directories that were made for it; they go with this value.
+    pub fresh: Fresh,
     /// What the root filesystem is mounted over, lowest first.
     pub under: Vec<OwnedFd>,
     /// For each mount of the plan: its source, if it is a bind mount.
@@ -39,9 +41,6 @@ pub struct Prepared {
     pub devices: Vec<Option<OwnedFd>>,
 }
 
-/// KERNEL: include/uapi/linux/magic.h
-const PROC_SUPER_MAGIC: u64 = 0x9fa0;
-
 /// Opens everything.
 pub fn prepare(plan: &Plan, site: Option<&Site>) -> Result<Prepared> {
     let around = &plan.surroundings;
@@ -53,9 +52,11 @@ pub fn prepare(plan: &Plan, site: Option<&Site>) -> Result<Prepared> {
     for mount in &around.mounts {
         sources.push(source(mount, &mut mappings)?);
     }
-    let mut under = roots(&around.rootfs, &mut mappings)?;
+    let mut fresh = Fresh::default();
+    let mut under = roots(&around.rootfs, &mut mappings, &mut fresh)?;
     Ok(Prepared {
         root: under.pop(),
+        fresh,
         under,
         sources,
         cgroups: cgroups(plan, site)?,
@@ -83,7 +84,7 @@ fn cgroups(plan: &Plan, site: Option<&Site>) -> Result<Option<OwnedFd>> {
 }
 
 /// The bundle's own directory, or the mounts that take its place.
-fn roots(rootfs: &Rootfs, mappings: &mut Mappings<'_>) -> Result<Vec<OwnedFd>> {
+fn roots(rootfs: &Rootfs, mappings: &mut Mappings<'_>, fresh: &mut Fresh) -> Result<Vec<OwnedFd>> {
     if rootfs.mounts.is_empty() {
         return Ok(vec![root(&rootfs.path)?]);
     }
@@ -93,16 +94,16 @@ fn roots(rootfs: &Rootfs, mappings: &mut Mappings<'_>) -> Result<Vec<OwnedFd>> {
         layers::Content::Filesystem { source, .. } => source.to_string_lossy().into_owned(),
     };
     let make = |mount: &RootMount| {
-        root_mount(mount, mappings).what(|| format!("mount {} as root", name(&mount.content)))
+        root_mount(mount, mappings, fresh).what(|| format!("mount {} as root", name(&mount.content)))
     };
     rootfs.mounts.iter().map(make).collect()
 }
 
-fn root_mount(mount: &RootMount, mappings: &mut Mappings<'_>) -> Result<OwnedFd> {
+fn root_mount(mount: &RootMount, mappings: &mut Mappings<'_>, fresh: &mut Fresh) -> Result<OwnedFd> {
     let options = &mount.options;
     let tree = match &mount.content {
         layers::Content::Overlay { lowers, changes } => {
-            return Overlay { lowers, changes, options, idmap: mount.idmap.as_ref() }.make(mappings);
+            return Overlay { lowers, changes, options, idmap: mount.idmap.as_ref() }.make(mappings, fresh);
         }
         layers::Content::Filesystem { fstype, source } => {
             filesystem::create(fstype, source, options, None)?.0
@@ -156,11 +157,8 @@ fn source(mount: &Mount, mappings: &mut Mappings<'_>) -> Result<Option<OwnedFd>>
         Error::os(errno.raw_os_error(), format!("open the source {}", source.display())).during(what())
     })?;
     // CVE-2019-16884: labels are written below /proc, so what is bound there must be a procfs.
-    if mount.target == Path::new("/proc") {
-        let magic = rustix::fs::fstatfs(&tree).what(what)?.f_type as u64;
-        if magic != PROC_SUPER_MAGIC {
-            return Err(Error::new(Kind::Denied, format!("{}: the source is not a procfs", what())));
-        }
+    if mount.target == Path::new("/proc") && !is_procfs(&tree).what(what)? {
+        return Err(Error::new(Kind::Denied, format!("{}: the source is not a procfs", what())));
     }
     if let Some(map) = &mount.idmap {
         mappings.apply(&tree, depth(mount.options.idmap), map).what(what)?;

@@ -11,8 +11,10 @@ pub struct Process {
     /// Give it a pseudo-terminal.
     pub terminal: bool,
     /// Size of that terminal.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub console_size: Option<ConsoleSize>,
     /// Who it runs as.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<User>,
     /// argv.
     pub args: List<String>,
@@ -21,24 +23,31 @@ pub struct Process {
     /// Absolute working directory.
     pub cwd: String,
     /// The five sets; absent: none at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
     /// Resource limits.
     pub rlimits: List<Rlimit>,
     /// Can't gain privileges by execve(2).
     pub no_new_privileges: bool,
     /// AppArmor profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub apparmor_profile: Option<String>,
     /// SELinux label.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub selinux_label: Option<String>,
     /// -1000 to 1000; absent: as the runtime's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i64>,
     /// CPU scheduling.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
     /// I/O scheduling.
     #[serde(rename = "ioPriority")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub io_priority: Option<IoPriority>,
     /// CPUs for the way into the container and for the process there (exec only).
     #[serde(rename = "execCPUAffinity")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub exec_cpu_affinity: Option<CpuAffinity>,
 }
 
@@ -61,6 +70,7 @@ pub struct User {
     /// In the container's user namespace.
     pub gid: u32,
     /// umask(2); absent: 0022.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub umask: Option<u32>,
     /// Supplementary groups.
     pub additional_gids: List<u32>,
@@ -130,8 +140,10 @@ pub struct IoPriority {
 #[serde(default)]
 pub struct CpuAffinity {
     /// While entering the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub initial: Option<String>,
     /// For the process.
     #[serde(rename = "final")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
 }

@@ -13,21 +13,28 @@ pub struct Resources {
     /// Device access rules, the last match wins.
     pub devices: List<DeviceRule>,
     /// Memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
     /// CPU time and placement.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Cpu>,
     /// Number of tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<Pids>,
     /// Block I/O.
     #[serde(rename = "blockIO")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub block_io: Option<BlockIo>,
     /// Huge pages.
     pub hugepage_limits: List<HugepageLimit>,
     /// cgroup v1 only: class id and priorities.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<serde_json::Value>,
     /// RDMA, by device name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rdma: Option<BTreeMap<String, Rdma>>,
     /// cgroup v2 files to values, written last.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub unified: Option<BTreeMap<String, String>>,
 }
 
@@ -39,12 +46,16 @@ pub struct DeviceRule {
     pub allow: bool,
     /// `a` (all, also when absent), `c` or `b`.
     #[serde(rename = "type")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Absent or -1: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub major: Option<i64>,
     /// Absent or -1: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub minor: Option<i64>,
     /// Of `r`, `w`, `m`; absent: all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub access: Option<String>,
 }
 
@@ -53,24 +64,33 @@ pub struct DeviceRule {
 #[serde(default, rename_all = "camelCase")]
 pub struct Memory {
     /// Most that may be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
     /// What is protected from reclaim as well as possible.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reservation: Option<i64>,
     /// Memory and swap together.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub swap: Option<i64>,
     /// cgroup v1 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<i64>,
     /// cgroup v1 only.
     #[serde(rename = "kernelTCP")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel_tcp: Option<i64>,
     /// cgroup v1 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub swappiness: Option<u64>,
     /// cgroup v1 only.
     #[serde(rename = "disableOOMKiller")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub disable_oom_killer: Option<bool>,
     /// cgroup v1 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub use_hierarchy: Option<bool>,
     /// Refuse an update that is below what is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub check_before_update: Option<bool>,
 }
 
@@ -79,22 +99,31 @@ pub struct Memory {
 #[serde(default, rename_all = "camelCase")]
 pub struct Cpu {
     /// Relative weight, cgroup v1 scale (2 to 262144).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub shares: Option<u64>,
     /// Microseconds per period; -1: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<i64>,
     /// Microseconds that may be saved up.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
     /// Microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub period: Option<u64>,
     /// cgroup v1 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub realtime_runtime: Option<i64>,
     /// cgroup v1 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub realtime_period: Option<u64>,
     /// List such as `0-3,7`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<String>,
     /// NUMA nodes, a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mems: Option<String>,
     /// 1: run only when nothing else wants to.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<i64>,
 }
 
@@ -103,6 +132,7 @@ pub struct Cpu {
 #[serde(default)]
 pub struct Pids {
     /// -1 or absent: no limit. 0 is a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
 }
 
@@ -111,8 +141,10 @@ pub struct Pids {
 #[serde(default, rename_all = "camelCase")]
 pub struct BlockIo {
     /// 10 to 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
     /// cgroup v1 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub leaf_weight: Option<u16>,
     /// Weight per device.
     pub weight_device: List<WeightDevice>,
@@ -137,8 +169,10 @@ pub struct WeightDevice {
     /// Device number.
     pub minor: i64,
     /// 10 to 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
     /// cgroup v1 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub leaf_weight: Option<u16>,
 }
 
@@ -169,7 +203,9 @@ pub struct HugepageLimit {
 #[serde(default, rename_all = "camelCase")]
 pub struct Rdma {
     /// Handles.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hca_handles: Option<u32>,
     /// Objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hca_objects: Option<u32>,
 }

@@ -52,3 +52,10 @@ pub fn mount_setattr(dir: impl AsFd, path: &CStr, depth: Depth, attr: MountAttr<
     })
     .map(drop)
 }
+
+/// Whether what a descriptor stands for is on a procfs.
+pub fn is_procfs(fd: impl std::os::fd::AsFd) -> rustix::io::Result<bool> {
+    // KERNEL: include/uapi/linux/magic.h
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    Ok(rustix::fs::fstatfs(fd)?.f_type as u64 == PROC_SUPER_MAGIC)
+}

@@ -282,11 +282,10 @@ pub fn default_signal(
     unsafe { nix::sys::signal::signal(signal, handler) }.map(drop)
 }
 
-/// Closes a descriptor in a forked child that shares its owner's memory image but will never drop that owner.
-///
-/// What it stands for lives on in the parent. The owner in this process must not be used or dropped after this: callers go on to
-/// execve or `_exit` only.
-pub fn give_up(inherited: BorrowedFd<'_>) {
-    // SAFETY: the number is open and owned by a value that this process, by the contract above, never uses again.
-    unsafe { libc::close(inherited.as_raw_fd()) };
+/// In a forked child: lets go of what a descriptor stands for, which lives on in the parent. The number stays open and its owner's, for
+/// what `instead` stands for, so that whoever owns it can be used and dropped as before.
+pub fn let_go(inherited: BorrowedFd<'_>, instead: BorrowedFd<'_>) -> nix::Result<()> {
+    // SAFETY: two open descriptors, both borrowed; dup3 leaves each of them open.
+    let done = unsafe { libc::dup3(instead.as_raw_fd(), inherited.as_raw_fd(), libc::O_CLOEXEC) };
+    check(libc::c_long::from(done)).map(drop)
 }

@@ -8,6 +8,8 @@ mod random;
 mod reference;
 mod simulator;
 
+use std::time::{Duration, Instant};
+
 use reference::Reference;
 use runtime::plan::seccomp::{Arch, Filter, Insn, OPERATORS, compile};
 use runtime::spec::Seccomp;
@@ -143,8 +145,12 @@ fn numbers_near(spec: &Seccomp) -> Vec<u32> {
 
 #[test]
 fn random_profiles_mean_what_they_say() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("RT_FUZZ_SEED").unwrap_or(0);
+    let end = Instant::now() + Duration::from_secs(number("RT_FUZZ_SECONDS").unwrap_or(0));
     let mut tried = 0;
-    for seed in 0..60 {
+    // As many as are the same at each run; with `hack/fuzz` more of them, until the time is over.
+    for seed in (first..).take_while(|seed| *seed < first + 60 || Instant::now() < end) {
         let (actions, most_args) =
             if seed % 2 == 0 { (&random::ACTIONS[..], 1) } else { (&[("SCMP_ACT_ERRNO", Some(5))][..], 3) };
         let shape = random::Shape { actions, operators: OPERATORS, most_args };

@@ -26,11 +26,11 @@ const SETTLED_IN_VM: &[&str] =
 const BLACK_BOX: [(&str, &str); 3] =
     [("tests", "tests/Cargo.toml"), ("probe", "tests/probe/Cargo.toml"), ("bench", "tests/bench/Cargo.toml")];
 
-/// The unit tests of all crates.
+/// The unit tests of all crates, and a second of each fuzzing target.
 pub fn unit_tests(repository: &Path) -> Tally {
     console::heading("unit tests");
     let mut command = Command::new(env!("CARGO"));
-    command.args(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]);
+    command.args(["test", "--workspace", "--lib", "--bins", "--test", "fuzz", "--no-fail-fast"]);
     for (package, manifest) in BLACK_BOX {
         if repository.join(manifest).exists() {
             command.args(["--exclude", package]);
