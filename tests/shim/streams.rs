@@ -290,7 +290,7 @@ fn a_terminal_has_a_size_and_its_lines_are_logged_without_carriage_returns() {
     bundle.with_busybox().args([
         "/bin/sh",
         "-c",
-        "stty size; trap 'stty size; exit 4' WINCH; while :; do sleep 0.01; done",
+        "trap 'stty size; exit 4' WINCH; stty size; while :; do sleep 0.01; done",
     ]);
     bundle.config["process"]["terminal"] = true.into();
     let log = case.dir().join("tty.log");
