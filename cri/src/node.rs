@@ -47,6 +47,8 @@ pub struct Node {
     pub jobs: Jobs<()>,
     /// For GetContainerEvents.
     pub events: Events,
+    /// What is kept between questions about usage.
+    pub stats: crate::stats::Stats,
 }
 
 impl std::ops::Deref for Sandbox {

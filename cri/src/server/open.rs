@@ -58,6 +58,7 @@ pub async fn open(config: Config) -> Result<Arc<Node>> {
         images,
         jobs: Jobs::new(),
         events: Events::new(),
+        stats: crate::stats::Stats::default(),
         paths,
         config,
     }))

@@ -14,7 +14,7 @@ use crate::api;
 use crate::api::runtime_service_server::RuntimeService;
 use crate::error::{Error, Result};
 use crate::node::Node;
-use crate::{container, sandbox};
+use crate::{container, sandbox, stats};
 
 type Answer<T> = Result<Response<T>, Status>;
 type Items<T> = BoxStream<'static, Result<T, Status>>;
@@ -283,44 +283,64 @@ impl RuntimeService for Service {
 
     async fn container_stats(
         &self,
-        _: Request<api::ContainerStatsRequest>,
+        request: Request<api::ContainerStatsRequest>,
     ) -> Answer<api::ContainerStatsResponse> {
-        not_built("statistics of containers")
+        let asked = request.into_inner().container_id;
+        answer(async {
+            Ok(api::ContainerStatsResponse { stats: Some(stats::container(&self.node, &asked).await?) })
+        })
+        .await
     }
 
     async fn list_container_stats(
         &self,
-        _: Request<api::ListContainerStatsRequest>,
+        request: Request<api::ListContainerStatsRequest>,
     ) -> Answer<api::ListContainerStatsResponse> {
-        not_built("statistics of containers")
+        let filter = request.into_inner().filter;
+        answer(async {
+            let stats = stats::containers(&self.node, filter.as_ref()).await?;
+            Ok(api::ListContainerStatsResponse { stats })
+        })
+        .await
     }
 
     async fn stream_container_stats(
         &self,
-        _: Request<api::StreamContainerStatsRequest>,
+        request: Request<api::StreamContainerStatsRequest>,
     ) -> Answer<Self::StreamContainerStatsStream> {
-        not_built("statistics of containers")
+        let all = stats::containers(&self.node, request.into_inner().filter.as_ref()).await?;
+        chunks(all, |container_stats| api::StreamContainerStatsResponse { container_stats })
     }
 
     async fn pod_sandbox_stats(
         &self,
-        _: Request<api::PodSandboxStatsRequest>,
+        request: Request<api::PodSandboxStatsRequest>,
     ) -> Answer<api::PodSandboxStatsResponse> {
-        not_built("statistics of sandboxes")
+        let asked = request.into_inner().pod_sandbox_id;
+        answer(async {
+            Ok(api::PodSandboxStatsResponse { stats: Some(stats::sandbox(&self.node, &asked).await?) })
+        })
+        .await
     }
 
     async fn list_pod_sandbox_stats(
         &self,
-        _: Request<api::ListPodSandboxStatsRequest>,
+        request: Request<api::ListPodSandboxStatsRequest>,
     ) -> Answer<api::ListPodSandboxStatsResponse> {
-        not_built("statistics of sandboxes")
+        let filter = request.into_inner().filter;
+        answer(async {
+            let stats = stats::sandboxes(&self.node, filter.as_ref()).await?;
+            Ok(api::ListPodSandboxStatsResponse { stats })
+        })
+        .await
     }
 
     async fn stream_pod_sandbox_stats(
         &self,
-        _: Request<api::StreamPodSandboxStatsRequest>,
+        request: Request<api::StreamPodSandboxStatsRequest>,
     ) -> Answer<Self::StreamPodSandboxStatsStream> {
-        not_built("statistics of sandboxes")
+        let all = stats::sandboxes(&self.node, request.into_inner().filter.as_ref()).await?;
+        chunks(all, |pod_sandbox_stats| api::StreamPodSandboxStatsResponse { pod_sandbox_stats })
     }
 
     async fn checkpoint_container(
@@ -354,20 +374,24 @@ impl RuntimeService for Service {
         &self,
         _: Request<api::ListMetricDescriptorsRequest>,
     ) -> Answer<api::ListMetricDescriptorsResponse> {
-        not_built("metrics of sandboxes")
+        Ok(Response::new(api::ListMetricDescriptorsResponse { descriptors: stats::descriptors() }))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<api::ListPodSandboxMetricsRequest>,
     ) -> Answer<api::ListPodSandboxMetricsResponse> {
-        not_built("metrics of sandboxes")
+        answer(async {
+            Ok(api::ListPodSandboxMetricsResponse { pod_metrics: stats::pod_metrics(&self.node).await? })
+        })
+        .await
     }
 
     async fn stream_pod_sandbox_metrics(
         &self,
         _: Request<api::StreamPodSandboxMetricsRequest>,
     ) -> Answer<Self::StreamPodSandboxMetricsStream> {
-        not_built("metrics of sandboxes")
+        let all = stats::pod_metrics(&self.node).await?;
+        chunks(all, |pod_sandbox_metrics| api::StreamPodSandboxMetricsResponse { pod_sandbox_metrics })
     }
 }

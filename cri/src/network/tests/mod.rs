@@ -10,6 +10,8 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::*;
 
+mod cni;
+
 /// A host of its own: the test's thread and all that it starts are in it.
 struct Host {
     state: PathBuf,

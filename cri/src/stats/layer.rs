@@ -1,0 +1,143 @@
+//! How much a container has written: bytes and inodes of its writable layer, by a walk that is at most ten seconds old and that
+//! no answer waits long for.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
+
+/// How long a walk's result counts.
+const FRESH: Duration = Duration::from_secs(10);
+/// How long the first question about a layer waits for its walk.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// Directories deeper than this are not counted: each costs a descriptor while it is walked.
+const DEPTH: u32 = 128;
+
+/// A layer's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// When it was looked at, nanoseconds since the epoch.
+    pub at: i64,
+    /// On disk.
+    pub bytes: u64,
+    /// Files of all kinds.
+    pub inodes: u64,
+}
+
+/// The sizes of all containers' layers.
+#[derive(Debug, Default, Clone)]
+pub struct Layers {
+    all: Arc<Mutex<HashMap<String, Layer>>>,
+}
+
+#[derive(Debug, Default)]
+struct Layer {
+    size: Option<Size>,
+    walked: Option<Instant>,
+    walking: bool,
+}
+
+impl Layers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Layer>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sizes of layers, by container; those never walked before are waited for a little. What is old is walked anew behind
+    /// the answer.
+    pub async fn sizes(&self, layers: Vec<(String, PathBuf)>) -> HashMap<String, Size> {
+        let mut first = Vec::new();
+        for (id, path) in &layers {
+            let mut all = self.lock();
+            let layer = all.entry(id.clone()).or_default();
+            let fresh = layer.walked.is_some_and(|walked| walked.elapsed() < FRESH);
+            if fresh || layer.walking {
+                continue;
+            }
+            layer.walking = true;
+            let unknown = layer.size.is_none();
+            drop(all);
+            let task = self.walk(id.clone(), path.clone());
+            if unknown {
+                first.push(task);
+            }
+        }
+        let _ = tokio::time::timeout(PATIENCE, futures_util::future::join_all(first)).await;
+        let all = self.lock();
+        layers.into_iter().filter_map(|(id, _)| all.get(&id)?.size.map(|size| (id, size))).collect()
+    }
+
+    /// Forgets all but these containers.
+    pub fn keep(&self, kept: impl Fn(&str) -> bool) {
+        self.lock().retain(|id, _| kept(id));
+    }
+
+    fn walk(&self, id: String, path: PathBuf) -> tokio::task::JoinHandle<()> {
+        let layers = self.clone();
+        tokio::task::spawn_blocking(move || {
+            let size = size(&path);
+            if let Some(layer) = layers.lock().get_mut(&id) {
+                *layer = Layer { size: size.or(layer.size), walked: Some(Instant::now()), walking: false };
+            }
+        })
+    }
+}
+
+/// Walks a folder without following links out of it, however its owner moves things about meanwhile.
+fn size(folder: &Path) -> Option<Size> {
+    let top = openat(CWD, folder, directory(), Mode::empty()).ok()?;
+    let mut size = Size { at: super::now(), bytes: 0, inodes: 0 };
+    let mut seen = HashSet::new();
+    walk(&top, DEPTH, &mut size, &mut seen);
+    Some(size)
+}
+
+fn directory() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
+}
+
+fn walk(folder: &OwnedFd, depth: u32, size: &mut Size, seen: &mut HashSet<(u64, u64)>) {
+    let Ok(entries) = Dir::read_from(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let Ok(stat) = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        // A file of several names counts once.
+        if stat.st_nlink > 1
+            && FileType::from_raw_mode(stat.st_mode) != FileType::Directory
+            && !seen.insert((stat.st_dev, stat.st_ino))
+        {
+            continue;
+        }
+        size.inodes += 1;
+        size.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+            && depth > 0
+            && let Ok(inner) = openat(folder, name, directory(), Mode::empty())
+        {
+            walk(&inner, depth - 1, size, seen);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_several_names_count_once_and_links_are_not_followed() {
+        let folder = std::env::temp_dir().join(format!("rt-cri-layer-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("a/b")).unwrap();
+        std::fs::write(folder.join("a/file"), vec![1; 100_000]).unwrap();
+        std::fs::hard_link(folder.join("a/file"), folder.join("a/b/again")).unwrap();
+        std::os::unix::fs::symlink("/", folder.join("root")).unwrap();
+        let size = size(&folder).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(size.inodes, 4);
+        assert!((100_000..200_000).contains(&size.bytes), "{size:?}");
+    }
+}
