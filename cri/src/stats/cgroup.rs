@@ -11,8 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub enum Name {
     CpuStat,
     CpuPressure,
-    CpuMax,
-    CpuWeight,
     MemoryCurrent,
     MemoryStat,
     MemoryMax,
@@ -28,11 +26,9 @@ pub enum Name {
     PidsMax,
 }
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 15] = [
     "cpu.stat",
     "cpu.pressure",
-    "cpu.max",
-    "cpu.weight",
     "memory.current",
     "memory.stat",
     "memory.max",
