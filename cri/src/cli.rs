@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config};
 use crate::error::{Context, Error, Result};
-use crate::server;
+use crate::{preflight, server};
 
 /// The Kubernetes CRI server.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Serve(Options),
     /// Print the configuration that is in force.
     Config(Options),
+    /// Say what this host has of what pods need, and the cure for what it lacks.
+    Check(Options),
     /// Pull, list, remove, unpack images, through the server or without it.
     Images(crate::image::command::Options),
 }
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
         None => serve(&cli.serve),
         Some(Command::Serve(options)) => serve(&options),
         Some(Command::Config(options)) => print_config(&options),
+        Some(Command::Check(options)) => check(&options),
         Some(Command::Images(options)) => crate::image::command::run(&options),
     };
     match done {
@@ -84,6 +87,12 @@ fn serve(options: &Options) -> Result<()> {
 fn print_config(options: &Options) -> Result<()> {
     print!("{}", configured(options)?.text()?);
     Ok(())
+}
+
+fn check(options: &Options) -> Result<()> {
+    let (report, is_fit) = preflight::report(&configured(options)?)?;
+    print!("{report}");
+    if is_fit { Ok(()) } else { Err(Error::unsupported("run pods on this host: see LACKING above")) }
 }
 
 fn configured(options: &Options) -> Result<Config> {

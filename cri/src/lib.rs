@@ -13,6 +13,7 @@ pub mod network;
 pub mod node;
 pub mod oci;
 pub mod paths;
+pub mod preflight;
 pub mod record;
 pub mod recover;
 pub mod sandbox;

@@ -1,5 +1,6 @@
 //! Black-box tests of the CRI server, by crictl, one file per topic.
 
+mod crash;
 mod flow;
 mod images;
 

@@ -64,3 +64,25 @@ fn build_failpoints() -> PathBuf {
     assert!(status.success(), "rt with fail points doesn't build");
     directory.join("debug/rt")
 }
+
+/// rt-cri built so that it dies or fails at the stage that a variable names: `$RT_CRI_FAILPOINTS`, or built by cargo.
+pub fn cri_failpoints() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        std::env::var_os("RT_CRI_FAILPOINTS").map_or_else(build_cri_failpoints, PathBuf::from)
+    })
+}
+
+fn build_cri_failpoints() -> PathBuf {
+    // In the usual place, where its many dependencies are built already; then copied, so that nobody takes it for the usual one.
+    let status = Command::new(option_env!("CARGO").unwrap_or("cargo"))
+        .current_dir(repository())
+        .args(["build", "--quiet", "--package", "cri", "--bin", "rt-cri", "--features", "failpoints"])
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "rt-cri with fail points doesn't build");
+    let path = target().join("failpoints/rt-cri");
+    std::fs::create_dir_all(target().join("failpoints")).expect("make a directory");
+    std::fs::copy(target().join("debug/rt-cri"), &path).expect("copy rt-cri");
+    path
+}

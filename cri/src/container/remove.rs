@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::node::{Container, Node};
 use crate::paths;
 use crate::record::ContainerStage;
+use crate::stage::fail_point;
 
 /// Removes a container; one that does not exist is removed.
 pub async fn remove(node: &Arc<Node>, id: &str) -> Result<()> {
@@ -62,9 +63,12 @@ pub async fn undo(node: &Arc<Node>, container: &Arc<Container>) -> Result<()> {
 }
 
 async fn rest(node: &Arc<Node>, container: &Arc<Container>) -> Result<()> {
+    fail_point("remove-container", "shim")?;
     forget(node, container).await?;
+    fail_point("remove-container", "files")?;
     image_mount::remove(node, &container.id)?;
     paths::remove_dir(&node.paths.bundle(&container.id))?;
+    fail_point("remove-container", "record")?;
     let (dir, was_listed) = (node.paths.container_record(&container.id), container.is_listed());
     // A writable layer may be large.
     let removed = tokio::task::spawn_blocking(move || {

@@ -32,6 +32,7 @@ async fn one(node: &Arc<Node>, container: &Arc<Container>) -> Result<()> {
     let client = sandbox.shim().await?;
     match client.start(&container.id).await {
         Ok(started) => {
+            crate::stage::fail_point("start", "started")?;
             container
                 .status
                 .set(|status| {

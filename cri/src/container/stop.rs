@@ -8,6 +8,7 @@ use super::exit;
 use crate::error::{Error, Kind, Result};
 use crate::node::{Container, Node, Sandbox};
 use crate::record::ContainerStage;
+use crate::stage::fail_point;
 
 /// Stops a container; one that does not exist, or that has ended, is stopped. `seconds`: 0 or less is SIGKILL at once.
 pub async fn stop(node: &Arc<Node>, id: &str, seconds: i64) -> Result<()> {
@@ -27,6 +28,7 @@ pub async fn one(node: &Arc<Node>, container: &Arc<Container>, grace: Duration) 
         return Ok(());
     }
     let stopping = async {
+        fail_point("stop-container", "begin")?;
         let sandbox = node.sandbox_of(container)?;
         let client = match sandbox.shim().await {
             Ok(client) => client,
@@ -37,7 +39,10 @@ pub async fn one(node: &Arc<Node>, container: &Arc<Container>, grace: Duration) 
             Err(error) => return Err(error),
         };
         match client.stop(&container.id, &container.stop_signal, grace).await.map_err(Error::from) {
-            Ok(ended) => exit::record(node, container, &ended).await.map(drop),
+            Ok(ended) => {
+                fail_point("stop-container", "record")?;
+                exit::record(node, container, &ended).await.map(drop)
+            }
             // The shim may have been told to forget it the moment before: then its end is recorded.
             Err(error) if error.kind() == Kind::NotFound => {
                 exit::record_lost(node, container, "the shim does not know it").await.map(drop)

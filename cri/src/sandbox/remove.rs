@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::node::{Node, Sandbox};
 use crate::paths;
 use crate::record::SandboxStage;
+use crate::stage::fail_point;
 
 /// Removes a sandbox; one that does not exist is removed.
 pub async fn remove(node: &Arc<Node>, id: &str) -> Result<()> {
@@ -45,9 +46,11 @@ async fn rest(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
     for container in node.containers_of(&sandbox.id) {
         container::remove::join(node, &container).await?;
     }
+    fail_point("remove", "files")?;
     cgroup::remove(node, sandbox);
     paths::remove_dir(&node.paths.bundle(&sandbox.id))?;
     paths::remove_dir(sandbox.dir())?;
+    fail_point("remove", "record")?;
     // ORDER: the record goes last, so that a crash before it leaves something to find the rest by.
     paths::remove_dir(&node.paths.sandbox_record(&sandbox.id))?;
     node.sandboxes.remove(&sandbox.name(), &sandbox.id);

@@ -11,6 +11,7 @@ use crate::container;
 use crate::error::{Error, Result};
 use crate::node::{Node, Sandbox};
 use crate::record::SandboxStage;
+use crate::stage::fail_point;
 
 /// Stops a sandbox; one that does not exist is stopped.
 pub async fn stop(node: &Arc<Node>, id: &str) -> Result<()> {
@@ -37,7 +38,9 @@ pub async fn all(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
     if sandbox.stage() == SandboxStage::Ready {
         sandbox.status.set(|status| status.stage = SandboxStage::Stopped).await?;
     }
+    fail_point("stop", "containers")?;
     let mut first = container::stop::all_of(node, sandbox).await.err();
+    fail_point("stop", "network")?;
     let mut note = |result: Result<()>| {
         if let Err(error) = result {
             tracing::warn!(sandbox = sandbox.id, "stop: {error}");
@@ -45,8 +48,11 @@ pub async fn all(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
         }
     };
     note(network::detach(node, sandbox).await.map_err(|error| error.during("take the network back")));
+    note(fail_point("stop", "shim"));
     note(end_shim(node, sandbox).await);
+    note(fail_point("stop", "files"));
     note(files::unmount(node, &sandbox.id));
+    note(fail_point("stop", "record"));
     match first {
         None => {
             sandbox

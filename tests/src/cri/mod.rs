@@ -126,6 +126,18 @@ impl Surroundings {
         self.server = Some(Server::start(&self.case, &hosts));
     }
 
+    /// Ends the server and starts one that kills itself at a fail point.
+    pub fn restart_server_to_die_at(&mut self, point: &str) {
+        self.end_server(nix::sys::signal::Signal::SIGTERM);
+        let hosts = self.registry.as_ref().expect("a registry runs").hosts();
+        self.server = Some(Server::start_to_die_at(&self.case, &hosts, point));
+    }
+
+    /// What is left on the host though no pod is.
+    pub fn remains(&self) -> Vec<String> {
+        self.server().remains()
+    }
+
     fn server(&self) -> &Server {
         self.server.as_ref().expect("a server runs")
     }

@@ -97,13 +97,18 @@ impl Container<'_> {
     /// Creates it.
     #[track_caller]
     pub fn create(mut self) -> Self {
-        let name = self.config["metadata"]["name"].as_str().unwrap_or("container").to_owned();
         let pod = self.pod;
-        let file = write(pod.place, &format!("container-{name}"), &self.config);
-        let output = pod.place.crictl(["create", "--no-pull", &pod.id]).arg(file).arg(pod.file()).run().ok();
+        let output =
+            pod.place.crictl(["create", "--no-pull", &pod.id]).arg(self.file()).arg(pod.file()).run().ok();
         self.id = output.stdout.trim().to_owned();
         assert!(!self.id.is_empty(), "no id: {output}");
         self
+    }
+
+    /// Its configuration as a file.
+    pub fn file(&self) -> PathBuf {
+        let name = self.config["metadata"]["name"].as_str().unwrap_or("container");
+        write(self.pod.place, &format!("container-{name}"), &self.config)
     }
 
     /// Creates and starts it.

@@ -4,7 +4,7 @@
 
 use crate::call::Started;
 use crate::case::Case;
-use crate::programs::target;
+use crate::programs::{cri_failpoints, target};
 use crate::wait::{until, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -58,6 +58,15 @@ pub struct Server {
 impl Server {
     /// Starts it; it accepts connections when this returns.
     pub fn start(case: &Case, hosts: &Path) -> Self {
+        Self::start_with(case, hosts, None)
+    }
+
+    /// Starts rt-cri so that it kills itself at a fail point, such as `run/make-files`.
+    pub fn start_to_die_at(case: &Case, hosts: &Path, point: &str) -> Self {
+        Self::start_with(case, hosts, Some(point))
+    }
+
+    fn start_with(case: &Case, hosts: &Path, dies_at: Option<&str>) -> Self {
         let kind = Kind::under_test();
         let root = case.dir().join("root");
         std::fs::create_dir_all(&root).expect("make the server's directory");
@@ -67,12 +76,21 @@ impl Server {
             Kind::Containerd => containerd(case, &root, hosts),
         };
         std::fs::write(&config, text).expect("write the server's configuration");
-        let path = kind.program();
+        let path = dies_at.map_or_else(|| kind.program(), |_| cri_failpoints().to_owned());
         assert!(path.exists(), "no {}: run hack/build", path.display());
         let call = case.program(&path);
         let call = match kind {
             Kind::RtCri => call.arg("serve").arg("--config").arg(&config),
             Kind::Containerd => call.arg("--config").arg(&config).env("PATH", &peers_first()),
+        };
+        let programs = target().join("bin");
+        let call = match dies_at {
+            // Its own directory has not the other programs.
+            Some(point) => {
+                let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+                call.env("RT_CRI_DIE_AT", point).env("PATH", &path)
+            }
+            None => call,
         };
         let mut program = call.spawn();
         until("the server listens", || {
