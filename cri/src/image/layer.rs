@@ -79,7 +79,7 @@ pub async fn bring(
         match flight.await {
             // It may have been another repository's trouble, or another caller's credentials.
             Err(error) if !own => {
-                tracing::debug!(%error, "a download that was shared failed; starting an own one")
+                tracing::debug!(%error, "a download that was shared failed; starting an own one");
             }
             result => {
                 progress.layer(&digest, Event::Done);

@@ -86,7 +86,7 @@ impl Pull {
         let config = repository.blob(&manifest.config.digest).await?;
         let (_, diffs) = manifest::config(&config, manifest.layers.len())?;
         let layers = self.layers(&repository, &manifest, &diffs).await?;
-        let record = record(&document, &manifest, config)?;
+        let record = record(&document, &manifest, &config)?;
         let record = self.finish(record, &layers).await?;
         // Held until the image has them.
         let image = self.add(record, &top).await;
@@ -163,7 +163,7 @@ pub fn completed(store: &Store, mut record: Record) -> Result<Record> {
 }
 
 /// A record but for its layers and users.
-fn record(document: &Document, manifest: &Manifest, config: Vec<u8>) -> Result<Record> {
+fn record(document: &Document, manifest: &Manifest, config: &[u8]) -> Result<Record> {
     let text = |bytes: &[u8], what: &str| {
         String::from_utf8(bytes.to_vec()).map_err(|_| Error::invalid(format!("read {what}: it is not UTF-8")))
     };
@@ -173,7 +173,7 @@ fn record(document: &Document, manifest: &Manifest, config: Vec<u8>) -> Result<R
         size: layers + config.len() as u64 + document.bytes.len() as u64,
         manifest: text(&document.bytes, "manifest")?,
         media_type: document.media_type.clone(),
-        config: text(&config, "image config")?,
+        config: text(config, "image config")?,
         layers: Vec::new(),
         users: super::Users::default(),
     })

@@ -107,7 +107,7 @@ impl api::image_service_server::ImageService for ImageRpc {
         &self,
         _: Request<api::ImageFsInfoRequest>,
     ) -> Result<Response<api::ImageFsInfoResponse>, Status> {
-        let usage = filesystem(self.store.fs_usage());
+        let usage = filesystem(&self.store.fs_usage());
         // Writable layers lie on the same filesystem as images.
         let container_filesystems = vec![usage.clone()];
         Ok(Response::new(api::ImageFsInfoResponse { image_filesystems: vec![usage], container_filesystems }))
@@ -178,7 +178,7 @@ fn verbose(image: &Image) -> HashMap<String, String> {
     HashMap::from([("info".to_owned(), json(facts))])
 }
 
-fn filesystem(usage: Usage) -> api::FilesystemUsage {
+fn filesystem(usage: &Usage) -> api::FilesystemUsage {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     api::FilesystemUsage {
         timestamp: i64::try_from(now.as_nanos()).unwrap_or(i64::MAX),

@@ -32,6 +32,9 @@ struct Loading<'a> {
     files: Files,
 }
 
+/// Digests and lengths of compressed layers.
+type Sizes = Vec<(Digest, u64)>;
+
 /// A layer's file, and its digest where it is known.
 struct Piece {
     name: String,
@@ -117,7 +120,7 @@ impl Loading<'_> {
     }
 
     /// All layers, and what their compressed forms are.
-    fn layers(&self, config: &[u8], pieces: &[Piece]) -> Result<(Vec<Held>, Vec<(Digest, u64)>)> {
+    fn layers(&self, config: &[u8], pieces: &[Piece]) -> Result<(Vec<Held>, Sizes)> {
         let (_, diffs) = manifest::config(config, pieces.len())?;
         let chain = manifest::chain_ids(&diffs);
         let mut layers = Vec::new();

@@ -18,7 +18,7 @@ pub async fn run(address: &str, command: &Command) -> Result<()> {
                 client
                     .remove_image(api::RemoveImageRequest { image: spec(image) })
                     .await
-                    .map_err(answered)?;
+                    .map_err(|status| answered(&status))?;
             }
             Ok(())
         }
@@ -28,7 +28,7 @@ pub async fn run(address: &str, command: &Command) -> Result<()> {
         }
         Command::Unpack { image, bundle } => {
             let request = api::ImageStatusRequest { image: spec(image), verbose: true };
-            let answer = client.image_status(request).await.map_err(answered)?.into_inner();
+            let answer = client.image_status(request).await.map_err(|status| answered(&status))?.into_inner();
             bundle::write(bundle, &source(image, &answer)?)
         }
     }
@@ -61,14 +61,17 @@ async fn pull(
     for reference in references {
         let request =
             api::PullImageRequest { image: spec(reference), auth: auth.clone(), sandbox_config: None };
-        let answer = client.pull_image(request).await.map_err(answered)?;
+        let answer = client.pull_image(request).await.map_err(|status| answered(&status))?;
         println!("{}", answer.into_inner().image_ref);
     }
     Ok(())
 }
 
 async fn list(client: &mut ImageServiceClient<Channel>, json: bool) -> Result<()> {
-    let answer = client.list_images(api::ListImagesRequest { filter: None }).await.map_err(answered)?;
+    let answer = client
+        .list_images(api::ListImagesRequest { filter: None })
+        .await
+        .map_err(|status| answered(&status))?;
     let images = answer.into_inner().images;
     if json {
         let each = |image: &api::Image| {
@@ -101,6 +104,6 @@ fn spec(image: &str) -> Option<ImageSpec> {
 }
 
 /// The server's error is whole already.
-fn answered(status: tonic::Status) -> Error {
+fn answered(status: &tonic::Status) -> Error {
     Error::internal(format!("ask server: {}", status.message()))
 }

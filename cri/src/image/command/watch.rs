@@ -43,7 +43,7 @@ impl Progress for Bars {
                 bars.entry(digest.clone()).or_insert_with(|| self.bar(digest, size));
             }
             Event::Received(bytes) => {
-                bars.iter().filter(|(own, _)| *own == digest).for_each(|(_, bar)| bar.inc(bytes))
+                bars.iter().filter(|(own, _)| *own == digest).for_each(|(_, bar)| bar.inc(bytes));
             }
             Event::Done => {
                 let bar = bars.entry(digest.clone()).or_insert_with(|| self.bar(digest, 1));

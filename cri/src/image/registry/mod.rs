@@ -93,7 +93,12 @@ impl Repository {
             accept: Some(ACCEPTED),
             from: 0,
         };
-        let response = self.first(&ask, Digest::parse(wanted).is_err()).await?;
+        let response = match self.first(&ask, Digest::parse(wanted).is_err()).await {
+            Ok(response) => response,
+            // Some registries know no HEAD; the content tells the digest then.
+            Err(error) if error.kind() == Kind::Invalid => return Ok(None),
+            Err(error) => return Err(error),
+        };
         let header = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
         Ok(header.and_then(|text| Digest::parse(text).ok()))
     }

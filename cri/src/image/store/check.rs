@@ -83,7 +83,7 @@ impl Store {
         for flaw in flaws {
             match flaw {
                 Flaw::Missing { images, .. } | Flaw::Changed { images, .. } => {
-                    broken.extend(images.iter().cloned())
+                    broken.extend(images.iter().cloned());
                 }
                 Flaw::Record(id) => _ = broken.insert(id.clone()),
                 Flaw::Unused(_) => {}
