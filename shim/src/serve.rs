@@ -19,6 +19,14 @@ use crate::{events, place, trace, ttrpc};
 /// How long the last events may take to reach containerd.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
 
+/// A shim of containerd's that has no container any more is told to end at once. One that is not told belongs to nobody: its
+/// containerd died in between.
+const AFTER_THE_LAST: Duration = Duration::from_secs(10);
+/// Before the first container its images may have to be mounted.
+const BEFORE_THE_FIRST: Duration = Duration::from_secs(600);
+/// As good as for ever, and within what timers can do.
+const LONG: Duration = Duration::from_secs(365 * 86400);
+
 /// Serves until the pod has ended.
 ///
 /// # Errors
@@ -55,6 +63,9 @@ async fn main(listener: UnixListener, serve: &Serve) -> Result<()> {
         let to = events::Receiver::new(serve.events.clone(), serve.namespace.clone());
         Some(tokio::spawn(events::forward(events, to, stop.clone())))
     };
+    if !serve.namespace.is_empty() {
+        tokio::spawn(end_when_forgotten(pod.clone()));
+    }
     let mut terminate = signal(SignalKind::terminate()).what(|| "wait for SIGTERM")?;
     let services = Services::new(pod.clone(), place);
     let ended = async {
@@ -78,6 +89,23 @@ async fn main(listener: UnixListener, serve: &Serve) -> Result<()> {
         let _ = tokio::time::timeout(LAST_EVENTS, publisher).await;
     }
     Ok(())
+}
+
+/// Ends a pod that has been empty for too long.
+async fn end_when_forgotten(pod: Pod) {
+    let (mut version, mut wait, mut patience) = (0, Duration::ZERO, BEFORE_THE_FIRST);
+    while let Ok(seen) = pod.watch(version, wait).await {
+        let unchanged = seen.version == version;
+        version = seen.version;
+        if !seen.containers.is_empty() {
+            (wait, patience) = (LONG, AFTER_THE_LAST);
+        } else if unchanged && wait == patience && pod.shutdown(IfRunning::Refuse).await.is_ok() {
+            tracing::warn!("nobody wanted anything of an empty pod for {} s: ended it", patience.as_secs());
+            return;
+        } else {
+            wait = patience;
+        }
+    }
 }
 
 /// A session of its own, away from any directory, with the listening socket as its only inheritance.

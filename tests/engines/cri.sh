@@ -9,6 +9,7 @@ SOCKET=/run/rt/cri.sock
 LOG=/tmp/server.log
 CERTS=/tmp/certs.d # hosts.toml directories
 
+# containerd has our shim as the runtime handler `rt`; CONTAINERD_RUNTIME=rt makes it the default.
 # Every registry that the tests name is this one.
 start_registry() {
     local host
@@ -72,6 +73,10 @@ serve_containerd() {
 	[plugins."io.containerd.cri.v1.runtime".cni]
 	bin_dirs = ["$PEERS/cni"]
 	conf_dir = "/tmp/net.d"
+	[plugins."io.containerd.cri.v1.runtime".containerd]
+	default_runtime_name = "${CONTAINERD_RUNTIME:-runc}"
+	[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.rt]
+	runtime_type = "io.containerd.rt.v2"
 	[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 	runtime_type = "io.containerd.runc.v2"
 	[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
