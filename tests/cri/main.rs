@@ -3,6 +3,10 @@
 mod crash;
 mod flow;
 mod images;
+mod mounts;
+mod namespaces;
+mod security;
+mod users;
 
 /// Private surroundings with a registry and a server, for the test this stands in.
 macro_rules! surroundings {

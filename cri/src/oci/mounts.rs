@@ -184,8 +184,8 @@ fn one(at: usize, mount: &api::Mount, request: &Request<'_>) -> Result<Mount> {
                 request.place.sources.get(&mount.host_path).ok_or_else(|| {
                     Error::not_found(format!("host_path {:?} does not exist", mount.host_path))
                 })?;
-            options.push(propagation(mount, source)?);
-            options.push(readonly(mount, request)?);
+            let write = readonly(mount, request)?;
+            options.extend([propagation(mount, source)?, write]);
             &source.path
         }
     };

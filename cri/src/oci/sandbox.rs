@@ -27,11 +27,12 @@ pub fn spec(config: &api::PodSandboxConfig, place: &SandboxPlace, host: &Host) -
     let linux = config.linux.clone().unwrap_or_default();
     let context = linux.security_context.as_ref().unwrap_or(&none);
     let modes = namespaces::modes(config)?;
-    let (process, user, degraded) = pause(context, &modes, place, host)?;
+    let (process, user, clamped) = pause(context, &modes, place, host)?;
+    let mut degraded: Vec<Degraded> = clamped.into_iter().collect();
     let mut spec = empty::spec();
     spec.set_root(Some(empty::root("rootfs", true)))
         .set_process(Some(process))
-        .set_hostname(hostname(config, &modes)?)
+        .set_hostname(hostname(config, &modes, &mut degraded)?)
         .set_mounts(Some(vec![empty::mount(
             "/dev",
             "tmpfs",
@@ -43,7 +44,7 @@ pub fn spec(config: &api::PodSandboxConfig, place: &SandboxPlace, host: &Host) -
     spec.set_annotations(Some(notes));
     linux_part(&mut spec, config, place, host)?;
     confine(&mut spec, context, place, host)?;
-    Ok(Made { spec, user, degraded: degraded.into_iter().collect() })
+    Ok(Made { spec, user, degraded })
 }
 
 fn pause(
@@ -76,15 +77,19 @@ fn pause(
     Ok((made, user, degraded))
 }
 
-/// KERNEL: __NEW_UTS_LEN
-fn hostname(config: &api::PodSandboxConfig, modes: &Modes) -> Result<Option<String>> {
+/// KERNEL: __NEW_UTS_LEN. A pod on the host's network has the host's name.
+fn hostname(
+    config: &api::PodSandboxConfig,
+    modes: &Modes,
+    degraded: &mut Vec<Degraded>,
+) -> Result<Option<String>> {
     let name = &config.hostname;
     if name.len() > 64 || name.contains(['\0', '\n']) {
         return Err(Error::invalid(format!("hostname {name:?} is no name of at most 64 bytes")));
     }
     if modes.host_network && !name.is_empty() {
-        return Err(Error::invalid(format!("hostname {name:?} with network NODE"))
-            .cure("a pod on the host's network has the host's name: leave it empty"));
+        degraded.push(Degraded::new("hostname", name, "the host's: the pod is on its network"));
+        return Ok(None);
     }
     Ok(Some(name.clone()).filter(|name| !name.is_empty()))
 }

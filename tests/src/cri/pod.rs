@@ -111,6 +111,21 @@ impl Container<'_> {
         write(self.pod.place, &format!("container-{name}"), &self.config)
     }
 
+    /// Neither its creation nor its start succeeds, and the error has these words.
+    #[track_caller]
+    pub fn refused(self, words: &[&str]) {
+        let pod = self.pod;
+        let file = self.file();
+        let created = pod.place.crictl(["create", "--no-pull", &pod.id]).arg(file).arg(pod.file()).run();
+        if created.code() != 0 {
+            created.fails(words);
+            return;
+        }
+        let id = created.stdout.trim().to_owned();
+        pod.place.crictl(["start", &id]).run().fails(words);
+        pod.place.crictl(["rm", "--force", &id]).run().ok();
+    }
+
     /// Creates and starts it.
     #[track_caller]
     pub fn run(self) -> Self {
