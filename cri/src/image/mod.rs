@@ -10,6 +10,8 @@ mod fit;
 mod layer;
 pub mod manifest;
 pub mod merged;
+#[cfg(test)]
+mod mutations;
 pub mod progress;
 mod pull;
 pub mod reference;
