@@ -271,7 +271,7 @@ impl RuntimeService for Service {
     }
 
     async fn attach(&self, request: Request<api::AttachRequest>) -> Answer<api::AttachResponse> {
-        answer(async { crate::stream::rpc::attach(&self.node, &self.streams, request.into_inner()) }).await
+        answer(async { crate::stream::rpc::attach(&self.node, &self.streams, request.get_ref()) }).await
     }
 
     async fn port_forward(

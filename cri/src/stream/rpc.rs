@@ -20,9 +20,13 @@ pub fn exec(node: &Arc<Node>, server: &Server, request: api::ExecRequest) -> Res
 }
 
 /// `Attach`.
-pub fn attach(node: &Arc<Node>, server: &Server, request: api::AttachRequest) -> Result<api::AttachResponse> {
+pub fn attach(
+    node: &Arc<Node>,
+    server: &Server,
+    request: &api::AttachRequest,
+) -> Result<api::AttachResponse> {
     let container = running(node, &request.container_id)?;
-    let api::AttachRequest { stdin, tty, stdout, stderr, .. } = request;
+    let &api::AttachRequest { stdin, tty, stdout, stderr, .. } = request;
     if tty != container.config.tty {
         let (asked, is) = if tty { ("with", "none") } else { ("without", "one") };
         return Err(Error::new(
