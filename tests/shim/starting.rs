@@ -135,3 +135,49 @@ fn what_is_not_understood_is_an_error_on_stderr() {
         );
     }
 }
+
+#[test]
+fn delete_tells_how_a_container_ended_whose_shim_is_dead() {
+    let case = case!();
+    for (args, code) in [(["/probe", "exit", "3"].as_slice(), 3), (["/probe", "sleep"].as_slice(), 137)] {
+        let id = format!("ended-{code}");
+        let mut bundle = Bundle::create(
+            &bundle(&case, &id, &Value::Null),
+            format!("{id}-{}", std::process::id()),
+            case.cgroup(),
+        );
+        bundle.args(args.iter().copied()).write();
+        let output = call(&case, bundle.dir(), "start", b"");
+        let address = String::from_utf8(output.stdout).expect("text");
+        let socket = Path::new(address.strip_prefix("unix://").expect("a unix address"));
+        let mut client = Client::connect(socket);
+        let create = task::CreateTaskRequest {
+            id: id.clone(),
+            bundle: bundle.dir().to_string_lossy().into_owned(),
+            ..Default::default()
+        };
+        let made: task::CreateTaskResponse = client.ask(TASK, "Create", &create);
+        let _: task::StartResponse =
+            client.ask(TASK, "Start", &task::StartRequest { id: id.clone(), exec_id: String::new() });
+        if code == 3 {
+            let wait = task::WaitRequest { id: id.clone(), exec_id: String::new() };
+            let ended: task::WaitResponse = client.ask(TASK, "Wait", &wait);
+            assert_eq!(ended.exit_status, 3);
+        }
+        let connected: task::ConnectResponse = client.ask(TASK, "Connect", &task::ConnectRequest { id });
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(connected.shim_pid).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("kill it");
+        until("nobody listens", || Client::try_connect(socket).is_none().then_some(()));
+        let output = call(&case, bundle.dir(), "delete", b"");
+        assert!(output.status.success(), "{output:?}");
+        let deleted = task::DeleteResponse::decode(output.stdout.as_slice()).expect("an answer");
+        assert_eq!(deleted.exit_status, code);
+        let gone = || !Path::new(&format!("/proc/{}/exe", made.pid)).exists();
+        until("its process is gone", || gone().then_some(()));
+        assert!(
+            !socket.exists()
+                && !case.dir().join("rt/default").join(bundle.dir().file_name().expect("an id")).exists()
+        );
+        assert!(!case.dir().join("rt-shim/default").join(bundle.dir().file_name().expect("an id")).exists());
+    }
+}
