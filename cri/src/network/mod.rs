@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use self::builtin::Builtin;
+use self::builtin::{Builtin, When};
 use self::cni::Plugins;
 pub use self::config::Config;
 pub use self::pod::{Attachment, Dns, PodNetwork, Port, Protocol};
@@ -237,7 +237,8 @@ impl Network {
         }
         self.blocking(move |inner| {
             if let By::Builtin(lease) = &record.by {
-                inner.builtin.release(&record.pod.id, lease)?;
+                let when = if record.attachment.is_some() { When::Soon } else { When::Now };
+                inner.builtin.release(&record.pod.id, lease, when)?;
             }
             inner.records.remove(&record.pod.id)
         })

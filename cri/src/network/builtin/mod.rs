@@ -51,6 +51,15 @@ impl Lease {
     }
 }
 
+/// When the pod's link has to be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Before the answer: the pod may be attached again under the same name.
+    Now,
+    /// The pod's namespace is removed next.
+    Soon,
+}
+
 /// The built-in network of one server.
 #[derive(Debug)]
 pub struct Builtin {
@@ -129,15 +138,22 @@ impl Builtin {
     }
 
     /// Takes back what a lease names. What is gone already is fine.
-    pub fn release(&self, id: &str, lease: &Lease) -> Result<()> {
+    pub fn release(&self, id: &str, lease: &Lease, when: When) -> Result<()> {
         if !lease.ports.is_empty() {
             self.rules.close_ports(lease.place, &lease.ports)?;
         }
-        match Socket::route()?.send(vec![link::remove(&lease.link)])? {
-            Err(refusal) if refusal.errno != libc::ENODEV => {
-                return Err(refusal.during(format!("remove network link {}", lease.link)));
+        match when {
+            When::Now => remove_link(&lease.link)?,
+            // The kernel takes 50 ms to forget a link; the address is not given out again so soon, and the link goes with the
+            // pod's namespace even if this thread never runs.
+            When::Soon => {
+                let link = lease.link.clone();
+                std::thread::spawn(move || {
+                    if let Err(error) = remove_link(&link) {
+                        tracing::warn!(link, %error, "a pod's network link stays until its namespace goes");
+                    }
+                });
             }
-            _ => {}
         }
         self.forget(id, lease);
         Ok(())
@@ -242,6 +258,15 @@ fn free_ports(leases: &HashMap<String, Lease>, pod: &PodNetwork) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn remove_link(name: &str) -> Result<()> {
+    match Socket::route()?.send(vec![link::remove(name)])? {
+        Err(refusal) if refusal.errno != libc::ENODEV => {
+            Err(refusal.during(format!("remove network link {name}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A name of 15 letters that says whose it is.

@@ -79,6 +79,14 @@ fn run(program: &str, arguments: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+fn until(what: &str, done: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while !done() {
+        assert!(std::time::Instant::now() < deadline, "in vain for 5 s: {what}");
+        std::thread::yield_now();
+    }
+}
+
 /// A server in a namespace that answers each connection with the peer's address.
 fn serve(netns: &Path, address: &str) {
     let address: SocketAddr = address.parse().unwrap();
@@ -135,7 +143,7 @@ fn pods_of_the_built_in_network_reach_each_other_and_nothing_is_left() {
         host.remove(id);
     }
     run("ip", "link del rt0");
-    assert_eq!(run("ip", "-o link").lines().count(), before.lines().count());
+    until("the pods' links are gone", || run("ip", "-o link").lines().count() == before.lines().count());
     assert!(std::fs::read_dir(host.state.join("attached")).unwrap().next().is_none());
     assert!(std::fs::read_dir(netns::FOLDER).unwrap().next().is_none());
 }
@@ -232,7 +240,7 @@ fn after_a_crash_addresses_stay_taken_and_everything_can_be_taken_back() {
     let left: Vec<_> =
         std::fs::read_dir(netns::FOLDER).unwrap().flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(left, ["rt-c-pod"]);
-    assert_eq!(run("ip", "-o link show type veth").lines().count(), 1);
+    until("the pods' links are gone", || run("ip", "-o link show type veth").lines().count() == 1);
 }
 
 #[test]
