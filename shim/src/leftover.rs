@@ -1,29 +1,32 @@
 //! `delete`: what a shim that died left of a container is removed, and how the container ended is said.
 //!
-//! Also removes what a start that failed half-way left. Does nothing to a container that a living shim has.
+//! Also removes what a start that failed half-way left, and ends a living shim that has no container.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
-use crate::api::containerd::task::v3::DeleteResponse;
+use crate::api::containerd::task::v3::{DeleteResponse, ShutdownRequest};
 use crate::cli::Caller;
 use crate::error::{Context, Error, Result};
 use crate::place::{self, Place};
 use crate::pod::Create;
 use crate::record;
 use crate::service::{exit_status, timestamp};
+use crate::ttrpc::Channel;
 
 /// Beside config.json: how the container's runtime is run, where that is not as usual.
 const NOTE: &str = "rt-shim.json";
 /// As a process that was killed: its shim's death was its own.
 const KILLED: u32 = 128 + 9;
+/// How long a living shim may take to say that it ends.
+const SHUTDOWN: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Note {
@@ -72,10 +75,13 @@ pub fn run(caller: &Caller) -> Result<Vec<u8>> {
     let ended = record::read(&place.dir, &caller.id);
     remove(&program, &root, &caller.id)?;
     unmount(&bundle.join("rootfs"))?;
-    if place.group == caller.id && std::os::unix::net::UnixStream::connect(&place.socket).is_err() {
-        // The pod's own shim is dead, and this was its pod.
-        let _ = fs::remove_dir_all(&place.dir);
-        let _ = fs::remove_file(&place.socket);
+    if place.group == caller.id {
+        end_if_empty(&place.socket)?;
+        if std::os::unix::net::UnixStream::connect(&place.socket).is_err() {
+            // The pod's own shim is dead, and this was its pod.
+            let _ = fs::remove_dir_all(&place.dir);
+            let _ = fs::remove_file(&place.socket);
+        }
     }
     record::forget(&place.dir, &caller.id);
     let response = DeleteResponse {
@@ -84,6 +90,21 @@ pub fn run(caller: &Caller) -> Result<Vec<u8>> {
         exited_at: Some(timestamp(ended.map_or_else(SystemTime::now, |ended| ended.at))),
     };
     Ok(response.encode_to_vec())
+}
+
+/// A shim that was started and then never told of a container, because its containerd died, lives and has nothing to live for.
+fn end_if_empty(socket: &Path) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.what(|| "make the event loop")?.block_on(async {
+        let Ok(channel) = Channel::connect(socket).await else { return };
+        // One that has containers says no, to itself: the answer is the same.
+        let request = ShutdownRequest { id: String::new(), now: false };
+        let asked = channel.call::<_, ()>(("containerd.task.v3.Task", "Shutdown"), &request, SHUTDOWN).await;
+        if let Err(status) = asked {
+            eprintln!("end the shim at {}: {status}", socket.display());
+        }
+    });
+    Ok(())
 }
 
 /// The container's pid as the runtime knows it; 0: it knows none.
