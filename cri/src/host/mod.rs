@@ -20,51 +20,6 @@ const CGROUP2: u64 = 0x6367_7270;
 /// KERNEL: include/uapi/linux/capability.h
 const CAP_SYS_RESOURCE: u32 = 24;
 
-/// The capabilities by their numbers.
-const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
 /// Looks.
 pub fn look(config: &Config) -> Result<Host> {
     let controllers = controllers();
@@ -136,13 +91,10 @@ fn mask(status: &str, name: &str) -> u64 {
 }
 
 fn capabilities(bounding: u64) -> HashSet<Capability> {
-    let last: usize = usize::try_from(number("/proc/sys/kernel/cap_last_cap")).unwrap_or(0);
-    CAPABILITIES
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| *bit <= last && bounding & (1 << bit) != 0)
-        .filter_map(|(_, name)| serde_json::from_value(format!("CAP_{name}").into()).ok())
-        .collect()
+    let last = number("/proc/sys/kernel/cap_last_cap");
+    let known = u64::MAX >> (63 - last.clamp(0, 63));
+    let names = runtime::plan::capabilities::each(bounding & known);
+    names.filter_map(|name| serde_json::from_value(name.into()).ok()).collect()
 }
 
 fn number(path: &str) -> i32 {

@@ -12,7 +12,7 @@ use crate::api;
 use crate::error::{Error, Result};
 
 /// What a container has that asks for nothing: containerd's and docker's set.
-const DEFAULT: [Capability; 14] = [
+pub const DEFAULT: [Capability; 14] = [
     Capability::Chown,
     Capability::DacOverride,
     Capability::Fsetid,

@@ -27,9 +27,11 @@ pub mod user;
 use oci_spec::runtime::Spec;
 
 use crate::api;
+pub use capabilities::DEFAULT as DEFAULT_CAPABILITIES;
 pub use degraded::Degraded;
 pub use host::{AppArmor, Driver, Host, Node, NodeKind};
 pub use place::{ContainerPlace, ImageVolume, SandboxFacts, SandboxPlace, Source, SourcePropagation};
+pub use process::PATH;
 
 /// A spec and what its maker has to say about it.
 #[derive(Debug, Clone)]

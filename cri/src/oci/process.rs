@@ -6,7 +6,8 @@ use oci_spec::runtime::User;
 use crate::api;
 use crate::error::{Error, Result};
 
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What a process gets whose image says nothing of it, as an entry of its environment.
+pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Entrypoint and cmd, as Dockerfiles mean them: a command replaces both, arguments alone replace cmd.
 pub fn args(config: &api::ContainerConfig, image: Option<&Config>) -> Result<Vec<String>> {

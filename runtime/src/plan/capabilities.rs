@@ -52,11 +52,14 @@ pub fn number(name: &str) -> Option<u8> {
     known.ok().map(|capability| capability.index())
 }
 
-/// The names of the bits of a mask, for messages.
+/// The names of the bits of a mask, as configs write them.
+pub fn each(mask: u64) -> impl Iterator<Item = String> {
+    caps::all().into_iter().filter(move |c| mask >> c.index() & 1 == 1).map(|c| c.to_string())
+}
+
+/// The same for messages.
 pub fn names(mask: u64) -> String {
-    let names: Vec<_> =
-        caps::all().into_iter().filter(|c| mask >> c.index() & 1 == 1).map(|c| c.to_string()).collect();
-    names.join(", ")
+    each(mask).collect::<Vec<_>>().join(", ")
 }
 
 impl Capabilities {

@@ -3,29 +3,11 @@
 use crate::error::{Context, Error, Result};
 use crate::image::merged::Merged;
 use crate::image::{Image, Users};
+use crate::oci::{DEFAULT_CAPABILITIES as DEFAULT, PATH};
 use oci_spec::image::ImageConfiguration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-
-/// What engines give a process that asks for nothing.
-const CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-];
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What a bundle is made from.
 #[derive(Deserialize)]
@@ -79,7 +61,7 @@ fn spec(bundle: &Path, source: &Source, users: &Users) -> Result<Value> {
         "ociVersion": "1.2.0",
         "process": {
             "user": user, "args": args, "env": env, "cwd": cwd, "noNewPrivileges": true,
-            "capabilities": {"bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES},
+            "capabilities": {"bounding": DEFAULT, "effective": DEFAULT, "permitted": DEFAULT},
         },
         "root": {"path": "rootfs"},
         "mounts": [
