@@ -1,12 +1,10 @@
 //! Records and live shims become the truth, before the first answer: what ran on is followed, what died is said to have ended, what was
-//! half made is undone, what was half removed is removed. Also what is done when a shim dies under a running server.
+//! half made is undone, what was half removed is removed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::process::Command;
 
 use crate::container::{self, exit};
 use crate::error::{Context, Error, Kind, Result};
@@ -16,6 +14,7 @@ use crate::record::file::{self, Read};
 use crate::record::{
     ContainerMeta, ContainerStage, ContainerStatus, Kept, SandboxMeta, SandboxStage, SandboxStatus, Versioned,
 };
+use crate::sandbox::shimless::{self, note};
 use crate::sandbox::{self, watch};
 
 /// What one shim is given to answer, and all together nearly are.
@@ -74,7 +73,7 @@ async fn one(node: &Arc<Node>, sandbox: &Arc<Sandbox>) {
 /// Asks the sandbox's shim, or finds that it is dead.
 async fn meet(node: &Arc<Node>, sandbox: &Arc<Sandbox>) {
     if sandbox.status.look(|status| status.stop_is_complete) {
-        lost(node, sandbox, "the sandbox was stopped while the server was down").await;
+        shimless::lost(node, sandbox, "the sandbox was stopped while the server was down").await;
         return;
     }
     let asked = async {
@@ -96,60 +95,9 @@ async fn meet(node: &Arc<Node>, sandbox: &Arc<Sandbox>) {
             }
             watch::start(node, sandbox);
         }
-        Ok(Err(error)) if error.kind() == Kind::Unavailable => shim_died(node, sandbox).await,
+        Ok(Err(error)) if error.kind() == Kind::Unavailable => shimless::died(node, sandbox).await,
         // Silent: listed as it was last known, and asked again.
         _ => watch::start(node, sandbox),
-    }
-}
-
-/// Ends what a dead shim left, and says so: containers 137, the sandbox not ready.
-pub async fn shim_died(node: &Arc<Node>, sandbox: &Arc<Sandbox>) {
-    tracing::error!(sandbox = sandbox.id, "the shim is dead: its containers are ended");
-    note(sandbox.status.set(|status| status.stage = SandboxStage::Stopped).await);
-    note(end_without_shim(node, sandbox).await);
-}
-
-/// Ends the pod's containers without a shim: SIGKILL by the runtime (and the cgroup), then `delete -f`.
-pub async fn end_without_shim(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
-    let mut first = Ok(());
-    for container in node.containers_of(&sandbox.id) {
-        let deleted = delete_without_shim(node, &container.id, &sandbox.handler).await;
-        first = first.and(deleted);
-    }
-    first = first.and(delete_without_shim(node, &sandbox.id, &sandbox.handler).await);
-    lost(node, sandbox, "the pod's shim died, and with it all that it ran").await;
-    first
-}
-
-/// `rt delete -f`: kills what runs, all of its cgroup, and removes what is kept of it. Unknown is fine.
-pub async fn delete_without_shim(node: &Node, id: &str, handler: &str) -> Result<()> {
-    let runtime = node.runtime(handler)?;
-    if !node.paths.runtime_root().join(id).exists() {
-        return Ok(());
-    }
-    let mut command = Command::new(runtime);
-    command.arg("--root").arg(node.paths.runtime_root()).args(["delete", "--force", id]);
-    command.stdin(std::process::Stdio::null()).kill_on_drop(true);
-    let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
-    let output = output
-        .map_err(|_| Error::new(Kind::Timeout, format!("delete container {id}: not done after 60 s")))?
-        .what(|| format!("execute {}", runtime.display()))?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() || text.contains("does not exist") {
-        return Ok(());
-    }
-    Err(Error::internal(format!("delete container {id}: {}", text.trim())))
-}
-
-async fn lost(node: &Arc<Node>, sandbox: &Sandbox, why: &str) {
-    for container in node.containers_of(&sandbox.id).iter().filter(|container| container.is_listed()) {
-        note(exit::record_lost(node, container, why).await.map(drop));
-    }
-}
-
-fn note(result: Result<()>) {
-    if let Err(error) = result {
-        tracing::error!("recover: {error}");
     }
 }
 

@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::node::{Container, Node};
 use crate::paths;
 use crate::record::ContainerStage;
+use crate::sandbox::shimless;
 use crate::stage::fail_point;
 
 /// Removes a container; one that does not exist is removed.
@@ -102,7 +103,7 @@ async fn forget(node: &Arc<Node>, container: &Arc<Container>) -> Result<()> {
     };
     match removed {
         Err(error) if error.kind() == Kind::Unavailable => {
-            crate::recover::delete_without_shim(node, &container.id, &sandbox.handler).await
+            shimless::delete(node, &container.id, &sandbox.handler).await
         }
         Err(error) if error.kind() == Kind::NotFound => Ok(()),
         other => other,

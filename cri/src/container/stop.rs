@@ -8,6 +8,7 @@ use super::exit;
 use crate::error::{Error, Kind, Result};
 use crate::node::{Container, Node, Sandbox};
 use crate::record::ContainerStage;
+use crate::sandbox::shimless;
 use crate::stage::fail_point;
 
 /// Stops a container; one that does not exist, or that has ended, is stopped. `seconds`: 0 or less is SIGKILL at once.
@@ -33,7 +34,7 @@ pub async fn one(node: &Arc<Node>, container: &Arc<Container>, grace: Duration) 
         let client = match sandbox.shim().await {
             Ok(client) => client,
             Err(error) if error.kind() == Kind::Unavailable => {
-                crate::recover::shim_died(node, &sandbox).await;
+                shimless::died(node, &sandbox).await;
                 return Ok(());
             }
             Err(error) => return Err(error),

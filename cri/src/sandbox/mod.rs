@@ -8,6 +8,7 @@ pub mod list;
 pub mod network;
 pub mod remove;
 pub mod run;
+pub mod shimless;
 pub mod spec;
 pub mod status;
 pub mod stop;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use shim::api::pod;
 
-use super::{files, network};
+use super::{files, network, shimless};
 use crate::container;
 use crate::error::{Error, Result};
 use crate::node::{Node, Sandbox};
@@ -71,7 +71,7 @@ pub async fn all(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
 /// Ends the pause process and the shim, which ends whatever else it has.
 async fn end_shim(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
     let Ok(client) = sandbox.shim().await else {
-        return crate::recover::end_without_shim(node, sandbox).await;
+        return shimless::end(node, sandbox).await;
     };
     let stopped = client.stop(&sandbox.id, "SIGKILL", Duration::ZERO).await.map_err(Error::from);
     let remove = pod::RemoveRequest { id: sandbox.id.clone(), exec_id: String::new(), force: true };
@@ -84,7 +84,7 @@ async fn end_shim(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
     // It went away in the middle of an answer, or it is stuck: look once more.
     let gone = tokio::time::timeout(Duration::from_secs(2), crate::shims::reach(sandbox.dir())).await;
     if matches!(gone, Ok(Err(_))) {
-        return crate::recover::end_without_shim(node, sandbox).await;
+        return shimless::end(node, sandbox).await;
     }
     stopped.map(drop).and(removed).and(ended).map_err(|error| error.during("end the shim"))
 }

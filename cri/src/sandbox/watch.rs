@@ -6,6 +6,8 @@ use std::time::Duration;
 use shim::api::pod;
 use shim::client::Client;
 
+use super::shimless;
+
 use crate::container::exit;
 use crate::error::{Kind, Result};
 use crate::node::{Node, Sandbox};
@@ -30,7 +32,7 @@ async fn follow(node: Arc<Node>, sandbox: Arc<Sandbox>) {
                 node.shims.reap();
                 // Being stopped: then its end is wanted, and recorded there.
                 if sandbox.stage() == SandboxStage::Ready {
-                    crate::recover::shim_died(&node, &sandbox).await;
+                    shimless::died(&node, &sandbox).await;
                 }
                 return;
             }
