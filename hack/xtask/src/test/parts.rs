@@ -23,8 +23,12 @@ const SETTLED_IN_VM: &[&str] =
     &["cgroup::", "devices::", "idmapped::", "lifecycle::", "overlay::", "process::"];
 
 /// The packages whose tests run programs; all others have unit tests.
-const BLACK_BOX: [(&str, &str); 3] =
-    [("tests", "tests/Cargo.toml"), ("probe", "tests/probe/Cargo.toml"), ("bench", "tests/bench/Cargo.toml")];
+const BLACK_BOX: [(&str, &str); 4] = [
+    ("tests", "tests/Cargo.toml"),
+    ("probe", "tests/probe/Cargo.toml"),
+    ("bench", "tests/bench/Cargo.toml"),
+    ("load", "tests/load/Cargo.toml"),
+];
 
 /// The unit tests of all crates, and a second of each fuzzing target.
 pub fn unit_tests(repository: &Path) -> Tally {
