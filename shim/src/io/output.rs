@@ -18,6 +18,12 @@ use crate::log::{Log, Stream};
 /// Read at once.
 const CHUNK: usize = 64 << 10;
 
+/// What a pipe holds while its container prints faster than it is read, so that the two take turns less often; if the system allows it.
+const WIDE: usize = 1 << 20;
+
+/// What a pipe holds otherwise.
+const NARROW: usize = 64 << 10;
+
 /// How long buffers are kept for a container that has gone quiet.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -65,7 +71,7 @@ impl Output {
         for (stream, fd) in [(Stream::Stdout, sources.stdout), (Stream::Stderr, sources.stderr)] {
             let Some(fd) = fd else { continue };
             rustix::io::ioctl_fionbio(&fd, true).what(what)?;
-            worker.sources.push((stream, fd));
+            worker.sources.push(Source { stream, fd, wide: false });
         }
         let thread = std::thread::Builder::new().name("log".into()).stack_size(STACK);
         thread.spawn(move || worker.run()).what(what)?;
@@ -112,12 +118,29 @@ fn wake(event: &OwnedFd) {
 }
 
 struct Worker {
-    sources: Vec<(Stream, OwnedFd)>,
+    sources: Vec<Source>,
     log: Option<Log>,
     clients: Vec<(Stream, OwnedFd)>,
     inbox: Receiver<Order>,
     wake: OwnedFd,
     buffer: Vec<u8>,
+}
+
+struct Source {
+    stream: Stream,
+    fd: OwnedFd,
+    wide: bool,
+}
+
+impl Source {
+    /// The kernel's memory is taken while output flows, as ours is. A terminal has no such size, and not everyone may have the wide one:
+    /// then it stays as it is.
+    fn resize(&mut self, wide: bool) {
+        if self.wide != wide {
+            self.wide = wide;
+            let _ = rustix::pipe::fcntl_setpipe_size(&self.fd, if wide { WIDE } else { NARROW });
+        }
+    }
 }
 
 /// Whether the container's side of this is still wanted.
@@ -157,7 +180,7 @@ impl Worker {
     fn wait(&mut self) -> nix::Result<Ready> {
         loop {
             let mut fds = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
-            fds.extend(self.sources.iter().map(|(_, fd)| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+            fds.extend(self.sources.iter().map(|source| PollFd::new(source.fd.as_fd(), PollFlags::POLLIN)));
             fds.extend(self.clients.iter().map(|(_, fd)| PollFd::new(fd.as_fd(), PollFlags::empty())));
             let busy = !self.buffer.is_empty();
             let timeout = if busy {
@@ -170,6 +193,7 @@ impl Worker {
             }
             drop(fds);
             self.buffer = Vec::new();
+            self.sources.iter_mut().for_each(|source| source.resize(false));
             self.log.iter_mut().for_each(Log::rest);
         }
     }
@@ -177,12 +201,17 @@ impl Worker {
     /// Reads once from a source; forgets it at its end.
     fn read(&mut self, index: usize) {
         self.buffer.resize(CHUNK, 0);
-        let (stream, fd) = &self.sources[index];
-        let stream = *stream;
-        match rustix::io::read(fd, &mut self.buffer[..]) {
+        let source = &mut self.sources[index];
+        match rustix::io::read(&source.fd, &mut self.buffer[..]) {
             // A terminal whose other ends are all closed says EIO.
             Ok(0) | Err(rustix::io::Errno::IO) => self.end(index),
-            Ok(length) => self.spread(stream, length),
+            Ok(length) => {
+                if length == CHUNK {
+                    source.resize(true);
+                }
+                let stream = source.stream;
+                self.spread(stream, length);
+            }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(_) => self.end(index),
         }
@@ -197,7 +226,7 @@ impl Worker {
     }
 
     fn end(&mut self, index: usize) {
-        let (stream, _) = self.sources.remove(index);
+        let Source { stream, .. } = self.sources.remove(index);
         if let Some(log) = &mut self.log {
             log.end(stream);
         }
@@ -210,7 +239,7 @@ impl Worker {
         loop {
             match self.inbox.try_recv() {
                 Ok(Order::Attach(stream, client)) => {
-                    if self.sources.iter().any(|(own, _)| *own == stream) {
+                    if self.sources.iter().any(|source| source.stream == stream) {
                         self.clients.push((stream, client));
                     }
                 }
@@ -238,7 +267,7 @@ impl Worker {
     fn drain(&mut self) {
         for index in (0..self.sources.len()).rev() {
             let mut most = (1 << 20) / CHUNK;
-            while most > 0 && self.sources.get(index).is_some_and(|(_, fd)| readable(fd)) {
+            while most > 0 && self.sources.get(index).is_some_and(|source| readable(&source.fd)) {
                 let before = self.sources.len();
                 self.read(index);
                 if self.sources.len() < before {

@@ -76,7 +76,7 @@ impl LogFile {
     /// Says what was lost, if it can be said now.
     fn mark(&mut self) {
         if let Some((bytes, error)) = self.unmarked.take() {
-            let text = format!("F [{bytes} bytes of log lost: {error}]\n");
+            let text = format!("[{bytes} bytes of log lost: {error}]\n");
             if self.put(&[&line::prefix(Stream::Stderr)[..], text.as_bytes()].concat()).is_err() {
                 self.unmarked = Some((bytes, error));
             }

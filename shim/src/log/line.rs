@@ -1,24 +1,37 @@
 //! Lines of the CRI log format, from output that comes in pieces. Pure but for the time of day in [`prefix`].
 
+use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Stream;
 
-/// What stands before the tag: `2026-11-21T04:05:48.123456789Z stdout `.
-pub fn prefix(stream: Stream) -> Vec<u8> {
+/// What stands before a line's text: `2026-11-21T04:05:48.123456789Z stdout F `. Of a fixed length, so that copying it is a few
+/// instructions and no call.
+pub type Prefix = [u8; 40];
+
+/// Where the tag stands in it.
+const TAG: usize = 38;
+
+/// The prefix of whole lines that were read now.
+pub fn prefix(stream: Stream) -> Prefix {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     prefix_at(now, stream)
 }
 
-fn prefix_at(since_epoch: Duration, stream: Stream) -> Vec<u8> {
+fn prefix_at(since_epoch: Duration, stream: Stream) -> Prefix {
     let seconds = since_epoch.as_secs();
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     let nanos = since_epoch.subsec_nanos();
     let stream = stream.name();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z {stream} ")
-        .into_bytes()
+    let mut prefix: Prefix = [b' '; 40];
+    // Fits unless the year has five digits: then its end is cut off.
+    let _ = write!(
+        &mut prefix[..],
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z {stream} F "
+    );
+    prefix
 }
 
 /// Year, month and day of a day since 1970-01-01, Gregorian: eras of 400 years that begin in March.
@@ -46,26 +59,35 @@ impl Lines {
         Self { max: max.max(1), pending: Vec::new() }
     }
 
-    /// Takes at most one line from `bytes`, writes what is complete of it to `out`, and gives what it did not take.
-    pub fn take<'a>(&mut self, bytes: &'a [u8], prefix: &[u8], out: &mut Vec<u8>) -> &'a [u8] {
-        let room = self.max - self.pending.len();
-        match memchr::memchr(b'\n', &bytes[..bytes.len().min(room + 1)]) {
+    /// Takes lines from `bytes` until `out` has `enough` bytes of what is complete of them, and gives what it did not take.
+    pub fn take<'a>(
+        &mut self,
+        mut bytes: &'a [u8],
+        prefix: &Prefix,
+        out: &mut Vec<u8>,
+        enough: usize,
+    ) -> &'a [u8] {
+        while !bytes.is_empty() && out.len() < enough {
+            bytes = if self.pending.is_empty() {
+                self.fresh(bytes, prefix, out)
+            } else {
+                self.continued(bytes, prefix, out)
+            };
+        }
+        bytes
+    }
+
+    /// Of nearly every line: it begins and ends in `bytes`, and is copied once.
+    fn fresh<'a>(&mut self, bytes: &'a [u8], prefix: &Prefix, out: &mut Vec<u8>) -> &'a [u8] {
+        // Only a byte more than fits shows that the line is too long: a newline may be the next.
+        match memchr::memchr(b'\n', &bytes[..bytes.len().min(self.max + 1)]) {
             Some(at) => {
-                if self.pending.is_empty() {
-                    write(out, prefix, b'F', trimmed(&bytes[..at]));
-                } else {
-                    self.pending.extend_from_slice(&bytes[..at]);
-                    write(out, prefix, b'F', trimmed(&self.pending));
-                    self.pending.clear();
-                }
+                write(out, prefix, b'F', trimmed(&bytes[..at]));
                 &bytes[at + 1..]
             }
-            // Only a byte more than fits shows that the line is too long: a newline may be the next.
-            None if bytes.len() > room => {
-                self.pending.extend_from_slice(&bytes[..room]);
-                write(out, prefix, b'P', &self.pending);
-                self.pending.clear();
-                &bytes[room..]
+            None if bytes.len() > self.max => {
+                write(out, prefix, b'P', &bytes[..self.max]);
+                &bytes[self.max..]
             }
             None => {
                 self.pending.extend_from_slice(bytes);
@@ -74,8 +96,25 @@ impl Lines {
         }
     }
 
+    /// The line began in an earlier piece.
+    fn continued<'a>(&mut self, bytes: &'a [u8], prefix: &Prefix, out: &mut Vec<u8>) -> &'a [u8] {
+        let room = self.max - self.pending.len();
+        let (taken, rest, tag) = match memchr::memchr(b'\n', &bytes[..bytes.len().min(room + 1)]) {
+            Some(at) => (&bytes[..at], &bytes[at + 1..], Some(b'F')),
+            None if bytes.len() > room => (&bytes[..room], &bytes[room..], Some(b'P')),
+            None => (bytes, &bytes[bytes.len()..], None),
+        };
+        self.pending.extend_from_slice(taken);
+        if let Some(tag) = tag {
+            let text = if tag == b'F' { trimmed(&self.pending) } else { &self.pending };
+            write(out, prefix, tag, text);
+            self.pending.clear();
+        }
+        rest
+    }
+
     /// No newline will come.
-    pub fn finish(&mut self, prefix: &[u8], out: &mut Vec<u8>) {
+    pub fn finish(&mut self, prefix: &Prefix, out: &mut Vec<u8>) {
         if !self.pending.is_empty() {
             write(out, prefix, b'P', &self.pending);
             self.pending = Vec::new();
@@ -90,10 +129,11 @@ impl Lines {
     }
 }
 
-fn write(out: &mut Vec<u8>, prefix: &[u8], tag: u8, text: &[u8]) {
-    out.reserve(prefix.len() + text.len() + 3);
-    out.extend_from_slice(prefix);
-    out.extend_from_slice(&[tag, b' ']);
+fn write(out: &mut Vec<u8>, prefix: &Prefix, tag: u8, text: &[u8]) {
+    let mut prefix = *prefix;
+    prefix[TAG] = tag;
+    out.reserve(prefix.len() + text.len() + 1);
+    out.extend_from_slice(&prefix);
     out.extend_from_slice(text);
     out.push(b'\n');
 }
@@ -107,16 +147,19 @@ fn trimmed(line: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
+    const PREFIX: Prefix = *b"######################################F ";
+
     fn cut(max: usize, pieces: &[&[u8]]) -> String {
         let (mut lines, mut out) = (Lines::new(max), Vec::new());
         for piece in pieces {
             let mut rest = *piece;
             while !rest.is_empty() {
-                rest = lines.take(rest, b"", &mut out);
+                let enough = out.len() + 1;
+                rest = lines.take(rest, &PREFIX, &mut out, enough);
             }
         }
-        lines.finish(b"", &mut out);
-        String::from_utf8(out).unwrap()
+        lines.finish(&PREFIX, &mut out);
+        String::from_utf8(out).unwrap().replace(&"#".repeat(TAG), "")
     }
 
     #[test]
@@ -156,11 +199,11 @@ mod tests {
     #[test]
     fn times_are_rfc_3339_with_nanoseconds() {
         let at = |seconds, nanos| {
-            String::from_utf8(prefix_at(Duration::new(seconds, nanos), Stream::Stderr)).unwrap()
+            String::from_utf8(prefix_at(Duration::new(seconds, nanos), Stream::Stderr).to_vec()).unwrap()
         };
-        assert_eq!(at(0, 1), "1970-01-01T00:00:00.000000001Z stderr ");
-        assert_eq!(at(951_827_696, 120_000_000), "2000-02-29T12:34:56.120000000Z stderr ");
-        assert_eq!(at(1_795_271_696, 0), "2026-11-21T14:34:56.000000000Z stderr ");
-        assert_eq!(at(1_709_251_199, 0), "2024-02-29T23:59:59.000000000Z stderr ");
+        assert_eq!(at(0, 1), "1970-01-01T00:00:00.000000001Z stderr F ");
+        assert_eq!(at(951_827_696, 120_000_000), "2000-02-29T12:34:56.120000000Z stderr F ");
+        assert_eq!(at(1_795_271_696, 0), "2026-11-21T14:34:56.000000000Z stderr F ");
+        assert_eq!(at(1_709_251_199, 0), "2024-02-29T23:59:59.000000000Z stderr F ");
     }
 }

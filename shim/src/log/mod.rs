@@ -12,8 +12,8 @@ use line::Lines;
 
 use crate::error::Result;
 
-/// Written to the file at once, at most (one line can add its prefix and 16 KiB).
-const BATCH: usize = 64 << 10;
+/// Written to the file at once, at most (one line can add its prefix and 16 KiB): more than what a full pipe of lines comes to.
+const BATCH: usize = 128 << 10;
 
 /// Which stream a line came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,13 +70,10 @@ impl Log {
         };
         let mut rest = bytes;
         while !rest.is_empty() {
-            rest = lines.take(rest, &prefix, &mut self.batch);
-            if self.batch.len() >= BATCH {
+            rest = lines.take(rest, &prefix, &mut self.batch, BATCH);
+            if !self.batch.is_empty() {
                 self.file.write(&mut self.batch);
             }
-        }
-        if !self.batch.is_empty() {
-            self.file.write(&mut self.batch);
         }
     }
 

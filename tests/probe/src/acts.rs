@@ -38,6 +38,7 @@ pub fn act(verb: &str, rest: &[String]) -> Done {
         "sysv-write" => sysv(first()?, Some(second()?)),
         "sysv-read" => sysv(first()?, None),
         "signal-wait" => signal_wait(rest.first()),
+        "print-lines" => print_lines(first()?),
         "eat-memory" => eat_memory(first()?),
         "spin" => spin(first()?),
         "fork" => fork(first()?),
@@ -170,6 +171,18 @@ fn signal_wait(count: Option<&String>) -> Done {
             Some(signal) => say(&format!("signal {signal}"))?,
             None => return Err("sigtimedwait failed".to_owned()),
         };
+    }
+    Ok(0)
+}
+
+/// Lines of 100 bytes, as fast as stdout takes them; at least as many bytes as asked for.
+fn print_lines(bytes: &str) -> Done {
+    let line = [&[b'x'; 99][..], b"\n"].concat();
+    let lines = line.repeat((64 << 10) / line.len());
+    let (mut out, mut left) = (std::io::stdout(), parse::<usize>(bytes)?);
+    while left > 0 {
+        out.write_all(&lines).map_err(|e| format!("stdout: {e}"))?;
+        left = left.saturating_sub(lines.len());
     }
     Ok(0)
 }
