@@ -10,10 +10,12 @@ use crate::console;
 use crate::tally::Tally;
 
 /// The callers of `tests/engines`, in the order in which they are run.
-const ENGINES: [&str; 7] = ["podman", "docker", "containerd", "shim", "validation", "critest", "kubelet"];
+const ENGINES: [&str; 8] =
+    ["podman", "docker", "docker26", "containerd", "shim", "validation", "critest", "kubelet"];
 
 /// Those that rt passes: part of the run by default. The others run when they are named.
-const SETTLED: &[&str] = &["podman", "docker", "containerd", "shim", "validation", "critest", "kubelet"];
+const SETTLED: &[&str] =
+    &["podman", "docker", "docker26", "containerd", "shim", "validation", "critest", "kubelet"];
 
 /// Those that have tests of limits, which run in the virtual machine.
 const LIMITED: &[&str] = &["podman", "docker", "containerd", "shim"];
