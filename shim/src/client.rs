@@ -18,6 +18,17 @@ use crate::ttrpc::{Channel, Hello};
 pub use crate::pod::StreamName;
 pub use crate::ttrpc::{Code, Status};
 
+/// Calls of any client made in `work` carry this id of the manager's request: the shim's log lines about them end in it. Tasks that
+/// `work` spawns don't inherit it: they take [`request`] along.
+pub async fn with_request<F: Future>(id: Option<Arc<str>>, work: F) -> F::Output {
+    crate::request::within(id, work).await
+}
+
+/// The id that calls made here would carry.
+pub fn request() -> Option<Arc<str>> {
+    crate::request::current()
+}
+
 /// What a call may come back with: a code to branch on and the whole chain of causes as a sentence.
 pub type Result<T> = std::result::Result<T, Status>;
 

@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -74,7 +72,8 @@ pub fn run(caller: &Caller) -> Result<Vec<u8>> {
     // It may have ended by itself while its shim still lived, and nobody was told.
     let ended = record::read(&place.dir, &caller.id);
     remove(&program, &root, &caller.id)?;
-    unmount(&bundle.join("rootfs"))?;
+    // A runtime other than ours had mounts made for it.
+    crate::pod::unmount_rootfs(&bundle)?;
     if place.group == caller.id {
         end_if_empty(&place.socket)?;
         if std::os::unix::net::UnixStream::connect(&place.socket).is_err() {
@@ -130,15 +129,4 @@ fn remove(program: &Path, root: &Path, id: &str) -> Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Error::invalid(said.trim().to_owned()).during(format!("remove container {id:?}")))
-}
-
-/// A runtime other than ours may have had mounts made for it.
-fn unmount(rootfs: &Path) -> Result<()> {
-    loop {
-        match umount2(rootfs, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-            Ok(()) => {}
-            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
-            Err(errno) => return Err(errno).what(|| format!("unmount {}", rootfs.display())),
-        }
-    }
 }

@@ -19,6 +19,7 @@ pub mod place;
 pub mod pod;
 mod process;
 pub mod record;
+pub mod request;
 mod rt;
 pub mod serve;
 pub mod service;

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
@@ -14,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::children::Children;
 use crate::error::{Context, Error, Kind, Result};
 use crate::pod::{Options, RuntimeChoice};
+use crate::request;
 use runtime::sys::mount::{Depth, MountAttr, mount_setattr};
 
 /// The program, opened once, so that nobody can write to it while it runs (CVE-2019-5736) and all of a pod's life has one.
@@ -48,6 +50,7 @@ pub struct Running {
     log: PathBuf,
     patience: Duration,
     command: String,
+    request: Option<Arc<str>>,
 }
 
 impl Runtime {
@@ -60,6 +63,13 @@ impl Runtime {
     /// The `--root` of a container.
     pub fn root<'a>(&'a self, choice: &'a RuntimeChoice) -> &'a Path {
         choice.root.as_deref().unwrap_or(&self.options.rt_root)
+    }
+
+    /// Whether a container has another program than `rt` for its runtime.
+    pub fn is_other(&self, choice: &RuntimeChoice) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let file = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        choice.program.as_deref().is_some_and(|program| file(program) != file(&self.options.rt))
     }
 
     /// A path in the shim's directory that no other call uses.
@@ -80,7 +90,14 @@ impl Runtime {
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         let child = command.spawn().what(|| format!("run rt {name}"))?;
         let exit = children.program(child.id());
-        Ok(Running { pid: child.id(), exit, log, patience: call.patience, command: name })
+        Ok(Running {
+            pid: child.id(),
+            exit,
+            log,
+            patience: call.patience,
+            command: name,
+            request: request::current(),
+        })
     }
 
     fn command(&self, choice: &RuntimeChoice) -> Command {
@@ -103,7 +120,11 @@ impl Runtime {
 
 impl Running {
     /// Waits for its end. Error with the whole of what it said; one that takes too long is killed.
-    pub async fn done(mut self) -> Result<()> {
+    pub async fn done(self) -> Result<()> {
+        request::within(self.request.clone(), self.end()).await
+    }
+
+    async fn end(mut self) -> Result<()> {
         let ended = match tokio::time::timeout(self.patience, &mut self.exit).await {
             Ok(ended) => ended.map_err(|_| self.error(Kind::Unavailable, "the shim is ending")),
             Err(_) => Err(self.too_slow().await),

@@ -9,6 +9,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::error::{Error, Result};
+use crate::request;
 
 struct Lines {
     most: Level,
@@ -43,6 +44,9 @@ impl Subscriber for Lines {
         let seconds =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let level = event.metadata().level().as_str().to_ascii_lowercase();
+        if let Some(request) = request::current() {
+            let _ = write!(text.fields, " request={request:?}"); // writing to a string can't fail
+        }
         let line = format!("time={seconds} level={level} msg={:?}{}\n", text.message, text.fields);
         // Where nobody reads any more there is nobody to tell.
         let _ = std::io::stderr().write_all(line.as_bytes());

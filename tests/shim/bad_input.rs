@@ -2,9 +2,10 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use tests::shim::api::{pod, task};
-use tests::shim::{Client, POD, Shim, TASK, frame};
+use tests::shim::{Client, POD, Shim, TASK, frame, of};
 use tests::*;
 
 const INVALID: i32 = 3;
@@ -69,12 +70,7 @@ fn an_id_is_given_once() {
     shim.create(&bundle);
     // The same request joins the first; another one under the same id is refused.
     shim.create(&bundle);
-    let other = pod::CreateRequest {
-        id: bundle.id().to_owned(),
-        bundle: bundle.dir().to_string_lossy().into_owned(),
-        ..Default::default()
-    };
-    assert_eq!(code::<pod::CreateResponse>(&shim, (POD, "Create"), &other), EXISTS);
+    assert_eq!(code::<pod::CreateResponse>(&shim, (POD, "Create"), &of(&bundle)), EXISTS);
 }
 
 #[test]
@@ -100,31 +96,78 @@ fn frames_that_are_no_calls_are_answered() {
     works(&shim);
 }
 
+/// xorshift: the same frames for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[(self.next() % all.len() as u64) as usize]
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        (0..self.next() % 64).flat_map(|_| self.next().to_le_bytes()).collect()
+    }
+
+    /// Noise, a frame of noise, or a call of a real method with noise for its argument. Not `Shutdown`, which noise may mean.
+    fn frame(&mut self) -> Vec<u8> {
+        const METHODS: [&str; 12] = [
+            "Create", "Start", "Exec", "Kill", "Stop", "Remove", "Delete", "Attach", "State", "Update",
+            "Pids", "Stats",
+        ];
+        let (stream, kind, flags) =
+            ((self.next() % 9) as u32, (self.next() % 4) as u8, (self.next() % 8) as u8);
+        match self.next() % 3 {
+            0 => self.bytes(),
+            1 => frame(stream, kind, flags, &self.bytes()),
+            _ => {
+                let (service, method) = (self.one_of(&[POD, TASK]), self.one_of(&METHODS));
+                frame(stream | 1, 1, 0, &tests::shim::request(service, method, &self.bytes()))
+            }
+        }
+    }
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
+}
+
+/// What a process holds: descriptors and threads.
+fn held(pid: u32) -> [usize; 2] {
+    ["fd", "task"]
+        .map(|what| std::fs::read_dir(format!("/proc/{pid}/{what}")).expect("the shim runs").count())
+}
+
+/// A thousand a second, for a second, or as long as `hack/fuzz frames` says.
 #[test]
 fn random_frames_change_nothing() {
     let case = case!();
     let shim = case.shim();
     let mut bundle = case.bundle();
-    bundle.args(["/probe", "sleep"]);
-    shim.create(&bundle);
-    shim.start(bundle.id());
+    shim.start_sleeping(&mut bundle);
     let before = shim.watch(0, 0);
-    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-    let mut random = move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
-    for _ in 0..1000 {
-        let bytes: Vec<u8> = (0..random() % 64).flat_map(|_| random().to_le_bytes()).collect();
-        let (stream, kind) = ((random() % 9) as u32, (random() % 4) as u8);
-        let whole = if random() % 2 == 0 { frame(stream, kind, (random() % 8) as u8, &bytes) } else { bytes };
-        let mut connection = UnixStream::connect(shim.socket()).expect("connect");
-        let _ = connection.write_all(&whole);
+    let holds = held(shim.pid());
+    let mut random = Random(number("RT_FUZZ_SEED", 0x2545_f491_4f6c_dd1d).max(1));
+    let (seconds, begin) = (number("RT_FUZZ_SECONDS", 1), Instant::now());
+    for second in 1..=seconds {
+        for _ in 0..1000 {
+            let mut connection = UnixStream::connect(shim.socket()).expect("connect");
+            for _ in 0..=random.next() % 2 {
+                let _ = connection.write_all(&random.frame()); // it may have been closed after the first
+            }
+        }
+        std::thread::sleep(Duration::from_secs(second).saturating_sub(begin.elapsed()));
     }
     works(&shim);
     assert_eq!(shim.watch(0, 0), before);
+    until("it holds what it held", || (held(shim.pid()) == holds).then_some(()));
 }
 
 #[test]

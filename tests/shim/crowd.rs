@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use tests::shim::api::pod;
-use tests::shim::{Client, POD, Shim};
+use tests::shim::{Client, POD, Shim, shell};
 use tests::*;
 
 const NEIGHBOURS: u32 = 4;
@@ -11,21 +11,14 @@ const LIVES: u32 = 6;
 
 fn exec(shim: &Shim<'_>, container: &str, number: u32) {
     let mut client: Client = shim.client();
-    let exec = pod::ExecRequest {
-        id: container.to_owned(),
-        exec_id: format!("e{number}"),
-        args: ["/bin/sh", "-c", &format!("echo {number}; exit {number}")].map(str::to_owned).to_vec(),
-        stdout: true,
-        ..Default::default()
-    };
+    let script = shell(container, &format!("e{number}"), &format!("echo {number}; exit {number}"));
+    let exec = pod::ExecRequest { stdout: true, ..script };
     let started: pod::ExecResponse = client.ask(POD, "Exec", &exec);
     let mut text = String::new();
     let mut stdout = shim.client().into_stream(&started.token, "stdout");
     stdout.read_to_string(&mut text).expect("its output");
     assert_eq!(text, format!("{number}\n"));
-    let request = pod::WaitRequest { id: exec.id.clone(), exec_id: exec.exec_id.clone() };
-    let ended: pod::WaitResponse = client.ask(POD, "Wait", &request);
-    assert_eq!(ended.ended.map(|ended| ended.exit_code), i32::try_from(number).ok());
+    assert_eq!(shim.end_of(&exec).ended.map(|ended| ended.exit_code), i32::try_from(number).ok());
     let _: pod::Empty =
         client.ask(POD, "Remove", &pod::RemoveRequest { id: exec.id, exec_id: exec.exec_id, force: false });
 }

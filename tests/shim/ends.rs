@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tests::shim::api::pod;
-use tests::shim::{POD, Shim};
+use tests::shim::{POD, Shim, of};
 use tests::*;
 
 fn start_stubborn(shim: &Shim<'_>, bundle: &mut Bundle) {
@@ -68,12 +68,7 @@ fn a_program_that_is_not_there_is_named_and_leaves_nothing() {
     let mut bundle = case.bundle();
     bundle.args(["/there/is/none"]);
     bundle.write();
-    let create = pod::CreateRequest {
-        id: bundle.id().to_owned(),
-        bundle: bundle.dir().to_string_lossy().into_owned(),
-        ..Default::default()
-    };
-    let made = shim.client().call::<pod::CreateResponse>(POD, "Create", &create);
+    let made = shim.client().call::<pod::CreateResponse>(POD, "Create", &of(&bundle));
     let start = pod::StartRequest { id: bundle.id().to_owned() };
     let refused = match made {
         Err(refused) => refused,

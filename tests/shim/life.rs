@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use tests::shim::api::{pod, task};
-use tests::shim::{POD, TASK};
+use tests::shim::{POD, TASK, shell};
 use tests::*;
 
 #[test]
@@ -47,18 +47,9 @@ fn an_exec_has_streams_and_an_exit_code() {
     let case = case!();
     let shim = case.shim();
     let mut bundle = case.bundle();
-    bundle.with_busybox().args(["/bin/sleep", "1000"]);
-    shim.create(&bundle);
-    shim.start(bundle.id());
-    let exec = pod::ExecRequest {
-        id: bundle.id().to_owned(),
-        exec_id: "e".to_owned(),
-        args: ["/bin/sh", "-c", "cat; echo err >&2; exit 4"].map(str::to_owned).to_vec(),
-        stdin: true,
-        stdout: true,
-        stderr: true,
-        ..Default::default()
-    };
+    shim.start_sleeping(&mut bundle);
+    let script = shell(bundle.id(), "e", "cat; echo err >&2; exit 4");
+    let exec = pod::ExecRequest { stdin: true, stdout: true, stderr: true, ..script };
     let started: pod::ExecResponse = shim.client().ask(POD, "Exec", &exec);
     let [stdin, mut stdout, mut stderr] =
         ["stdin", "stdout", "stderr"].map(|name| shim.client().into_stream(&started.token, name));
@@ -68,9 +59,7 @@ fn an_exec_has_streams_and_an_exit_code() {
     stdout.read_to_string(&mut text).expect("its stdout");
     stderr.read_to_string(&mut text).expect("its stderr");
     assert_eq!(text, "typederr\n");
-    let request = pod::WaitRequest { id: exec.id, exec_id: exec.exec_id };
-    let ended: pod::WaitResponse = shim.client().ask(POD, "Wait", &request);
-    assert_eq!(ended.ended.map(|ended| ended.exit_code), Some(4));
+    assert_eq!(shim.end_of(&exec).ended.map(|ended| ended.exit_code), Some(4));
     shim.stop(bundle.id(), 0);
     shim.remove(bundle.id());
 }
@@ -80,9 +69,7 @@ fn both_services_see_the_same_container() {
     let case = case!();
     let shim = case.shim();
     let mut bundle = case.bundle();
-    bundle.args(["/probe", "sleep"]);
-    shim.create(&bundle);
-    let pid = shim.start(bundle.id()).pid;
+    let pid = shim.start_sleeping(&mut bundle).pid;
     for service in [TASK, "containerd.task.v2.Task"] {
         let request = task::StateRequest { id: bundle.id().to_owned(), exec_id: String::new() };
         let state: task::StateResponse = shim.client().ask(service, "State", &request);
@@ -118,9 +105,7 @@ fn shutdown_waits_for_the_last_container() {
     let case = case!();
     let mut shim = case.shim();
     let mut bundle = case.bundle();
-    bundle.args(["/probe", "sleep"]);
-    shim.create(&bundle);
-    shim.start(bundle.id());
+    shim.start_sleeping(&mut bundle);
     let refused = shim.client().call::<pod::Empty>(POD, "Shutdown", &pod::ShutdownRequest { force: false });
     assert_eq!(refused.map_err(|refused| refused.code), Err(9));
     shim.stop(bundle.id(), 0);
@@ -135,9 +120,7 @@ fn sigterm_ends_the_pod_with_its_containers() {
     let case = case!();
     let mut shim = case.shim();
     let mut bundle = case.bundle();
-    bundle.args(["/probe", "sleep"]);
-    shim.create(&bundle);
-    shim.start(bundle.id());
+    shim.start_sleeping(&mut bundle);
     let pid = nix::unistd::Pid::from_raw(i32::try_from(shim.pid()).expect("a pid"));
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("send SIGTERM");
     assert!(shim.ended().success(), "{}", shim.log());

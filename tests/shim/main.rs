@@ -4,6 +4,7 @@ mod bad_input;
 mod crowd;
 mod ends;
 mod footprint;
+mod killed;
 mod life;
 mod starting;
 mod streams;

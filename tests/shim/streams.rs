@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tests::shim::api::pod;
-use tests::shim::{POD, Shim};
+use tests::shim::{POD, shell};
 use tests::*;
 
 /// The lines of a log without their times, which are checked.
@@ -18,40 +18,6 @@ fn lines(log: &Path) -> Vec<String> {
         rest.to_owned()
     };
     text.lines().map(line).collect()
-}
-
-fn create(shim: &Shim<'_>, bundle: &Bundle, stdio: pod::Stdio) {
-    bundle.write();
-    let request = pod::CreateRequest {
-        id: bundle.id().to_owned(),
-        bundle: bundle.dir().to_string_lossy().into_owned(),
-        stdio: Some(stdio),
-        cgroup: String::new(),
-    };
-    let _: pod::CreateResponse = shim.client().ask(POD, "Create", &request);
-}
-
-fn exec(
-    shim: &Shim<'_>,
-    bundle: &Bundle,
-    exec_id: &str,
-    script: &str,
-) -> (pod::ExecRequest, pod::ExecResponse) {
-    let exec = pod::ExecRequest {
-        id: bundle.id().to_owned(),
-        exec_id: exec_id.to_owned(),
-        args: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-        stdout: true,
-        ..Default::default()
-    };
-    let started = shim.client().ask(POD, "Exec", &exec);
-    (exec, started)
-}
-
-fn end_of(shim: &Shim<'_>, exec: &pod::ExecRequest) -> pod::Ended {
-    let request = pod::WaitRequest { id: exec.id.clone(), exec_id: exec.exec_id.clone() };
-    let ended: pod::WaitResponse = shim.client().ask(POD, "Wait", &request);
-    ended.ended.expect("how it ended")
 }
 
 #[test]
@@ -117,7 +83,7 @@ fn a_full_disk_stops_no_container_and_is_told() {
     let shim = case.shim();
     let mut bundle = case.bundle();
     bundle.with_busybox().args(["/bin/sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' '\\n'; exit 6"]);
-    create(&shim, &bundle, pod::Stdio { log_path: "/dev/full".into(), ..Default::default() });
+    shim.create_with(&bundle, pod::Stdio { log_path: "/dev/full".into(), ..Default::default() });
     shim.start(bundle.id());
     assert_eq!(shim.wait(bundle.id()).exit_code, 6);
     let lost = shim.watch(0, 0).containers[0].log_bytes_lost;
@@ -130,13 +96,11 @@ fn a_background_child_that_holds_stdout_does_not_hold_the_exec() {
     let case = case!();
     let shim = case.shim();
     let mut bundle = case.bundle();
-    bundle.with_busybox().args(["/bin/sleep", "1000"]);
-    shim.create(&bundle);
-    shim.start(bundle.id());
+    shim.start_sleeping(&mut bundle);
     let begin = Instant::now();
-    let (exec, started) = exec(&shim, &bundle, "e", "sleep 1000 & echo said; exit 5");
+    let (exec, started) = shim.exec(&bundle, "e", "sleep 1000 & echo said; exit 5");
     let mut stdout = shim.client().into_stream(&started.token, "stdout");
-    assert_eq!(end_of(&shim, &exec).exit_code, 5);
+    assert_eq!(shim.end_of(&exec).ended.map(|ended| ended.exit_code), Some(5));
     let mut text = String::new();
     stdout.read_to_string(&mut text).expect("its output");
     assert_eq!(text, "said\n");
@@ -150,10 +114,8 @@ fn a_slow_reader_gets_all_of_an_execs_output() {
     let case = case!();
     let shim = case.shim();
     let mut bundle = case.bundle();
-    bundle.with_busybox().args(["/bin/sleep", "1000"]);
-    shim.create(&bundle);
-    shim.start(bundle.id());
-    let (exec, started) = exec(&shim, &bundle, "e", "head -c 3000000 /dev/zero");
+    shim.start_sleeping(&mut bundle);
+    let (exec, started) = shim.exec(&bundle, "e", "head -c 3000000 /dev/zero");
     let mut stdout = shim.client().into_stream(&started.token, "stdout");
     // Someone who does not read holds up the exec, and nobody else.
     assert_eq!(shim.watch(0, 0).containers.len(), 1);
@@ -167,31 +129,90 @@ fn a_slow_reader_gets_all_of_an_execs_output() {
         length += read;
     }
     assert_eq!(length, 3_000_000);
-    assert_eq!(end_of(&shim, &exec).exit_code, 0);
+    assert_eq!(shim.end_of(&exec).ended.map(|ended| ended.exit_code), Some(0));
     shim.stop(bundle.id(), 0);
     shim.remove(bundle.id());
 }
 
 #[test]
-fn an_exec_that_takes_too_long_is_killed_and_says_so() {
+fn an_exec_that_takes_too_long_is_killed_with_what_it_started_and_says_so() {
     let case = case!();
     let shim = case.shim();
     let mut bundle = case.bundle();
-    bundle.with_busybox().args(["/bin/sleep", "1000"]);
-    shim.create(&bundle);
-    shim.start(bundle.id());
-    let exec = pod::ExecRequest {
-        id: bundle.id().to_owned(),
-        exec_id: "e".into(),
-        args: ["/bin/sleep", "1000"].map(str::to_owned).to_vec(),
-        timeout_ms: 100,
-        ..Default::default()
-    };
+    let own = shim.start_sleeping(&mut bundle).pid;
+    let cgroup = &shim.watch(0, 0).containers[0].cgroup;
+    let processes = case.cgroup_dir(cgroup).join("cgroup.procs");
+    let processes = || fs::read_to_string(&processes).expect("the container's processes");
+    // A child, one in a session of its own, and one whose parent is gone.
+    let script = "sleep 1000 & setsid sleep 1000 & (sleep 1000 &) ; exec sleep 1000";
+    let exec = pod::ExecRequest { timeout_ms: 500, ..shell(bundle.id(), "e", script) };
     let _: pod::ExecResponse = shim.client().ask(POD, "Exec", &exec);
-    let request = pod::WaitRequest { id: exec.id, exec_id: exec.exec_id };
-    let ended: pod::WaitResponse = shim.client().ask(POD, "Wait", &request);
+    until("they all run", || (processes().lines().count() == 5).then_some(()));
+    let ended = shim.end_of(&exec);
     assert_eq!((ended.timed_out, ended.ended.map(|ended| ended.exit_code)), (true, Some(137)));
+    until("the container is alone", || (processes() == format!("{own}\n")).then_some(()));
     shim.stop(bundle.id(), 0);
+    shim.remove(bundle.id());
+}
+
+/// A tmpfs with room for so many bytes, gone with this value.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn new(case: &Case, bytes: usize) -> Self {
+        let place = case.dir().join("small");
+        fs::create_dir(&place).expect("make a directory");
+        let (kind, size) = (Some("tmpfs"), format!("size={bytes}"));
+        nix::mount::mount(kind, &place, kind, nix::mount::MsFlags::empty(), Some(size.as_str()))
+            .expect("mount a tmpfs");
+        Self(place)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[test]
+fn a_disk_that_was_full_for_a_while_has_a_mark_where_lines_are_missing() {
+    let case = case!();
+    let shim = case.shim();
+    let disk = Small::new(&case, 1 << 20);
+    let other = disk.0.join("other");
+    fs::write(&other, vec![0; 900 << 10]).expect("fill most of the disk");
+    let mut bundle = case.bundle();
+    let script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; touch /full; \
+        while [ ! -e /room ]; do sleep 0.05; done; echo again; exit 6";
+    bundle.with_busybox().args(["/bin/sh", "-c", script]);
+    let log = disk.0.join("log");
+    shim.create_with(
+        &bundle,
+        pod::Stdio { log_path: log.to_string_lossy().into_owned(), ..Default::default() },
+    );
+    shim.start(bundle.id());
+    until("the container goes on", || bundle.host_path("/full").exists().then_some(()));
+    fs::remove_file(&other).expect("make room");
+    fs::write(bundle.host_path("/room"), "").expect("say so");
+    assert_eq!(shim.wait(bundle.id()).exit_code, 6);
+    let lines = lines(&log);
+    // Whole lines, in order; those that are missing are so at a mark; the marks' numbers come to what the shim counts.
+    let (mut next, mut at_mark, mut marked) = (0, false, 0);
+    for line in &lines[..lines.len() - 1] {
+        if let Some(mark) = line.strip_prefix("stderr F [") {
+            marked += mark.split(' ').next().and_then(|bytes| bytes.parse::<u64>().ok()).expect(mark);
+            at_mark = true;
+            continue;
+        }
+        let number: u32 =
+            line.strip_prefix("stdout F line ").and_then(|number| number.parse().ok()).expect(line);
+        assert!(number == next || at_mark && number > next, "{number} instead of {next}");
+        (next, at_mark) = (number + 1, false);
+    }
+    assert_eq!(lines.last().map(String::as_str), Some("stdout F again"));
+    let lost = shim.watch(0, 0).containers[0].log_bytes_lost;
+    assert!(lost > 0 && lost == marked, "{lost} bytes lost, {marked} marked");
     shim.remove(bundle.id());
 }
 
@@ -203,7 +224,7 @@ fn clients_attach_type_see_and_go() {
     bundle.with_busybox().args(["/bin/sh", "-c", "while read line; do echo got $line; done; echo over"]);
     let log = case.dir().join("attached.log");
     let log_path = log.to_string_lossy().into_owned();
-    create(&shim, &bundle, pod::Stdio { stdin: true, log_path, ..Default::default() });
+    shim.create_with(&bundle, pod::Stdio { stdin: true, log_path, ..Default::default() });
     shim.start(bundle.id());
     for word in ["one", "two"] {
         let request = pod::AttachRequest {
@@ -244,7 +265,7 @@ fn stdin_once_ends_with_its_first_client() {
     bundle.with_busybox().args(["/bin/sh", "-c", "cat; echo over; exit 3"]);
     let log = case.dir().join("once.log");
     let log_path = log.to_string_lossy().into_owned();
-    create(&shim, &bundle, pod::Stdio { stdin: true, stdin_once: true, log_path, ..Default::default() });
+    shim.create_with(&bundle, pod::Stdio { stdin: true, stdin_once: true, log_path, ..Default::default() });
     shim.start(bundle.id());
     let request = pod::AttachRequest { id: bundle.id().to_owned(), stdin: true, ..Default::default() };
     let attached: pod::AttachResponse = shim.client().ask(POD, "Attach", &request);
@@ -268,7 +289,7 @@ fn a_client_that_never_reads_holds_up_nothing_for_long() {
     ]);
     let log = case.dir().join("slow.log");
     let log_path = log.to_string_lossy().into_owned();
-    create(&shim, &bundle, pod::Stdio { stdin: true, log_path, ..Default::default() });
+    shim.create_with(&bundle, pod::Stdio { stdin: true, log_path, ..Default::default() });
     shim.start(bundle.id());
     let request =
         pod::AttachRequest { id: bundle.id().to_owned(), stdin: true, stdout: true, ..Default::default() };
@@ -277,8 +298,9 @@ fn a_client_that_never_reads_holds_up_nothing_for_long() {
     let mut stdin = shim.client().into_stream(&attached.token, "stdin");
     stdin.write_all(b"go\n").expect("type");
     assert_eq!(shim.wait(bundle.id()).exit_code, 2);
+    // The end is told after a second at most, though the log may still wait for the client.
+    until("all is in the log", || (lines(&log).len() == 400_000).then_some(()));
     drop(deaf);
-    assert_eq!(lines(&log).len(), 400_000);
     shim.remove(bundle.id());
 }
 
@@ -296,7 +318,7 @@ fn a_terminal_has_a_size_and_its_lines_are_logged_without_carriage_returns() {
     let log = case.dir().join("tty.log");
     let log_path = log.to_string_lossy().into_owned();
     let size = Some(pod::Size { width: 99, height: 33 });
-    create(&shim, &bundle, pod::Stdio { terminal: true, size, log_path, ..Default::default() });
+    shim.create_with(&bundle, pod::Stdio { terminal: true, size, log_path, ..Default::default() });
     shim.start(bundle.id());
     until("it says its size", || fs::read_to_string(&log).ok().filter(|text| text.contains("33 99")));
     let request = pod::ResizeRequest {

@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::bundle;
 use super::owner::Owner;
 use super::{Create, Target};
+use super::{bundle, host_rootfs};
 use crate::error::{Context, Error, Kind, Result};
 use crate::io::{self, console::Console};
 use crate::process::{Answer, Container, Process};
@@ -15,6 +15,9 @@ use crate::state::{Event, State};
 
 /// Hooks may take their time.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// How often what a failed create left is removed, if `rt` is killed at that too.
+const CLEANINGS: u32 = 5;
 
 /// What a birth leaves in the shim's directory; removed when this is dropped.
 #[derive(Debug)]
@@ -70,7 +73,10 @@ impl Owner {
     ) -> Result<(), Box<(Answer<u32>, Error)>> {
         let target = Target::container(&request.id);
         match self.launch(&request) {
-            Err(error) => Err(Box::new((answer, error))),
+            Err(error) => {
+                self.no_root_filesystem(&request);
+                Err(Box::new((answer, error)))
+            }
             Ok((running, cradle, streams)) => {
                 let mut process = Process::new(request.stdio.clone());
                 process.streams = Some(streams);
@@ -105,9 +111,7 @@ impl Owner {
         let (ends, streams) = io::open(&request.stdio, Some(owner))?;
         let mut cradle = self.cradle(request.stdio.has_terminal())?;
         if !request.rootfs_mounts.is_empty() {
-            let path = self.rt.scratch("config");
-            bundle::with_rootfs(&request.bundle, &request.rootfs_mounts, &path)?;
-            cradle.input = Some(path);
+            self.root_filesystem(request, &mut cradle)?;
         }
         let choice = &request.runtime;
         let mut args = words(["create", "--bundle"]);
@@ -121,6 +125,25 @@ impl Owner {
         let running = self.rt.call(&mut self.children, call)?;
         self.children.birth_begins();
         Ok((running, cradle, streams))
+    }
+
+    /// In an annotation for `rt`; for any other program there are mounts on the host, until the removal.
+    fn root_filesystem(&mut self, request: &Create, cradle: &mut Cradle) -> Result<()> {
+        if self.rt.is_other(&request.runtime) {
+            return host_rootfs::mount_all(&request.bundle, &request.rootfs_mounts);
+        }
+        let path = self.rt.scratch("config");
+        bundle::with_rootfs(&request.bundle, &request.rootfs_mounts, &path)?;
+        cradle.input = Some(path);
+        Ok(())
+    }
+
+    /// Undoes the mounts of the above that are not the runtime's to undo.
+    pub(super) fn no_root_filesystem(&self, request: &Create) {
+        let mounted = !request.rootfs_mounts.is_empty() && self.rt.is_other(&request.runtime);
+        if mounted && let Err(error) = host_rootfs::unmount_all(&request.bundle) {
+            tracing::error!("{error}"); // containerd unmounts what is left as well
+        }
     }
 
     /// Files for one birth.
@@ -176,24 +199,36 @@ impl Owner {
         let error = error.during(format!("create {target}"));
         let alive = self.process(target).is_ok_and(|process| process.alive);
         let leftovers = alive || matches!(error.kind(), Kind::Timeout | Kind::Unavailable);
-        let cleaning = if leftovers { self.delete_by_force(&target.container) } else { None };
-        let (line, target) = (self.line.clone(), target.clone());
+        let (id, target) = (target.container.clone(), target.clone());
         let tell = move |owner: &mut Self| {
             let creators = owner.creators(&target);
+            if let Some(container) = owner.containers.get(&target.container) {
+                owner.no_root_filesystem(&container.request);
+            }
             owner.happened(&target, Event::NotMade);
             for creator in creators {
                 let _ = creator.send(Err(error.clone()));
             }
         };
-        match cleaning {
-            None => tell(self),
-            Some(cleaning) => drop(tokio::spawn(async move {
-                if let Err(error) = cleaning.done().await {
-                    tracing::error!("clean up after a failed create: {error}");
+        if leftovers { self.clean_up(id, CLEANINGS, tell) } else { tell(self) }
+    }
+
+    /// Who killed the `rt` that created may kill the one that removes as well.
+    fn clean_up(&mut self, id: String, attempts: u32, then: impl FnOnce(&mut Self) + Send + 'static) {
+        let Some(cleaning) = self.delete_by_force(&id) else { return then(self) };
+        let line = self.line.clone();
+        tokio::spawn(async move {
+            match cleaning.done().await {
+                Ok(()) => line.send(then),
+                Err(error) if error.kind() == Kind::Unavailable && attempts > 1 => {
+                    line.send(move |owner| owner.clean_up(id, attempts - 1, then));
                 }
-                line.send(tell);
-            })),
-        }
+                Err(error) => {
+                    tracing::error!("clean up after a failed create: {error}");
+                    line.send(then);
+                }
+            }
+        });
     }
 
     fn delete_by_force(&mut self, id: &str) -> Option<crate::rt::Running> {

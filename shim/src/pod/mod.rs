@@ -2,6 +2,7 @@
 
 mod bundle;
 mod create;
+mod host_rootfs;
 mod limits;
 mod owner;
 mod remove;
@@ -24,6 +25,7 @@ use crate::children::Children;
 use crate::error::{Context, Error, Kind, Result};
 use crate::process::Answer;
 use crate::rt::Runtime;
+pub(crate) use host_rootfs::unmount_all as unmount_rootfs;
 use owner::{Line, Owner};
 pub use report::*;
 pub use request::*;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::process::{Container, Process};
 use crate::rt::Runtime;
 use crate::state::{Effect, Event, News};
-use crate::{oom, record};
+use crate::{oom, record, request};
 
 /// How long the end of a process waits for its output to be written: a disk that hangs must not hide an end.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
@@ -29,7 +29,9 @@ pub struct Line(pub mpsc::UnboundedSender<Message>);
 impl Line {
     /// Does this on the owner task, after what was sent before.
     pub fn send(&self, message: impl FnOnce(&mut Owner) + Send + 'static) {
-        let _ = self.0.send(Box::new(message)); // the pod may have ended
+        let request = request::current();
+        // The pod may have ended.
+        let _ = self.0.send(Box::new(move |owner| request::during(request, || message(owner))));
     }
 }
 

@@ -114,6 +114,12 @@ impl Owner {
     }
 
     fn removed(&mut self, target: &Target, done: Result<()>) {
+        if done.is_ok()
+            && target.exec.is_none()
+            && let Some(container) = self.containers.get(&target.container)
+        {
+            self.no_root_filesystem(&container.request);
+        }
         let Ok(process) = self.process(target) else { return };
         let removers = std::mem::take(&mut process.removers);
         let removed = process.removed();

@@ -180,7 +180,7 @@ impl Owner {
         let Ok(process) = self.process(target) else { return };
         if process.alive && process.pid == pid {
             process.reason = super::TIMED_OUT.into();
-            if let Err(error) = self.signal(target, libc::SIGKILL, Reach::One) {
+            if let Err(error) = self.kill_family(target) {
                 tracing::error!("end {target}, whose time is over: {error}");
             }
         }

@@ -1,5 +1,6 @@
 //! Ending: signals, and the ladder of a stop: signal, grace, SIGKILL, cgroup.kill, and if all that does not take, the truth.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -50,6 +51,27 @@ impl Owner {
             // Not reaped yet, so the pid is still its own.
             None => send(process.pid, signal),
         }
+    }
+
+    /// SIGKILL to an exec and to what it has started, as far as that can be told.
+    pub(super) fn kill_family(&mut self, target: &Target) -> Result<()> {
+        let leader = self.process(target)?.pid;
+        let cgroup = self.container(&target.container)?.cgroup.clone();
+        let mut killed = BTreeSet::new();
+        // Those may be born meanwhile whose parents have not been killed yet; whoever forks faster than this is killed with the container.
+        for _ in 0..10 {
+            let family =
+                cgroup.as_deref().map_or(Ok(BTreeSet::new()), |cgroup| cgroup::family(cgroup, leader))?;
+            let more: Vec<u32> = family.difference(&killed).copied().collect();
+            if more.is_empty() {
+                break;
+            }
+            for pid in more {
+                send(pid, libc::SIGKILL)?;
+                killed.insert(pid);
+            }
+        }
+        if killed.contains(&leader) { Ok(()) } else { self.signal(target, libc::SIGKILL, Reach::One) }
     }
 
     /// See [`super::Pod::stop`].

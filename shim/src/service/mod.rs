@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 
 use crate::error::{Error, Kind, Result};
 use crate::pod::Pod;
+use crate::request;
 use crate::ttrpc::{Code, Hello, Request, Service, Status};
 
 /// The services' full names; both versions of the task service have the same methods and messages.
@@ -77,6 +78,22 @@ impl Services {
 
 impl Service for Services {
     async fn answer(&self, request: Request) -> Result<Vec<u8>, Status> {
+        request::within(request::of(&request), self.call(request)).await
+    }
+
+    fn only_waits(&self, request: &Request) -> bool {
+        matches!(request.method.as_str(), "Wait" | "Watch")
+    }
+
+    async fn stream(&self, hello: Hello, connection: UnixStream) {
+        if let Err(error) = self.pod.stream(&hello.token, hello.name, connection).await {
+            tracing::debug!("connect {:?}: {error}", hello.name);
+        }
+    }
+}
+
+impl Services {
+    async fn call(&self, request: Request) -> Result<Vec<u8>, Status> {
         let Request { service, method, payload, .. } = request;
         let answer = if TASK.contains(&service.as_str()) {
             self.task(&method, &payload).await
@@ -92,16 +109,6 @@ impl Service for Services {
             tracing::debug!("{method}: {error}");
             Status::from(&error)
         })
-    }
-
-    fn only_waits(&self, request: &Request) -> bool {
-        matches!(request.method.as_str(), "Wait" | "Watch")
-    }
-
-    async fn stream(&self, hello: Hello, connection: UnixStream) {
-        if let Err(error) = self.pod.stream(&hello.token, hello.name, connection).await {
-            tracing::debug!("connect {:?}: {error}", hello.name);
-        }
     }
 }
 

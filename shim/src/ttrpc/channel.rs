@@ -81,6 +81,7 @@ impl Channel {
             method: method.to_owned(),
             payload: argument.encode_to_vec(),
             timeout_nano: i64::try_from(deadline.as_nanos()).unwrap_or(i64::MAX),
+            metadata: crate::request::metadata(),
         };
         let frame = frame::encode(0, frame::REQUEST, &request)?;
         let answer = timeout(deadline, self.exchange(frame)).await.unwrap_or_else(|_| {

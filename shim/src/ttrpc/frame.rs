@@ -124,7 +124,13 @@ mod tests {
     use super::*;
 
     fn request() -> Request {
-        Request { service: "a.B".into(), method: "C".into(), payload: vec![7; 300], timeout_nano: 5 }
+        Request {
+            service: "a.B".into(),
+            method: "C".into(),
+            payload: vec![7; 300],
+            timeout_nano: 5,
+            metadata: Vec::new(),
+        }
     }
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {

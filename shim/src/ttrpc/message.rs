@@ -1,6 +1,6 @@
-//! The three messages that every ttrpc frame carries one of: request, response, and the status inside a response.
+//! The messages that every ttrpc frame carries one of: request, response, the status inside a response, and metadata inside a request.
 //!
-//! Written by hand (twelve fields in all) rather than made from a file.
+//! Written by hand rather than made from a file.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,6 +20,20 @@ pub struct Request {
     /// How long the caller waits, in nanoseconds; 0: for ever.
     #[prost(int64, tag = "4")]
     pub timeout_nano: i64,
+    /// What else the caller says; a key may come more than once.
+    #[prost(message, repeated, tag = "5")]
+    pub metadata: Vec<Metadatum>,
+}
+
+/// One thing that a caller says beside the argument.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Metadatum {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// Any text.
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 impl Request {

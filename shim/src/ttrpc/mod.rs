@@ -13,5 +13,5 @@ mod tests;
 
 pub use channel::Channel;
 pub use connection::Hello;
-pub use message::{Code, Request, Status};
+pub use message::{Code, Metadatum, Request, Status};
 pub use server::{Service, Stop, serve};

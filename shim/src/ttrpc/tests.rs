@@ -215,6 +215,7 @@ fn a_client_that_stops_reading_holds_up_no_other() {
             method: "Echo".into(),
             payload: vec![0; 100_000],
             timeout_nano: 0,
+            metadata: Vec::new(),
         };
         for number in 0..100_u32 {
             let frame = frame::encode(2 * number + 1, frame::REQUEST, &request).expect("small");

@@ -58,6 +58,13 @@ pub fn frame(stream: u32, kind: u8, flags: u8, message: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The message of a call.
+pub fn request(service: &str, method: &str, payload: &[u8]) -> Vec<u8> {
+    let request =
+        Request { service: service.to_owned(), method: method.to_owned(), payload: payload.to_owned() };
+    request.encode_to_vec()
+}
+
 impl Client {
     /// Connects.
     #[track_caller]
@@ -99,14 +106,9 @@ impl Client {
     /// Sends a call and waits for nothing; gives its stream's number.
     #[track_caller]
     pub fn send(&mut self, service: &str, method: &str, argument: &impl Message) -> u32 {
-        let request = Request {
-            service: service.to_owned(),
-            method: method.to_owned(),
-            payload: argument.encode_to_vec(),
-        };
         let stream = self.next;
         self.next += 2;
-        self.raw(&frame(stream, 1, 0, &request.encode_to_vec()));
+        self.raw(&frame(stream, 1, 0, &request(service, method, &argument.encode_to_vec())));
         stream
     }
 

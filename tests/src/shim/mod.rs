@@ -7,10 +7,10 @@ mod client;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
-pub use client::{Client, Refused, frame};
+pub use client::{Client, Refused, frame, request};
 
 use crate::programs::target;
 use crate::wait::{until, within};
@@ -37,30 +37,50 @@ pub struct Shim<'a> {
     case: &'a Case,
     child: Child,
     socket: PathBuf,
+    log: PathBuf,
 }
 
 impl Case {
     /// Starts a shim that has the test's state root.
     pub fn shim(&self) -> Shim<'_> {
-        let place = self.dir().join("shim");
+        self.shim_named("shim")
+    }
+
+    /// Starts one of several.
+    pub fn shim_named(&self, name: &str) -> Shim<'_> {
+        self.shim_with(name, Runtime::under_test().path(), &[])
+    }
+
+    /// Starts one that runs this `rt`, with these variables.
+    pub fn shim_with(&self, name: &str, rt: &Path, variables: &[(&str, &str)]) -> Shim<'_> {
+        let place = self.dir().join(name);
         std::fs::create_dir_all(&place).expect("make the shim's place");
         let socket = place.join("s");
         let listener = UnixListener::bind(&socket).expect("make the socket");
         let log = std::fs::File::create(place.join("log")).expect("make its log");
         let mut command = Command::new(program());
         command.args(["serve", "--id", "pod", "--listen", "0", "--log-level", "debug", "--dir"]);
-        command.arg(place.join("dir")).arg("--rt").arg(Runtime::under_test().path());
+        command.arg(place.join("dir")).arg("--rt").arg(rt);
         command.arg("--rt-root").arg(self.state_root()).arg("--socket").arg(&socket);
         command.env("RT_TEST_CASE", self.name()).env("TMPDIR", self.dir().join("tmp"));
+        command.envs(variables.iter().copied());
         let child = command.stdin(OwnedFd::from(listener)).stderr(log).spawn().expect("start the shim");
-        Shim { case: self, child, socket }
+        Shim { case: self, child, socket, log: place.join("log") }
     }
+}
+
+/// The pause program that the shim brings: `target/bin/pause`, or `$PAUSE_UNDER_TEST`.
+pub fn pause() -> PathBuf {
+    built("PAUSE_UNDER_TEST", "pause")
 }
 
 /// `target/bin/containerd-shim-rt-v2`, or `$SHIM_UNDER_TEST`.
 pub fn program() -> PathBuf {
-    let built = || target().join("bin/containerd-shim-rt-v2");
-    let path = std::env::var_os("SHIM_UNDER_TEST").map_or_else(built, PathBuf::from);
+    built("SHIM_UNDER_TEST", "containerd-shim-rt-v2")
+}
+
+fn built(variable: &str, name: &str) -> PathBuf {
+    let path = std::env::var_os(variable).map_or_else(|| target().join("bin").join(name), PathBuf::from);
     assert!(path.exists(), "{} is not there; build it with hack/build", path.display());
     path
 }
@@ -78,7 +98,7 @@ impl Shim<'_> {
 
     /// What it wrote to stderr.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.case.dir().join("shim/log")).unwrap_or_default()
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// A new connection.
@@ -89,17 +109,46 @@ impl Shim<'_> {
     /// Creates the bundle's container with a log file; gives the file's path.
     #[track_caller]
     pub fn create(&self, bundle: &Bundle) -> PathBuf {
-        bundle.write();
         let log = self.case.dir().join(format!("{}.log", bundle.id()));
-        let request = pod::CreateRequest {
-            id: bundle.id().to_owned(),
-            bundle: bundle.dir().to_string_lossy().into_owned(),
-            stdio: Some(pod::Stdio { log_path: log.to_string_lossy().into_owned(), ..Default::default() }),
-            cgroup: String::new(),
-        };
+        self.create_with(bundle, pod::Stdio { log_path: text(&log), ..Default::default() });
+        log
+    }
+
+    /// Creates the bundle's container with these streams.
+    #[track_caller]
+    pub fn create_with(&self, bundle: &Bundle, stdio: pod::Stdio) {
+        bundle.write();
+        let request = pod::CreateRequest { stdio: Some(stdio), ..of(bundle) };
         let made: pod::CreateResponse = self.client().ask(POD, "Create", &request);
         assert!(made.pid > 0, "no pid");
-        log
+    }
+
+    /// Creates and starts a container that does nothing.
+    #[track_caller]
+    pub fn start_sleeping(&self, bundle: &mut Bundle) -> pod::StartResponse {
+        bundle.with_busybox().args(["/probe", "sleep"]);
+        self.create(bundle);
+        self.start(bundle.id())
+    }
+
+    /// Runs a shell script in a container, with its output; what was asked, and the answer.
+    #[track_caller]
+    pub fn exec(
+        &self,
+        bundle: &Bundle,
+        exec_id: &str,
+        script: &str,
+    ) -> (pod::ExecRequest, pod::ExecResponse) {
+        let exec = pod::ExecRequest { stdout: true, ..shell(bundle.id(), exec_id, script) };
+        let started = self.client().ask(POD, "Exec", &exec);
+        (exec, started)
+    }
+
+    /// Waits for an exec's end.
+    #[track_caller]
+    pub fn end_of(&self, exec: &pod::ExecRequest) -> pod::WaitResponse {
+        let request = pod::WaitRequest { id: exec.id.clone(), exec_id: exec.exec_id.clone() };
+        self.client().ask(POD, "Wait", &request)
     }
 
     /// Starts what was created.
@@ -148,6 +197,25 @@ impl Shim<'_> {
         self.child.kill().expect("kill the shim");
         self.child.wait().expect("wait for the shim");
     }
+}
+
+/// A request for the bundle's container, without streams.
+pub fn of(bundle: &Bundle) -> pod::CreateRequest {
+    pod::CreateRequest { id: bundle.id().to_owned(), bundle: text(bundle.dir()), ..Default::default() }
+}
+
+/// A request for a shell script beside a container's process, without streams.
+pub fn shell(id: &str, exec_id: &str, script: &str) -> pod::ExecRequest {
+    pod::ExecRequest {
+        id: id.to_owned(),
+        exec_id: exec_id.to_owned(),
+        args: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+        ..Default::default()
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 impl Drop for Shim<'_> {

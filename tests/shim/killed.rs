@@ -1,0 +1,95 @@
+//! `rt` itself dies midway, at each step and at any moment: what was asked for ends in an error or is done, and the pod's truth is true. That nothing is left is seen when the case ends.
+//!
+//! Needs a build of rt with the feature `failpoints`, which the harness makes.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use tests::shim::api::pod;
+use tests::shim::{POD, Refused, Shim, of, shell};
+use tests::*;
+
+const UNKNOWN: i32 = 2;
+const DEADLINE_EXCEEDED: i32 = 4;
+
+#[test]
+fn a_create_that_dies_leaves_nothing_and_is_told() {
+    let case = case!();
+    for step in ["reserve", "cgroup", "clone", "go", "rootfs", "pivot", "ready", "commit", "pid-file"] {
+        let shim = case.shim_with(step, failpoints(), &[("RT_DIE_AT", step)]);
+        let mut bundle = case.bundle();
+        bundle.args(["/probe", "sleep"]).write();
+        let refused = shim.client().call::<pod::CreateResponse>(POD, "Create", &of(&bundle));
+        let refused = refused.expect_err(step);
+        assert!(![0, UNKNOWN, DEADLINE_EXCEEDED].contains(&refused.code), "{step}: {refused:?}");
+        assert!(refused.message.contains("rt create: "), "{step}: {refused:?}");
+        assert_eq!(shim.watch(0, 0).containers, [], "{step}");
+    }
+}
+
+/// Kills two of three `rt`s of the shim's that it sees, until told to stop.
+fn kill_all(shim: u32, stop: &AtomicBool, killed: &AtomicU32) {
+    let (mut pause, mut seen, mut last) = (0, 0, String::new());
+    while !stop.load(Ordering::Relaxed) {
+        let children = fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap_or_default();
+        for pid in children.split_whitespace() {
+            let is_rt = fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|words| words.starts_with("rt\0"));
+            if is_rt && last != pid {
+                last = pid.to_owned();
+                seen += 1;
+                if seen % 3 == 0 {
+                    continue;
+                }
+                // Another moment of its life each time.
+                std::thread::sleep(Duration::from_micros(pause % 4000));
+                pause += 170;
+                let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a pid"));
+                if nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).is_ok() {
+                    killed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+/// As far as the killer lets it come.
+fn live(shim: &Shim<'_>, bundle: &Bundle, number: u32) -> Result<(), Refused> {
+    let id = || bundle.id().to_owned();
+    let _: pod::CreateResponse = shim.client().call(POD, "Create", &of(bundle))?;
+    let _: pod::StartResponse = shim.client().call(POD, "Start", &pod::StartRequest { id: id() })?;
+    let exec = shell(bundle.id(), &format!("e{number}"), "exit 3");
+    let _: pod::ExecResponse = shim.client().call(POD, "Exec", &exec)?;
+    assert_eq!(shim.end_of(&exec).ended.map(|ended| ended.exit_code), Some(3));
+    let _: pod::Empty = shim.client().call(
+        POD,
+        "Remove",
+        &pod::RemoveRequest { id: id(), force: true, ..Default::default() },
+    )?;
+    Ok(())
+}
+
+#[test]
+fn whenever_it_dies_the_pod_knows_what_there_is() {
+    let case = case!();
+    let shim = case.shim();
+    let (stop, killed) = (AtomicBool::new(false), AtomicU32::new(0));
+    let mut bundle = case.bundle();
+    bundle.with_busybox().args(["/bin/sleep", "1000"]).write();
+    std::thread::scope(|threads| {
+        threads.spawn(|| kill_all(shim.pid(), &stop, &killed));
+        for number in 0..40 {
+            if let Err(refused) = live(&shim, &bundle, number) {
+                assert!(![0, DEADLINE_EXCEEDED].contains(&refused.code), "{refused:?}");
+            }
+            // Whatever it is now, it can be removed, if not at the first attempt.
+            let remove = pod::RemoveRequest { id: bundle.id().to_owned(), force: true, ..Default::default() };
+            until("it is removed", || shim.client().call::<pod::Empty>(POD, "Remove", &remove).ok());
+            assert_eq!(shim.watch(0, 0).containers, []);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(killed.load(Ordering::Relaxed) > 10, "{killed:?} were killed");
+}
