@@ -1,6 +1,7 @@
-//! Makes Rust types of the shim's protocols for its tests: from the protocol files, not from the shim's code.
+//! Makes Rust types of the shim's protocols and of CRI, with CRI's clients: from the protocol files, not from our code.
 
 use std::error::Error;
+use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=../shim/proto");
@@ -15,5 +16,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.disable_comments(["."]);
     config.include_file("protocols.rs");
     config.compile_fds(protox::compile(files, places)?)?;
+    println!("cargo:rerun-if-changed=../cri/proto");
+    let cri = protox::compile(["api.proto"], ["../cri/proto"])?;
+    let set = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("no OUT_DIR")?).join("cri.desc");
+    std::fs::write(set, prost::Message::encode_to_vec(&cri))?;
+    tonic_prost_build::configure().build_server(false).disable_comments(["."]).compile_fds(cri)?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The command line: `rt-cri [serve|config]`. It prints errors, once, and chooses exit codes.
+//! The command line: `rt-cri [serve|config|check|fsck|images]`. It prints errors, once, and chooses exit codes.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Config};
 use crate::error::{Context, Error, Result};
-use crate::{preflight, server};
+use crate::{fsck, preflight, server};
 
 /// The Kubernetes CRI server.
 #[derive(Debug, Parser)]
@@ -25,10 +25,24 @@ struct Cli {
 enum Command {
     /// Serve CRI on a socket (what happens without a command too).
     Serve(Options),
-    /// Print the configuration that is in force.
-    Config(Options),
+    /// Print the configuration that is in force: each key with what it means, its unit and its default.
+    Config {
+        /// The default configuration instead, commented out: a file to start from.
+        #[arg(long)]
+        default: bool,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Say what this host has of what pods need, and the cure for what it lacks.
     Check(Options),
+    /// Look for what no pod has: records, directories, mounts, network, cgroups, images. The server must not run; pods may.
+    Fsck {
+        /// Remove it.
+        #[arg(long)]
+        repair: bool,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Pull, list, remove, unpack images, through the server or without it.
     Images(crate::image::command::Options),
 }
@@ -58,8 +72,12 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         None => serve(&cli.serve),
         Some(Command::Serve(options)) => serve(&options),
-        Some(Command::Config(options)) => print_config(&options),
+        Some(Command::Config { default: true, .. }) => print_config(Config::default_text()),
+        Some(Command::Config { options, .. }) => {
+            print_config(configured(&options).and_then(|config| config.text()))
+        }
         Some(Command::Check(options)) => check(&options),
+        Some(Command::Fsck { repair, options }) => fsck(&options, repair),
         Some(Command::Images(options)) => crate::image::command::run(&options),
     };
     match done {
@@ -84,9 +102,25 @@ fn serve(options: &Options) -> Result<()> {
     result
 }
 
-fn print_config(options: &Options) -> Result<()> {
-    print!("{}", configured(options)?.text()?);
+fn print_config(text: Result<String>) -> Result<()> {
+    print!("{}", text?);
     Ok(())
+}
+
+fn fsck(options: &Options, repair: bool) -> Result<()> {
+    let config = configured(options)?;
+    let found = fsck::look(&config)?;
+    for finding in &found {
+        println!("{finding}");
+    }
+    match (found.len(), repair) {
+        (0, _) => Ok(()),
+        (count, false) => {
+            Err(Error::invalid(format!("{count} things are there that no pod has, or are broken"))
+                .cure("--repair removes them"))
+        }
+        (_, true) => fsck::repair(&config, &found),
+    }
 }
 
 fn check(options: &Options) -> Result<()> {

@@ -167,9 +167,17 @@ impl std::error::Error for Error {
     }
 }
 
+/// A status travels in an HTTP header, of which clients take 16 KiB and more in all; percent-encoding may triple it.
+const LONGEST: usize = 4096;
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Self::new(error.kind.code(), error.to_string())
+        let mut text = error.to_string();
+        if text.len() > LONGEST {
+            text.truncate(text.floor_char_boundary(LONGEST));
+            text.push('…');
+        }
+        Self::new(error.kind.code(), text)
     }
 }
 

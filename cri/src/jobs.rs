@@ -28,11 +28,8 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
     where
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let mut slot = self.slot(key.clone(), work);
-        match slot.wait_for(Option::is_some).await {
-            Ok(result) => result.clone().unwrap_or_else(|| Err(Error::internal(format!("{key}: no result")))),
-            Err(_) => Err(Error::internal(format!("{key}: its task is gone"))),
-        }
+        let slot = self.slot(key.clone(), work);
+        ended(slot, &key).await
     }
 
     fn slot<F>(&self, key: String, work: impl FnOnce() -> F) -> Slot<T>
@@ -61,12 +58,10 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
     }
 
-    /// Waits for the end of what runs under `key`, if anything does.
-    pub async fn end_of(&self, key: &str) {
-        let slot = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
-        if let Some(mut slot) = slot {
-            let _ = slot.wait_for(Option::is_some).await;
-        }
+    /// Waits for the end of what runs under `key`, and gives its result; none if nothing does.
+    pub async fn end_of(&self, key: &str) -> Option<Result<T>> {
+        let slot = self.running.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()?;
+        Some(ended(slot, key).await)
     }
 
     /// Waits until nothing runs any more.
@@ -76,6 +71,13 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
             let Some(mut slot) = next else { return };
             let _ = slot.wait_for(Option::is_some).await;
         }
+    }
+}
+
+async fn ended<T: Clone>(mut slot: Slot<T>, key: &str) -> Result<T> {
+    match slot.wait_for(Option::is_some).await {
+        Ok(result) => result.clone().unwrap_or_else(|| Err(Error::internal(format!("{key}: no result")))),
+        Err(_) => Err(Error::internal(format!("{key}: its task is gone"))),
     }
 }
 

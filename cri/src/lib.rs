@@ -1,11 +1,13 @@
 //! The CRI server as a library: everything that `rt-cri` does.
 
 pub mod api;
+pub mod claim;
 pub mod cli;
 pub mod config;
 pub mod container;
 pub mod error;
 pub mod events;
+pub mod fsck;
 pub mod host;
 pub mod image;
 pub mod jobs;

@@ -186,7 +186,12 @@ impl Node {
 
     /// The images that containers are made of, by id.
     pub fn images_in_use(&self) -> std::collections::HashSet<String> {
-        self.containers.all().iter().map(|container| container.meta.image_id.clone()).collect()
+        let all = self.containers.all();
+        let of = |container: &Arc<Container>| {
+            let mounted = container.meta.mounted_images.values().cloned();
+            mounted.chain([container.meta.image_id.clone()]).collect::<Vec<_>>()
+        };
+        all.iter().flat_map(of).collect()
     }
 
     /// Tells the store which images are still used, so that it removes what was kept for containers that are gone.

@@ -1,10 +1,14 @@
 //! Black-box tests of the CRI server, by crictl, one file per topic.
 
+mod bad_input;
 mod crash;
+mod crowd;
 mod flow;
+mod fsck;
 mod images;
 mod mounts;
 mod namespaces;
+mod property;
 mod security;
 mod users;
 

@@ -1,6 +1,7 @@
 //! The server's configuration: a TOML file, with a working value for each key. Unknown keys are errors that name the nearest
 //! known one. It does not look at the host.
 
+mod described;
 mod keys;
 
 use std::collections::BTreeMap;
@@ -145,9 +146,14 @@ impl Config {
         Ok(config)
     }
 
-    /// As a file.
+    /// As a file, each key after what it means.
     pub fn text(&self) -> Result<String> {
-        toml::to_string(self).map_err(|error| Error::internal(error.to_string()))
+        described::text(self)
+    }
+
+    /// The default configuration as a file to start from: each key after what it means, commented out.
+    pub fn default_text() -> Result<String> {
+        described::default_text()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::api;
 use crate::error::{Error, Result};
-use crate::sandbox::check::name;
+use crate::sandbox::check::{has_entries, name, notes};
 use crate::table::shown;
 
 /// Refuses what makes no sense.
@@ -13,10 +13,50 @@ pub fn config(config: &api::ContainerConfig) -> Result<()> {
     if config.image.as_ref().is_none_or(|image| image.image.is_empty()) {
         return Err(Error::invalid("the image of the container is missing"));
     }
-    if config.log_path.contains('\0') || config.log_path.split('/').any(|part| part == "..") {
-        return Err(Error::invalid(format!("log_path {} leaves the log directory", shown(&config.log_path))));
+    log_name(&config.log_path)?;
+    notes("container", &config.labels, &config.annotations)?;
+    if api::Signal::try_from(config.stop_signal).is_err() {
+        return Err(Error::invalid(format!("stop_signal {} is no signal", config.stop_signal)));
+    }
+    config.mounts.iter().enumerate().try_for_each(|(at, mount)| source(at, mount))?;
+    for (at, device) in config.devices.iter().enumerate() {
+        absolute(&format!("devices[{at}]: host_path"), &device.host_path)?;
+    }
+    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let Some(context) = context else { return Ok(()) };
+    for (what, paths) in
+        [("masked_paths", &context.masked_paths), ("readonly_paths", &context.readonly_paths)]
+    {
+        paths.iter().try_for_each(|path| absolute(what, path))?;
     }
     Ok(())
+}
+
+/// Below the log directory, and a file there.
+fn log_name(path: &str) -> Result<()> {
+    if path.contains('\0') || path.split('/').any(|part| part == "..") {
+        return Err(Error::invalid(format!("log_path {} leaves the log directory", shown(path))));
+    }
+    if !path.is_empty() && (path.ends_with('/') || path.rsplit('/').next() == Some(".") || !has_entries(path))
+    {
+        return Err(Error::invalid(format!("log_path {} can't be the name of a file", shown(path))));
+    }
+    Ok(())
+}
+
+fn absolute(what: &str, path: &str) -> Result<()> {
+    if path.starts_with('/') && !path.contains('\0') && has_entries(path) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{what} {} is no absolute path", shown(path))))
+}
+
+/// What is mounted: a path of the host, or an image.
+fn source(at: usize, mount: &api::Mount) -> Result<()> {
+    if mount.image.is_some() {
+        return Ok(());
+    }
+    absolute(&format!("mounts[{at}]: host_path"), &mount.host_path)
 }
 
 /// Where the log goes: below the sandbox's directory; empty where either is not given.

@@ -1,6 +1,7 @@
 //! CreateContainer: record, writable layer, spec, and the container in the shim, whose process then waits for StartContainer. What fails
 //! is undone by the very code of RemoveContainer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use shim::api::pod;
 
 use super::{check, place, remove, signal};
 use crate::api;
+use crate::claim;
 use crate::error::{Error, Kind, Result};
 use crate::image::Image;
 use crate::node::{Container, Node, Sandbox, container_name};
@@ -33,21 +35,23 @@ pub async fn create(node: &Arc<Node>, request: api::CreateContainerRequest) -> R
         Error::not_found(format!("image {} is not here", crate::table::shown(wanted))).cure("pull it first")
     })?;
     let name = container_name(&sandbox.id, &config);
-    let (container, is_new) = node.containers.claim(&name, || {
-        let container = new(node, &sandbox, &image, config.clone())?;
-        Ok((container.id.clone(), container))
-    })?;
-    if !is_new {
-        check_same(&container, &config)?;
-        if container.stage() == ContainerStage::Created {
-            return Ok(container.id.clone());
-        }
-    }
-    let (job, work) = (Arc::clone(node), Arc::clone(&container));
-    node.jobs
-        .join(format!("create {}", container.id), || async move { make(&job, &sandbox, &work, &image).await })
-        .await?;
-    Ok(container.id.clone())
+    let container = claim::one(
+        (&node.containers, &node.jobs),
+        &name,
+        || {
+            let container = new(node, &sandbox, &image, config.clone())?;
+            Ok((container.id.clone(), container))
+        },
+        |there| {
+            check_same(there, &config)?;
+            Ok(there.stage() == ContainerStage::Created)
+        },
+        (
+            |container| format!("create {}", container.id),
+            |container| make(Arc::clone(node), Arc::clone(&sandbox), container, Arc::clone(&image)),
+        ),
+    );
+    Ok(container.await?.id.clone())
 }
 
 fn check_ready(sandbox: &Sandbox) -> Result<()> {
@@ -74,6 +78,7 @@ fn new(
         sandbox: sandbox.id.clone(),
         image_id: image.id.clone(),
         image_ref: image.id.clone(),
+        mounted_images: mounted(node, &config),
         created_at: paths::now(),
         log_path: check::log_path(&sandbox.config, &config),
         stop_signal: signal::stop_signal(config.stop_signal, image_signal.as_deref()),
@@ -81,6 +86,12 @@ fn new(
         id,
     };
     Ok(Arc::new(Container { meta, status }))
+}
+
+/// One that is not here is refused where it would be mounted.
+fn mounted(node: &Node, config: &api::ContainerConfig) -> BTreeMap<usize, String> {
+    let mounts = oci::container::image_mounts(config).into_iter();
+    mounts.filter_map(|(at, asked, _)| Some((at, node.images.find(&asked.image)?.id.clone()))).collect()
 }
 
 fn check_same(container: &Container, config: &api::ContainerConfig) -> Result<()> {
@@ -100,11 +111,12 @@ fn check_same(container: &Container, config: &api::ContainerConfig) -> Result<()
 }
 
 async fn make(
-    node: &Arc<Node>,
-    sandbox: &Arc<Sandbox>,
-    container: &Arc<Container>,
-    image: &Arc<Image>,
+    node: Arc<Node>,
+    sandbox: Arc<Sandbox>,
+    container: Arc<Container>,
+    image: Arc<Image>,
 ) -> Result<()> {
+    let (node, sandbox, container, image) = (&node, &sandbox, &container, &image);
     let stages = Stages::new("create");
     let Err(error) = all(node, sandbox, (container, image), &stages).await else {
         super::status::tell(node, container, api::ContainerEventType::ContainerCreatedEvent);

@@ -23,12 +23,13 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// From the limit to the answer: the shim kills the process and says so.
 const KILL: Duration = Duration::from_secs(10);
 
+/// KERNEL: MAX_ARG_STRLEN.
+const LONGEST_WORD: usize = 128 << 10;
+
 /// Runs a command in a container.
 pub async fn sync(node: &Arc<Node>, request: api::ExecSyncRequest) -> Result<api::ExecSyncResponse> {
     let container = running(node, &request.container_id)?;
-    if request.cmd.is_empty() {
-        return Err(Error::invalid("the command is empty"));
-    }
+    check(&request.cmd)?;
     let client = node.sandbox_of(&container)?.shim().await?;
     let limit = u64::try_from(request.timeout).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs);
     let call = Call { client, container: container.id.clone(), exec: paths::new_id()?, limit };
@@ -41,6 +42,23 @@ pub async fn sync(node: &Arc<Node>, request: api::ExecSyncRequest) -> Result<api
     });
     let result = work.await.map_err(|error| Error::internal(format!("exec: {error}")))?;
     result.map_err(|error| error.during(format!("exec in container {}", container.name())))
+}
+
+/// Refuses what can't be executed, whatever the container has.
+pub fn check(command: &[String]) -> Result<()> {
+    if command.first().is_none_or(String::is_empty) {
+        return Err(Error::invalid("the command is empty"));
+    }
+    if command.iter().any(|word| word.contains('\0')) {
+        return Err(Error::invalid("the command has a NUL"));
+    }
+    if let Some(long) = command.iter().find(|word| word.len() >= LONGEST_WORD) {
+        let bytes = long.len();
+        return Err(Error::invalid(format!(
+            "a word of the command has {bytes} bytes, {LONGEST_WORD} are too many"
+        )));
+    }
+    Ok(())
 }
 
 /// The container, if it runs.

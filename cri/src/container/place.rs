@@ -69,7 +69,7 @@ pub fn facts(sandbox: &Sandbox) -> SandboxFacts {
         shm: files.shm,
         resolv_conf: Some(files.resolv_conf),
         hostname: Some(files.hostname),
-        hosts: None,
+        hosts: Some(files.hosts),
     }
 }
 
@@ -87,11 +87,19 @@ fn sources(config: &api::ContainerConfig) -> Result<BTreeMap<String, Source>> {
                 }
                 other => other,
             };
-            let path = path.what(|| format!("look at the mount source {asked}"))?;
+            let path = path.what(|| format!("look at the mount source {asked}")).map_err(of_client)?;
             let propagation = table.propagation(&path);
             Ok((asked.to_owned(), Source { path, propagation }))
         })
         .collect()
+}
+
+/// A path that leads through a file, or round in a circle, is the client's mistake.
+fn of_client(error: Error) -> Error {
+    match error.errno() {
+        Some(libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG) => Error::invalid(error.to_string()),
+        _ => error,
+    }
 }
 
 fn volumes(

@@ -31,6 +31,13 @@ pub async fn join(node: &Arc<Node>, container: &Arc<Container>) -> Result<()> {
 async fn all(node: &Arc<Node>, container: &Arc<Container>) -> Result<()> {
     container.status.change(|status| status.removing = true);
     let result = async {
+        // A sandbox is being removed while it is made: it fails, and undoes itself.
+        if let Some(made) = node.jobs.end_of(&format!("create {}", container.id)).await
+            && made.is_err()
+            && node.containers.find(&container.id)?.is_none()
+        {
+            return Ok(());
+        }
         if container.is_listed() {
             stop::one(node, container, Duration::ZERO).await?;
         }

@@ -43,13 +43,24 @@ pub fn status(container: &Container) -> api::ContainerStatus {
         message,
         labels: config.labels.clone(),
         annotations: config.annotations.clone(),
-        mounts: config.mounts.clone(),
+        mounts: mounts(container),
         log_path: container.log_path.clone(),
         resources: Some(api::ContainerResources { linux: Some(now.resources), windows: None }),
         image_id: container.image_id.clone(),
         user: Some(api::ContainerUser { linux: Some(now.user) }),
         stop_signal: signal::number(&container.stop_signal),
     }
+}
+
+/// As asked for; an image's id is added, which is what the kubelet shows as the volume's.
+fn mounts(container: &Container) -> Vec<api::Mount> {
+    let mut mounts = container.config.mounts.clone();
+    for (at, id) in &container.mounted_images {
+        if let Some(image) = mounts.get_mut(*at).and_then(|mount| mount.image.as_mut()) {
+            image.image_ref.clone_from(id);
+        }
+    }
+    mounts
 }
 
 /// What `--verbose` shows.

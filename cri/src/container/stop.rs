@@ -61,7 +61,8 @@ pub async fn all_of(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
         let node = Arc::clone(node);
         tasks.spawn(async move {
             if !container.is_listed() {
-                node.jobs.end_of(&format!("create {}", container.id)).await;
+                // How it ended, whoever makes it says.
+                let _ = node.jobs.end_of(&format!("create {}", container.id)).await;
                 return Ok(());
             }
             one(&node, &container, Duration::ZERO).await

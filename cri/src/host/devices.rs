@@ -22,7 +22,12 @@ pub fn all() -> Vec<Node> {
 
 /// The node at `path`, or all below it.
 pub fn nodes(path: &Path) -> Result<Vec<Node>> {
-    let real = std::fs::canonicalize(path).what(|| format!("look at device {}", path.display()))?;
+    let real = match std::fs::canonicalize(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::not_found(format!("device {} does not exist", path.display())));
+        }
+        other => other.what(|| format!("look at device {}", path.display()))?,
+    };
     let mut nodes = Vec::new();
     walk(&real, &mut nodes);
     if nodes.is_empty() && !real.is_dir() {

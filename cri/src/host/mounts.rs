@@ -35,6 +35,13 @@ impl Mounts {
         Self { entries: table.lines().filter_map(entry).collect() }
     }
 
+    /// Where something is mounted, what lies deeper first.
+    pub fn points(&self) -> Vec<&Path> {
+        let mut points: Vec<&Path> = self.entries.iter().map(|(point, _)| point.as_path()).collect();
+        points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
+        points
+    }
+
     /// Of the mount that `path` lies on; the later of two at one point hides the earlier.
     pub fn propagation(&self, path: &Path) -> SourcePropagation {
         let on = self.entries.iter().rev().filter(|(point, _)| path.starts_with(point));

@@ -1,11 +1,13 @@
 //! Everything that strangers write (references, manifests, configs, hosts.toml, challenges, tokens, passwd files, archives), mutated
-//! at random: each must end in a value or an error. `RT_FUZZ_ROUNDS` makes it longer, `RT_FUZZ_SEED` other.
+//! at random: each must end in a value or an error. `RT_FUZZ_ROUNDS` or `RT_FUZZ_SECONDS` makes it longer, `RT_FUZZ_SEED` other:
+//! `hack/fuzz images`.
 
 use super::config::Limits;
 use super::registry::{Challenge, endpoints, token_of};
 use super::unpack::Archive;
 use super::{Reference, Users, manifest};
 use std::io::Read;
+use std::time::{Duration, Instant};
 
 const HEX: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -50,10 +52,15 @@ fn seed() -> u64 {
     std::env::var("RT_FUZZ_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
+/// So many rounds, or as many as fit into `RT_FUZZ_SECONDS`.
 fn each(seeds: &[&[u8]], mut take: impl FnMut(&[u8])) {
     let mut random = Random(seed());
-    for round in 0..rounds() {
+    let seconds = std::env::var("RT_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+    let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(0));
+    let mut round = 0;
+    while round < rounds() || Instant::now() < end {
         take(&random.mutate(seeds[round % seeds.len()]));
+        round += 1;
     }
 }
 

@@ -18,6 +18,7 @@ mod tests;
 mod wire;
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -128,8 +129,16 @@ impl Network {
     }
 
     /// The node's pod ranges (`UpdateRuntimeConfig`), for plugins with the capability ipRanges.
-    pub fn set_ranges(&self, ranges: Vec<String>) {
+    pub fn set_ranges(&self, ranges: Vec<String>) -> Result<()> {
+        if let Some(bad) = ranges.iter().find(|range| !is_range(range)) {
+            return Err(Error::invalid(format!(
+                "pod_cidr: {} is no range of addresses",
+                crate::table::shown(bad)
+            ))
+            .cure("such as 10.88.0.0/16"));
+        }
         *self.inner.ranges.lock().unwrap_or_else(PoisonError::into_inner) = ranges;
+        Ok(())
     }
 
     /// Makes a network namespace with its loopback up, bound at the path returned, `/run/netns/rt-ID`; with `owner`, a user
@@ -270,6 +279,11 @@ impl Network {
         self.inner.records.find(id)?.attachment.clone()
     }
 
+    /// The sandboxes that have something of it.
+    pub fn pods(&self) -> Vec<String> {
+        self.inner.records.all().iter().map(|record| record.pod.id.clone()).collect()
+    }
+
     /// Takes back what pods have that are not among `live`: attachments, namespaces, addresses, ports. All are tried; the first
     /// error is returned.
     pub async fn gc(&self, live: &BTreeSet<String>) -> Result<()> {
@@ -307,6 +321,16 @@ impl Network {
         let inner = self.inner.clone();
         let done = tokio::task::spawn_blocking(move || work(&inner)).await;
         done.unwrap_or_else(|error| Err(Error::internal(format!("network work ended: {error}"))))
+    }
+}
+
+/// `ADDRESS/BITS`
+fn is_range(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else { return false };
+    match (address.parse::<IpAddr>(), bits.parse::<u8>()) {
+        (Ok(IpAddr::V4(_)), Ok(bits)) => bits <= 32,
+        (Ok(IpAddr::V6(_)), Ok(bits)) => bits <= 128,
+        _ => false,
     }
 }
 

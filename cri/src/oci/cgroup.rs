@@ -4,7 +4,7 @@ use super::Driver;
 use crate::error::{Error, Result};
 
 /// Where pods go that come without a parent, below the cgroup2 mount.
-const OWN_PARENT: &str = "/rt";
+pub const OWN_PARENT: &str = "/rt";
 
 /// `cgroup_parent` and an id → `cgroupsPath`.
 pub fn path(parent: &str, id: &str, driver: Driver) -> Result<String> {

@@ -28,6 +28,7 @@ use oci_spec::runtime::Spec;
 
 use crate::api;
 pub use capabilities::DEFAULT as DEFAULT_CAPABILITIES;
+pub use cgroup::OWN_PARENT;
 pub use degraded::Degraded;
 pub use host::{AppArmor, Driver, Host, Node, NodeKind};
 pub use place::{ContainerPlace, ImageVolume, SandboxFacts, SandboxPlace, Source, SourcePropagation};

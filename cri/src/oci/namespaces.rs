@@ -47,7 +47,15 @@ pub fn modes(config: &api::PodSandboxConfig) -> Result<Modes> {
     let modes = Modes {
         host_network: of_host("network", options.network)?,
         host_ipc: of_host("ipc", options.ipc)?,
-        pid: mode("pid", options.pid)?,
+        pid: match mode("pid", options.pid)? {
+            Mode::Target => {
+                return Err(Error::invalid(
+                    "namespace_options.pid: TARGET, which is a container's to ask for",
+                )
+                .cure("it is POD, CONTAINER or NODE"));
+            }
+            mode => mode,
+        },
         idmap: options.userns_options.as_ref().map_or(Ok(None), idmap)?,
     };
     if modes.idmap.is_some() && modes.pid == Mode::Node {

@@ -124,6 +124,11 @@ fn cpu(resources: &api::LinuxContainerResources, rule: &mut Rule<'_>) -> Result<
 fn memory(resources: &api::LinuxContainerResources, rule: &mut Rule<'_>) -> Result<Option<LinuxMemory>> {
     let limit = resources.memory_limit_in_bytes;
     let swap = resources.memory_swap_limit_in_bytes;
+    if limit > 0 && swap > 0 && swap < limit {
+        return Err(Error::invalid(format!(
+            "resources.memory_swap_limit_in_bytes {swap} is below memory_limit_in_bytes {limit}: it is the sum of memory and swap"
+        )));
+    }
     let mut memory = LinuxMemory::default();
     if limit > 0 && !rule.allows("memory", "memory_limit_in_bytes", &limit.to_string(), Ask::Limit)? {
         return Ok(None);
@@ -141,11 +146,6 @@ fn memory(resources: &api::LinuxContainerResources, rule: &mut Rule<'_>) -> Resu
         (1.., 0) => limit,
         (_, swap) => swap.max(-1),
     };
-    if limit > 0 && swap > 0 && swap < limit {
-        return Err(Error::invalid(format!(
-            "resources.memory_swap_limit_in_bytes {swap} is below memory_limit_in_bytes {limit}: it is the sum of memory and swap"
-        )));
-    }
     match (swap, rule.host.swap) {
         (0, _) => {}
         (swap, true) => {

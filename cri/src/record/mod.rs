@@ -7,6 +7,8 @@ pub mod file;
 mod kept;
 pub mod message;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api;
@@ -83,6 +85,9 @@ pub struct ContainerMeta {
     pub image_id: String,
     /// A digest or id by which the image can be found.
     pub image_ref: String,
+    /// The images that are mounted as volumes, by the index of the mount.
+    #[serde(default)]
+    pub mounted_images: BTreeMap<usize, String>,
     /// Nanoseconds since the epoch.
     pub created_at: i64,
     /// Absolute path of the log file; empty: none.

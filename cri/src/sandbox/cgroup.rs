@@ -9,7 +9,8 @@ use crate::table::shown;
 
 /// The cgroup parent of the sandbox `id`, and whether it is ours to remove.
 pub fn parent(asked: &str, id: &str, driver: Driver) -> Result<(String, bool)> {
-    if asked.split('/').any(|part| part == ".." || part == ".") || asked.contains('\0') {
+    let is_plain = asked.split('/').all(|part| part != ".." && part != ".");
+    if !is_plain || asked.contains(char::is_control) || !super::check::has_entries(asked) {
         return Err(Error::invalid(format!("cgroup_parent {} is no plain path", shown(asked))));
     }
     match driver {

@@ -1,11 +1,19 @@
 //! What a sandbox config must have before anything is touched. What the spec can't be made of is refused there.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
+
 use crate::api;
 use crate::error::{Error, Result};
+use crate::network::PodNetwork;
 use crate::table::shown;
 
 /// Longer than any name that Kubernetes makes, shorter than what a directory entry may have.
 const NAME: usize = 253;
+
+/// Labels and annotations of one object, together. Kubernetes allows 256 KiB of annotations; what is beyond our limit would, listed
+/// for some pods, not fit into the 16 MiB of an answer, and no list would work any more.
+const NOTES: usize = 512 << 10;
 
 /// Refuses what makes no sense.
 pub fn config(config: &api::PodSandboxConfig) -> Result<()> {
@@ -18,7 +26,59 @@ pub fn config(config: &api::PodSandboxConfig) -> Result<()> {
         }
     }
     directory("log_directory", &config.log_directory)?;
-    hostname(&config.hostname)
+    hostname(&config.hostname)?;
+    notes("sandbox", &config.labels, &config.annotations)?;
+    dns(config.dns_config.as_ref())?;
+    let sysctls = config.linux.as_ref().map(|linux| &linux.sysctls);
+    if let Some((name, _)) = sysctls.into_iter().flatten().find(|(_, value)| value.contains(['\0', '\n'])) {
+        return Err(Error::invalid(format!(
+            "sysctls: the value of {} has a NUL or a line feed",
+            shown(name)
+        )));
+    }
+    crate::oci::namespaces::modes(config)?;
+    // The same that sets the network up, and has to be able to take it back.
+    PodNetwork::new("", config, PathBuf::new()).map(drop)
+}
+
+/// A path each of whose parts can be a directory entry's name.
+pub fn has_entries(path: &str) -> bool {
+    // KERNEL: NAME_MAX, PATH_MAX.
+    path.len() < 4096 && path.split('/').all(|part| part.len() <= 255)
+}
+
+/// Labels and annotations that lists can carry.
+pub fn notes(
+    what: &str,
+    labels: &HashMap<String, String>,
+    annotations: &HashMap<String, String>,
+) -> Result<()> {
+    let bytes: usize = labels.iter().chain(annotations).map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > NOTES {
+        return Err(Error::invalid(format!(
+            "labels and annotations of the {what} have {bytes} bytes, more than {NOTES}"
+        )));
+    }
+    Ok(())
+}
+
+/// Words of resolv.conf: a line feed in one would be a line of its own.
+fn dns(dns: Option<&api::DnsConfig>) -> Result<()> {
+    let Some(dns) = dns else { return Ok(()) };
+    for (what, words) in [("servers", &dns.servers), ("searches", &dns.searches), ("options", &dns.options)] {
+        let is_word = |word: &String| {
+            !word.is_empty()
+                && word.len() <= 255
+                && !word.contains(|c: char| c.is_whitespace() || c.is_control())
+        };
+        if let Some(bad) = words.iter().find(|word| !is_word(word)) {
+            return Err(Error::invalid(format!(
+                "dns_config.{what}: {} is no word of resolv.conf",
+                shown(bad)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A part of a name that has to be there and is shown in one line.
@@ -26,9 +86,9 @@ pub fn name(what: &str, text: &str) -> Result<()> {
     if text.is_empty() {
         return Err(Error::invalid(format!("the {what} is empty")));
     }
-    if text.len() > NAME || text.chars().any(char::is_control) {
+    if text.len() > NAME || text.chars().any(|c| c.is_control() || c == '/') {
         return Err(Error::invalid(format!(
-            "the {what} {} is longer than {NAME} bytes or has control characters",
+            "the {what} {} is longer than {NAME} bytes, or has a slash or control characters",
             shown(text)
         )));
     }
@@ -40,11 +100,17 @@ pub fn directory(what: &str, path: &str) -> Result<()> {
     if path.is_empty() {
         return Ok(());
     }
-    let is_plain = path.starts_with('/') && !path.contains('\0') && path.split('/').all(|part| part != "..");
+    let is_plain = has_entries(path)
+        && path.starts_with('/')
+        && !path.contains('\0')
+        && path.split('/').all(|part| part != "..");
     if is_plain {
         Ok(())
     } else {
-        Err(Error::invalid(format!("{what} {} is no absolute path without ..", shown(path))))
+        Err(Error::invalid(format!(
+            "{what} {} is no absolute path without .. and with parts of at most 255 bytes",
+            shown(path)
+        )))
     }
 }
 

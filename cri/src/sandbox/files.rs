@@ -1,4 +1,4 @@
-//! A pod's files on the host: resolv.conf, hostname and the tmpfs of its /dev/shm. Containers get them by bind mounts.
+//! A pod's files on the host: resolv.conf, hosts, hostname and the tmpfs of its /dev/shm. Containers get them by bind mounts.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,8 @@ pub struct Files {
     pub resolv_conf: PathBuf,
     /// `/etc/hostname`.
     pub hostname: PathBuf,
+    /// `/etc/hosts`, for clients that mount none: a kubelet mounts its own.
+    pub hosts: PathBuf,
     /// `/dev/shm`; none: the host's.
     pub shm: Option<PathBuf>,
 }
@@ -28,7 +30,12 @@ impl Files {
     pub fn of(sandbox: &Sandbox) -> Self {
         let dir = sandbox.dir();
         let shm = (!sandbox.is_on_host_ipc()).then(|| dir.join("shm"));
-        Self { resolv_conf: dir.join("resolv.conf"), hostname: dir.join("hostname"), shm }
+        Self {
+            resolv_conf: dir.join("resolv.conf"),
+            hostname: dir.join("hostname"),
+            hosts: dir.join("hosts"),
+            shm,
+        }
     }
 }
 
@@ -36,7 +43,7 @@ impl Files {
 pub async fn create(node: &Node, sandbox: &Sandbox) -> Result<()> {
     let files = Files::of(sandbox);
     let owner = spec::root_of(&sandbox.config);
-    write_resolv_conf(node, sandbox).await?;
+    write_network_files(node, sandbox)?;
     write(&files.hostname, format!("{}\n", hostname(node, sandbox)).as_bytes(), owner)?;
     if let Some(shm) = &files.shm {
         paths::create_dir(shm)?;
@@ -48,10 +55,36 @@ pub async fn create(node: &Node, sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-/// Writes the pod's resolv.conf.
-pub async fn write_resolv_conf(node: &Node, sandbox: &Sandbox) -> Result<()> {
-    let text = resolv_conf(node, sandbox)?;
-    write(&Files::of(sandbox).resolv_conf, text.as_bytes(), spec::root_of(&sandbox.config))
+/// Writes what depends on the pod's network: resolv.conf and hosts.
+pub fn write_network_files(node: &Node, sandbox: &Sandbox) -> Result<()> {
+    let (files, owner) = (Files::of(sandbox), spec::root_of(&sandbox.config));
+    write(&files.resolv_conf, resolv_conf(node, sandbox)?.as_bytes(), owner)?;
+    write(&files.hosts, hosts(node, sandbox)?.as_bytes(), owner)
+}
+
+/// The host's on its network, else the loopback and the pod itself.
+fn hosts(node: &Node, sandbox: &Sandbox) -> Result<String> {
+    if sandbox.is_on_host_network() {
+        return read("/etc/hosts");
+    }
+    let ips = sandbox.status.look(|status| status.ips.clone());
+    Ok(of_hosts(&ips, &hostname(node, sandbox)))
+}
+
+fn of_hosts(ips: &[String], hostname: &str) -> String {
+    let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    for ip in ips {
+        text.push_str(&format!("{ip}\t{hostname}\n"));
+    }
+    text
+}
+
+/// A file of the host's; one that is not there is empty.
+fn read(path: &str) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        text => text.what(|| format!("read {path}")),
+    }
 }
 
 /// Unmounts what was mounted; the files go with the pod's directory.
@@ -89,10 +122,7 @@ fn resolv_conf(node: &Node, sandbox: &Sandbox) -> Result<String> {
             options: dns.options,
         }));
     }
-    match std::fs::read_to_string("/etc/resolv.conf") {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        text => text.what(|| "read /etc/resolv.conf"),
-    }
+    read("/etc/resolv.conf")
 }
 
 fn of_dns(dns: &api::DnsConfig) -> String {
@@ -132,5 +162,13 @@ mod tests {
         let expected = "search a.svc svc\nnameserver 10.0.0.10\nnameserver fd00::a\noptions ndots:5\n";
         assert_eq!(of_dns(&dns), expected);
         assert_eq!(of_dns(&api::DnsConfig::default()), "");
+    }
+
+    #[test]
+    fn hosts_has_the_loopback_and_each_of_the_pods_addresses() {
+        let ips = ["10.90.0.5".to_owned(), "fd00::5".to_owned()];
+        let expected =
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n10.90.0.5\tweb\nfd00::5\tweb\n";
+        assert_eq!(of_hosts(&ips, "web"), expected);
     }
 }

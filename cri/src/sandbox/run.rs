@@ -8,6 +8,7 @@ use shim::api::pod;
 
 use super::{cgroup, files, network, remove, spec, watch};
 use crate::api;
+use crate::claim;
 use crate::error::{Error, Kind, Result};
 use crate::node::{Node, Sandbox, sandbox_name};
 use crate::paths;
@@ -29,19 +30,20 @@ pub async fn run(node: &Arc<Node>, request: api::RunPodSandboxRequest) -> Result
     };
     node.runtime(&handler)?;
     let name = sandbox_name(&config);
-    let (sandbox, is_new) = node.sandboxes.claim(&name, || {
-        let sandbox = new(node, config.clone(), (handler.clone(), request.runtime_handler.clone()))?;
-        Ok((sandbox.id.clone(), sandbox))
-    })?;
-    if !is_new {
-        check_same(&sandbox, &config, &handler)?;
-        if sandbox.stage() == SandboxStage::Ready {
-            return Ok(sandbox.id.clone());
-        }
-    }
-    let (job, work) = (Arc::clone(node), Arc::clone(&sandbox));
-    node.jobs.join(format!("run {}", sandbox.id), || async move { make(&job, &work).await }).await?;
-    Ok(sandbox.id.clone())
+    let sandbox = claim::one(
+        (&node.sandboxes, &node.jobs),
+        &name,
+        || {
+            let sandbox = new(node, config.clone(), (handler.clone(), request.runtime_handler.clone()))?;
+            Ok((sandbox.id.clone(), sandbox))
+        },
+        |there| {
+            check_same(there, &config, &handler)?;
+            Ok(there.stage() == SandboxStage::Ready)
+        },
+        (|sandbox| format!("run {}", sandbox.id), |sandbox| make(Arc::clone(node), sandbox)),
+    );
+    Ok(sandbox.await?.id.clone())
 }
 
 fn new(node: &Node, config: api::PodSandboxConfig, handler: (String, String)) -> Result<Arc<Sandbox>> {
@@ -77,8 +79,8 @@ fn check_same(sandbox: &Sandbox, config: &api::PodSandboxConfig, handler: &str) 
     Ok(())
 }
 
-async fn make(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
-    let stages = Stages::new("run");
+async fn make(node: Arc<Node>, sandbox: Arc<Sandbox>) -> Result<()> {
+    let (node, sandbox, stages) = (&node, &sandbox, Stages::new("run"));
     let Err(error) = all(node, sandbox, &stages).await else {
         watch::start(node, sandbox);
         return Ok(());
@@ -103,8 +105,8 @@ async fn all(node: &Arc<Node>, sandbox: &Arc<Sandbox>, stages: &Stages) -> Resul
     let adopted = stages.at("adopt network namespace", QUICK, network::adopt(node, sandbox, pid)).await?;
     if adopted.is_some() {
         stages.at("set up network", NETWORK, network::attach(node, sandbox, adopted.as_deref())).await?;
-        // Name servers may come from the network.
-        stages.at("write resolv.conf", QUICK, files::write_resolv_conf(node, sandbox)).await?;
+        // Addresses come from the network, and name servers may.
+        stages.at("write network files", QUICK, async { files::write_network_files(node, sandbox) }).await?;
     }
     let ready = |status: &mut SandboxStatus| {
         status.stage = SandboxStage::Ready;

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::api;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::node::{Node, Sandbox};
 use crate::oci::{self, Made, SandboxPlace};
 use crate::paths;
@@ -65,8 +65,12 @@ pub fn write_bundle(bundle: &Path, spec: &oci_spec::runtime::Spec) -> Result<()>
 /// Reads a Localhost profile.
 pub fn read_seccomp(path: Option<PathBuf>) -> Result<Option<Vec<u8>>> {
     let Some(path) = path else { return Ok(None) };
-    let text = std::fs::read(&path).what(|| format!("read seccomp profile {}", path.display()))?;
-    Ok(Some(text))
+    match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Error::not_found(format!("seccomp profile {} does not exist", path.display())))
+        }
+        text => Ok(Some(text.what(|| format!("read seccomp profile {}", path.display()))?)),
+    }
 }
 
 /// Writes the pause program where all pods find it.

@@ -24,7 +24,7 @@ pub fn status(node: &Node, verbose: bool) -> api::StatusResponse {
         features: Some(api::RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: false,
-            mount_options: false,
+            mount_options: true,
         }),
     }
 }

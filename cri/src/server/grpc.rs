@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::Request;
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -51,7 +51,7 @@ async fn one(stream: UnixStream, routes: Routes, mut stop: watch::Receiver<bool>
     let service = service_fn(move |request: Request<Incoming>| {
         let mut routes = routes.clone();
         let span = span(&request);
-        async move { routes.call(request.map(Body::new)).await }.instrument(span)
+        async move { routes.call(request.map(Body::new)).await.map(blame) }.instrument(span)
     });
     let connection =
         http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
@@ -66,6 +66,20 @@ async fn one(stream: UnixStream, routes: Routes, mut stop: watch::Receiver<bool>
     if let Err(error) = ended {
         tracing::debug!("connection: {error}");
     }
+}
+
+/// A message that can't be decoded is the client's mistake; tonic calls it Internal.
+fn blame(mut answer: Response<Body>) -> Response<Body> {
+    const STATUS: &str = "grpc-status";
+    let headers = answer.headers_mut();
+    let is_undecoded = headers.get(STATUS).is_some_and(|code| code == "13")
+        && headers
+            .get("grpc-message")
+            .is_some_and(|said| said.as_bytes().starts_with(b"failed%20to%20decode%20Protobuf%20message"));
+    if is_undecoded {
+        headers.insert(STATUS, HeaderValue::from(tonic::Code::InvalidArgument as i32));
+    }
+    answer
 }
 
 /// Each request has an id that all its lines carry.

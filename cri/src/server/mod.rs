@@ -20,7 +20,7 @@ use crate::error::{Context, Result};
 use crate::image::service::ImageRpc;
 use crate::node::Node;
 
-pub use open::{open, program};
+pub use open::{lock, open, program};
 
 /// What kubelet and cri-tools allow, both ways.
 const MESSAGE: usize = 16 << 20;

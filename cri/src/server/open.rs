@@ -32,7 +32,8 @@ pub async fn open(config: Config) -> Result<Arc<Node>> {
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))
             .what(|| format!("set the mode of {}", dir.display()))?;
     }
-    lock(&paths.state)?;
+    // Never closed: the lock is the process's.
+    std::mem::forget(lock(&paths.state)?);
     sandbox::spec::install_pause(&paths.pause_rootfs())?;
     let host = host::look(&config)?;
     let runtimes = config
@@ -64,16 +65,12 @@ pub async fn open(config: Config) -> Result<Arc<Node>> {
     }))
 }
 
-/// One server for one state directory. Held until the process ends.
-fn lock(state: &Path) -> Result<()> {
+/// One server for one state directory, as long as the file is open.
+pub fn lock(state: &Path) -> Result<std::fs::File> {
     let path = state.join("lock");
     let file = std::fs::File::create(&path).what(|| format!("create {}", path.display()))?;
     match file.try_lock() {
-        Ok(()) => {
-            // Never closed: the lock is the process's.
-            std::mem::forget(file);
-            Ok(())
-        }
+        Ok(()) => Ok(file),
         Err(_) => Err(Error::new(Kind::Exists, format!("another server has {}", state.display()))
             .cure("end it, or give this one its own --state, --root and --listen")),
     }

@@ -46,8 +46,9 @@ async fn answer<T>(work: impl Future<Output = Result<T>>) -> Answer<T> {
             Ok(Response::new(message))
         }
         Err(error) => {
-            tracing::warn!(took_us, code = ?error.kind().code(), "{error}");
-            Err(error.into())
+            let status = Status::from(error);
+            tracing::warn!(took_us, code = ?status.code(), "{}", status.message());
+            Err(status)
         }
     }
 }
@@ -101,8 +102,8 @@ impl RuntimeService for Service {
         let network = request.into_inner().runtime_config.and_then(|config| config.network_config);
         let ranges = network.map(|network| network.pod_cidr).unwrap_or_default();
         let ranges = ranges.split(',').map(str::trim).filter(|range| !range.is_empty());
-        self.node.network.set_ranges(ranges.map(str::to_owned).collect());
-        Ok(Response::new(api::UpdateRuntimeConfigResponse {}))
+        let set = self.node.network.set_ranges(ranges.map(str::to_owned).collect());
+        answer(async { set.map(|()| api::UpdateRuntimeConfigResponse {}) }).await
     }
 
     async fn run_pod_sandbox(

@@ -57,7 +57,8 @@ fn now() -> i64 {
 /// ContainerStats. Errors: NotFound.
 pub async fn container(node: &Arc<Node>, id: &str) -> Result<api::ContainerStats> {
     let container = node.containers.find(id)?.filter(|container| container.is_listed());
-    let container = container.ok_or_else(|| Error::not_found(format!("find container {id}")))?;
+    let container = container
+        .ok_or_else(|| Error::not_found(format!("container {} does not exist", crate::table::shown(id))))?;
     let mut all = measured(node, vec![container]).await?;
     all.pop().ok_or_else(|| Error::internal("measure a container"))
 }
@@ -85,7 +86,8 @@ pub async fn containers(
 /// PodSandboxStats. Errors: NotFound.
 pub async fn sandbox(node: &Arc<Node>, id: &str) -> Result<api::PodSandboxStats> {
     let sandbox = node.sandboxes.find(id)?.filter(|sandbox| sandbox.is_listed());
-    let sandbox = sandbox.ok_or_else(|| Error::not_found(format!("find sandbox {id}")))?;
+    let sandbox = sandbox
+        .ok_or_else(|| Error::not_found(format!("sandbox {} does not exist", crate::table::shown(id))))?;
     pod(node, &sandbox).await
 }
 

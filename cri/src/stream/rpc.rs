@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::backend::{Exec, Streams};
 use super::server::Server;
 use crate::api;
-use crate::container::exec::running;
+use crate::container::exec::{check, running};
 use crate::error::{Error, Kind, Result};
 use crate::node::Node;
 use crate::record::SandboxStage;
@@ -13,6 +13,7 @@ use crate::record::SandboxStage;
 /// `Exec`.
 pub fn exec(node: &Arc<Node>, server: &Server, request: api::ExecRequest) -> Result<api::ExecResponse> {
     let container = running(node, &request.container_id)?;
+    check(&request.cmd)?;
     let api::ExecRequest { cmd: command, tty, stdin, stdout, stderr, .. } = request;
     let streams = Streams { stdin, stdout, stderr, tty };
     let url = server.exec(Exec { container: container.id.clone(), command, streams })?;

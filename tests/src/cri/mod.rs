@@ -3,6 +3,8 @@
 //!
 //! It makes no pod by itself and judges nothing but what is left when the test ends.
 
+pub mod api;
+pub mod fields;
 mod pod;
 mod registry;
 mod server;
@@ -26,6 +28,11 @@ pub const BUSYBOX: &str = "registry.k8s.io/e2e-test-images/busybox:1.29-2";
 
 /// A web server on port 80; a manifest list.
 pub const NGINX: &str = "registry.k8s.io/e2e-test-images/nginx:1.14-2";
+
+/// The server's program, for its other commands.
+pub fn program() -> PathBuf {
+    Kind::under_test().program()
+}
 
 /// The surroundings of one test; dropping them removes all pods and checks that nothing is left.
 pub struct Surroundings {
@@ -82,6 +89,11 @@ impl Surroundings {
         let call = self.case.program(&target().join("peers/bin/crictl"));
         call.args(["--runtime-endpoint", &endpoint, "--image-endpoint", &endpoint, "--timeout", "20s"])
             .args(args)
+    }
+
+    /// A client of our own.
+    pub fn client(&self) -> api::Client {
+        api::Client::new(self.server().socket())
     }
 
     /// What crictl prints as JSON.

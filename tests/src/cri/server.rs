@@ -31,7 +31,7 @@ impl Kind {
         }
     }
 
-    fn program(self) -> PathBuf {
+    pub(super) fn program(self) -> PathBuf {
         match self {
             Kind::RtCri => {
                 std::env::var_os("RT_CRI").map_or_else(|| target().join("bin/rt-cri"), PathBuf::from)
@@ -105,6 +105,11 @@ impl Server {
         format!("unix://{}", socket(self.kind))
     }
 
+    /// Where it listens.
+    pub fn socket(&self) -> &'static str {
+        socket(self.kind)
+    }
+
     /// Its process.
     pub fn pid(&self) -> i32 {
         self.program.pid()
@@ -130,12 +135,16 @@ impl Server {
         let look = || {
             let mut found = Vec::new();
             let places: &[&str] = match self.kind {
-                Kind::RtCri => &["/run/rt/pods", "/run/rt/rt", "/run/netns"],
+                Kind::RtCri => &["/run/rt/pods", "/run/rt/bundles", "/run/rt/rt", "/run/netns"],
                 Kind::Containerd => &["/run/netns", "/run/containerd/io.containerd.runtime.v2.task/k8s.io"],
             };
             for place in places {
                 let entries = std::fs::read_dir(place).into_iter().flatten().flatten();
                 found.extend(entries.map(|entry| format!("{place}/{}", entry.file_name().to_string_lossy())));
+            }
+            for kept in ["sandboxes", "containers", "network/attached"] {
+                let entries = std::fs::read_dir(self.root.join(kept)).into_iter().flatten().flatten();
+                found.extend(entries.map(|entry| format!("{kept}/{}", entry.file_name().to_string_lossy())));
             }
             for place in self.places() {
                 found.extend(crate::leaks::mounts_below(&place).into_iter().map(|at| format!("mount {at}")));
