@@ -1,7 +1,8 @@
 //! A bundle on disk: its config, read and parsed, with errors that say where. What it means is the plan's business.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::error::{Context, Error, Result};
 use crate::spec::Spec;
@@ -44,19 +45,29 @@ fn bundle_first(path: &Path, error: Error) -> Error {
 
 fn read(file: &Path) -> Result<Vec<u8>> {
     let what = || format!("read config {}", file.display());
-    let opened = std::fs::File::open(file).what(what).map_err(|error| match error.errno() {
-        Some(libc::ENOENT) => error.cure("`rt spec` writes one to start from"),
-        _ => error,
-    })?;
-    let size = opened.metadata().what(what)?;
-    if !size.is_file() {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let opened =
+        rustix::fs::open(file, flags, Mode::empty()).what(what).map_err(|error| match error.errno() {
+            Some(libc::ENOENT) => error.cure("`rt spec` writes one to start from"),
+            _ => error,
+        })?;
+    let stat = rustix::fs::fstat(&opened).what(what)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Error::invalid(format!("{}: it is not a regular file", what())));
     }
-    if size.len() > MAX_CONFIG {
-        return Err(Error::invalid(format!("{}: {} bytes, the limit is {MAX_CONFIG}", what(), size.len())));
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    if size > MAX_CONFIG {
+        return Err(Error::invalid(format!("{}: {size} bytes, the limit is {MAX_CONFIG}", what())));
     }
-    let mut text = Vec::with_capacity(size.len() as usize + 1);
-    opened.take(MAX_CONFIG).read_to_end(&mut text).what(what)?;
+    // One byte more than there is: a read that leaves room has met the end of the file.
+    let mut text = Vec::with_capacity(size as usize + 1);
+    while text.len() < text.capacity() {
+        let room = text.capacity() - text.len();
+        let read = || rustix::io::read(&opened, rustix::buffer::spare_capacity(&mut text));
+        if rustix::io::retry_on_intr(read).what(what)? < room {
+            break;
+        }
+    }
     Ok(text)
 }
 

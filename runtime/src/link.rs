@@ -1,11 +1,11 @@
 //! The socket between parent and init: barriers, not requests, since both hold the same plan.
 //!
 //! ```text
-//!   parent ── Go ────────▶ init      maps are written, the cgroup is there
+//!   parent ── Go ────────▶ init      maps are written, the scope is there (only where init needs that)
 //!   parent ◀── AtHooks ─── init      the root filesystem stands (only where there are hooks to run now)
 //!   parent ── HooksDone ─▶ init
 //!   parent ◀── Ready ───── init      all but execve is done; carries the terminal, if there is one
-//!   parent ── Start ─────▶ init      (only `run`)
+//!   parent ── Start ─────▶ init      (only `run` and `exec`; said before Ready where nothing happens between the two)
 //!   parent ── Committed ─▶ init      (only `create`: init waits at the start FIFO, and needs this process no more)
 //!   parent ◀── Failed ──── init      at any time; then init ends
 //! ```
@@ -95,9 +95,8 @@ impl Link {
                     }
                     break (got.bytes, fd);
                 }
-                Err(Errno::EINTR) => {}
-                // The other side died with something of ours unread: gone all the same.
-                Err(Errno::ECONNRESET) => return Ok(None),
+                // The other side is gone with something of ours unread. KERNEL: told once, before what it had said.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(errno) => return Err(errno).what(|| "receive from the other side of the link"),
             }
         };
@@ -169,6 +168,16 @@ mod tests {
         b.send(&Message::Ready(Some(file))).unwrap();
         assert!(matches!(a.receive().unwrap(), Some(Message::Ready(Some(_)))));
         drop(b);
+        assert!(a.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_are_heard_though_something_was_left_unread() {
+        let (a, b) = Link::pair().unwrap();
+        a.send(&Message::Start).unwrap();
+        b.send(&Message::AtHooks).unwrap();
+        drop(b);
+        assert!(matches!(a.receive().unwrap(), Some(Message::AtHooks)));
         assert!(a.receive().unwrap().is_none());
     }
 

@@ -263,10 +263,8 @@ fn cloning(error: Error) -> Error {
 
 impl Child {
     /// It goes on without us.
-    pub fn keep(mut self) -> (Pid, OwnedFd) {
+    pub fn keep(&mut self) {
         self.kept = true;
-        let pidfd = rustix::io::fcntl_dupfd_cloexec(&self.pidfd, 3);
-        (self.pid, pidfd.unwrap_or_else(|_| crate::sys::process::exit_now(1)))
     }
 }
 

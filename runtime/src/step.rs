@@ -27,7 +27,7 @@ macro_rules! steps {
 steps! {
     /// Parent: the id is reserved and the first record written.
     Reserve = "reserve",
-    /// Parent: the cgroup is made and its limits are set.
+    /// Parent: the cgroup is made.
     Cgroup = "cgroup",
     /// Parent: mount sources are opened.
     Prepare = "prepare",
@@ -35,7 +35,9 @@ steps! {
     Clone = "clone",
     /// Parent: id maps, cgroup scope, network devices.
     Place = "place",
-    /// Init: the parent says go.
+    /// Parent: the cgroup's limits and device rules are set.
+    Resources = "resources",
+    /// Init: begins; where it needs id maps or a scope, once the parent says go.
     Go = "go",
     /// Init: joins namespaces.
     Join = "join",
@@ -79,6 +81,8 @@ steps! {
     Commit = "commit",
     /// Parent: the pid file is written.
     PidFile = "pid-file",
+    /// Start: init is told to go on.
+    Release = "release",
     /// Init: waits for start.
     Start = "start",
     /// Init: startContainer hooks.

@@ -22,7 +22,7 @@ fn bundle(case: &Case) -> Bundle {
     config["process"]["terminal"] = json!(true);
     config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 100, "hard": 200 }]);
     config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1" });
-    config["linux"]["seccompx"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+    config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
         "syscalls": [{ "names": ["uname"], "action": "SCMP_ACT_ERRNO" }] });
     for kind in ["prestart", "createRuntime", "poststart", "poststop"] {
         config["hooks"][kind] = json!([{ "path": "/bin/true" }]);
@@ -179,6 +179,31 @@ fn failed_run_cleans_up_by_itself() {
         until(&format!("nothing is left after {step}: {run} {:?}", case.leaks()), || {
             case.leaks().is_empty().then_some(())
         });
+    }
+}
+
+#[test]
+fn run_killed_at_any_step_leaves_what_delete_force_removes() {
+    only_rt!("it has fail points");
+    let case = case!();
+    for step in steps() {
+        for mut bundle in [bundle(&case), case.bundle()] {
+            bundle.config["process"]["terminal"] = json!(false);
+            bundle.args(["/probe", "sleep"]).write();
+            let run = case
+                .program(failpoints())
+                .arg("--root")
+                .arg(case.state_root())
+                .args(["run", "--detach", "--bundle"])
+                .arg(bundle.dir())
+                .arg(bundle.id())
+                .env("RT_DIE_AT", step)
+                .run();
+            case.call(["delete", "--force", bundle.id()]).run().ok();
+            until(&format!("nothing is left after {step}: {run} {:?}", case.leaks()), || {
+                case.leaks().is_empty().then_some(())
+            });
+        }
     }
 }
 

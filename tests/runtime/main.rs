@@ -1,7 +1,9 @@
 //! Black-box tests of the OCI runtime, one file per topic.
 
 mod bad_input;
+mod binds;
 mod cgroup;
+mod commands;
 mod devices;
 mod engines;
 mod escapes;
@@ -13,6 +15,7 @@ mod lifecycle;
 mod mounts;
 mod namespaces;
 mod overlay;
+mod privileges;
 mod process;
 mod rootfs;
 mod seccomp;

@@ -142,3 +142,23 @@ fn a_create_that_dies_before_it_is_done_takes_its_process_along() {
     });
     case.call(["delete", "--force", bundle.id()]).run().ok();
 }
+
+#[test]
+fn a_start_that_dies_once_it_has_said_so_leaves_a_container_that_runs() {
+    only_rt!("it has fail points");
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    let container = case.create(&bundle);
+    let start = case
+        .program(failpoints())
+        .arg("--root")
+        .arg(case.state_root())
+        .args(["start", bundle.id()])
+        .env("RT_DIE_AT", "release")
+        .run();
+    assert_ne!(start.code(), 0, "{start}");
+    until("the program is executed", || executable(container.pid()).ends_with("/probe").then_some(()));
+    assert_eq!(container.status(), "running");
+    container.call("start").run().exits(1).fails(&["already running"]);
+}

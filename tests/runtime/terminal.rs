@@ -35,6 +35,23 @@ fn run_gives_the_process_a_terminal() {
 }
 
 #[test]
+fn a_terminal_is_the_console_where_the_mount_namespace_is_others_too() {
+    unless!("runc", "it leaves its mounts on the host");
+    unless!("crun", "it leaves its mounts on the host");
+    let case = case!();
+    let mut bundle = bundle(&case);
+    bundle.without_namespace("mount").args(["/probe", "report", "/seen"]);
+    bundle.write();
+    let (_ours, theirs) = pair(24, 80);
+    case.call(["run", "--bundle"]).arg(bundle.dir()).arg(bundle.id()).terminal(theirs).run().ok();
+    let report = Report::parse(&std::fs::read_to_string(bundle.host_path("/seen")).expect("the report"));
+    assert_eq!(report.device("/dev/console")["kind"], "char");
+    assert_eq!(report.device("/dev/console")["device"][0], 136);
+    let table = std::fs::read_to_string("/proc/thread-self/mountinfo").expect("a mount table");
+    assert!(!table.contains(&bundle.dir().display().to_string()), "{table}");
+}
+
+#[test]
 fn run_passes_the_terminals_size_on() {
     let case = case!();
     let mut bundle = bundle(&case);

@@ -30,21 +30,27 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
 fn perform(global: &Global, command: Command) -> Result<i32> {
     match command {
         Command::Print(text) => ops::print(text.as_bytes()).map(|()| 0),
-        Command::Create(options) => ops::create::create(global, &options),
-        Command::Run(options) => ops::run::run(global, &options),
-        Command::Start(id) => ops::start::start(global, &id),
-        Command::State(id) => ops::state::state(global, &id),
-        Command::Kill(options) => ops::kill::kill(global, &options),
-        Command::Delete(options) => ops::delete::delete(global, &options),
-        Command::List(options) => ops::list::list(global, options),
-        Command::Exec(options) => ops::exec::exec(global, &options),
-        Command::Ps(options) => ops::ps::ps(global, &options),
-        Command::Pause(id) => ops::pause::pause(global, &id),
-        Command::Resume(id) => ops::pause::resume(global, &id),
-        Command::Update(options) => ops::update::update(global, &options),
-        Command::Events(options) => ops::events::events(global, &options),
-        Command::Spec(options) => ops::spec::spec(&options),
-        Command::Features => ops::features::features(),
-        Command::Plan(options) => ops::plan::plan(global, &options),
+        Command::Create(options) => apart(|| ops::create::create(global, &options)),
+        Command::Run(options) => apart(|| ops::run::run(global, &options)),
+        Command::Start(id) => apart(|| ops::start::start(global, &id)),
+        Command::State(id) => apart(|| ops::state::state(global, &id)),
+        Command::Kill(options) => apart(|| ops::kill::kill(global, &options)),
+        Command::Delete(options) => apart(|| ops::delete::delete(global, &options)),
+        Command::List(options) => apart(|| ops::list::list(global, options)),
+        Command::Exec(options) => apart(|| ops::exec::exec(global, &options)),
+        Command::Ps(options) => apart(|| ops::ps::ps(global, &options)),
+        Command::Pause(id) => apart(|| ops::pause::pause(global, &id)),
+        Command::Resume(id) => apart(|| ops::pause::resume(global, &id)),
+        Command::Update(options) => apart(|| ops::update::update(global, &options)),
+        Command::Events(options) => apart(|| ops::events::events(global, &options)),
+        Command::Spec(options) => apart(|| ops::spec::spec(&options)),
+        Command::Features => apart(ops::features::features),
+        Command::Plan(options) => apart(|| ops::plan::plan(global, &options)),
     }
+}
+
+/// An operation in a frame of its own: one that holds the locals of all has 27 KB, and each page of a stack is a fault to the kernel.
+#[inline(never)]
+fn apart(operation: impl FnOnce() -> Result<i32>) -> Result<i32> {
+    operation()
 }

@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
-use std::os::fd::OwnedFd;
 
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::target::spent;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::Task;
 use crate::sys::exec::{Strings, execve};
@@ -21,14 +21,13 @@ pub struct Program {
     envp: Strings,
 }
 
-/// What nohup(1), shells, supervisors and language runtimes are known to ignore.
-const IGNORED_BY_CALLERS: [Signal; 9] = [
+/// What nohup(1), shells, supervisors and language runtimes are known to ignore; SIGCHLD was seen to by [`crate::sys::start`].
+const IGNORED_BY_CALLERS: [Signal; 8] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
     Signal::SIGPIPE,
     Signal::SIGTERM,
-    Signal::SIGCHLD,
     Signal::SIGTSTP,
     Signal::SIGTTIN,
     Signal::SIGTTOU,
@@ -41,7 +40,6 @@ const NO_PATH: &[u8] = b"";
 pub fn find(task: &Task, environment: Vec<CString>) -> Result<Program> {
     let name = &task.process.args[0];
     let path = if name.as_bytes().contains(&b'/') { direct(name)? } else { search(name, &environment)? };
-    not_ourselves(&path)?;
     Ok(Program { path, argv: Strings::new(task.process.args.clone()), envp: Strings::new(environment) })
 }
 
@@ -53,7 +51,7 @@ fn says(name: &CStr, kind: Kind, why: &str) -> Error {
 
 fn direct(name: &CStr) -> Result<CString> {
     match usable(name) {
-        Ok(()) => Ok(name.to_owned()),
+        Ok(stat) => not_ourselves(name, &stat).map(|()| name.to_owned()),
         Err(Errno::NOENT | Errno::NOTDIR) => {
             let why = format!("stat {}: no such file or directory", name.to_string_lossy());
             Err(says(name, Kind::NotFound, &why).cure("it must exist in the container's root filesystem"))
@@ -74,7 +72,7 @@ fn search(name: &CStr, environment: &[CString]) -> Result<CString> {
         let dir = if dir.is_empty() { b"." } else { dir };
         let Ok(candidate) = CString::new([dir, b"/", name.to_bytes()].concat()) else { continue };
         match usable(&candidate) {
-            Ok(()) => return Ok(candidate),
+            Ok(stat) => return not_ourselves(&candidate, &stat).map(|()| candidate),
             Err(Errno::ACCESS) => denied = true,
             Err(_) => {}
         }
@@ -88,23 +86,22 @@ fn search(name: &CStr, environment: &[CString]) -> Result<CString> {
 }
 
 /// A file that this user may execute.
-fn usable(path: &CStr) -> rustix::io::Result<()> {
-    let stat = rustix::fs::stat(path)?;
+fn usable(path: &CStr) -> rustix::io::Result<Stat> {
+    let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = rustix::fs::fstat(&handle)?;
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return Err(Errno::ISDIR);
     }
-    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
+    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?;
+    spent(handle);
+    Ok(stat)
 }
 
 /// CVE-2019-5736: a container that names our own executable (through /proc/self/exe) would run it inside, where it can be
 /// opened for writing later.
-fn not_ourselves(path: &CStr) -> Result<()> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else { return Ok(()) };
-    let identity = |file: &OwnedFd| rustix::fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
-    let theirs = identity(&file).what(|| "look at the executable")?;
-    let ours = rustix::fs::stat(c"/proc/self/exe").map(|stat| (stat.st_dev, stat.st_ino));
-    if ours == Ok(theirs) {
+fn not_ourselves(path: &CStr, theirs: &Stat) -> Result<()> {
+    let ours = rustix::fs::stat(c"/proc/self/exe");
+    if ours.is_ok_and(|ours| (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)) {
         return Err(says(path, Kind::Denied, "permission denied: it is the runtime's own executable"));
     }
     Ok(())

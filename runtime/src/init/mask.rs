@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::FileType;
+use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 
 use super::mounts::{find, kind, onto};
@@ -77,6 +78,7 @@ fn read_only(root: &OwnedFd, path: &Path) -> Result<()> {
     // Without a link anywhere on the way, as nearly always, there is nothing more to look at.
     let handle = match target::open(root, path, Links::Refuse) {
         Ok(handle) => handle,
+        Err(Errno::NOENT) => return Ok(()),
         Err(_) => match place(root, path)? {
             Some((handle, _)) => handle,
             None => return Ok(()),

@@ -33,6 +33,7 @@ use crate::step::{Step, reach};
 pub use limits::affinity;
 pub use namespaces::Door;
 use proc::HostProc;
+use terminal::Console;
 
 /// What init is born with.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Birth<'a> {
     pub joined: &'a [Door],
     /// To the parent.
     pub link: Link,
+    /// Whether the parent has something to do before the first step, and says Go then.
+    pub awaits_go: bool,
     /// Where to wait after Ready: the FIFO, or the link.
     pub start: Start<'a>,
     /// The mask that the user's program gets: as it was before the runtime blocked anything.
@@ -73,7 +76,7 @@ pub struct Home<'a> {
 pub enum Start<'a> {
     /// `start` writes to the FIFO, and reads there what goes wrong.
     Fifo(&'a OwnedFd),
-    /// The parent says Start.
+    /// The parent says Start, perhaps before it has heard Ready.
     Link,
 }
 
@@ -102,7 +105,9 @@ fn tell(birth: &Birth<'_>, step: Step, error: Error) {
 fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     let task = birth.task;
     take(at, Step::Go)?;
-    expect(&birth.link, |m| matches!(m, Message::Go))?;
+    if birth.awaits_go {
+        expect(&birth.link, |m| matches!(m, Message::Go))?;
+    }
     take(at, Step::Join)?;
     let proc = HostProc::open()?;
     namespaces::late(task)?;
@@ -178,7 +183,8 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, proc: &HostProc, at: &mut Step)
     take(at, Step::Pivot)?;
     root::change(around, &root)?;
     take(at, Step::Terminal)?;
-    let terminal = terminal::open(task, &root)?;
+    let console = if prepared.root.is_some() { Console::Bind } else { Console::Leave };
+    let terminal = terminal::open(task, &root, console)?;
     take(at, Step::Sysctl)?;
     hostname::set(around)?;
     proc.set_sysctl(&around.sysctl)?;
@@ -193,7 +199,7 @@ fn enter_home(birth: &Birth<'_>, at: &mut Step) -> Result<Inside> {
     birth.root.map_or(Ok(()), root::enter)?;
     take(at, Step::Terminal)?;
     let root = target::root()?;
-    let terminal = terminal::open(birth.task, &root)?;
+    let terminal = terminal::open(birth.task, &root, Console::Leave)?;
     Ok((root, terminal))
 }
 

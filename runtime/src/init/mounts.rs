@@ -60,13 +60,16 @@ impl Maker<'_> {
         let links =
             if matches!(fstype.to_bytes(), b"proc" | b"sysfs") { Links::Refuse } else { Links::Follow };
         let mut options = Cow::Borrowed(&mount.options);
-        if fstype == c"tmpfs" && !options.filesystem.iter().any(|option| option.starts_with("mode=")) {
+        let there = target::open(self.root, &mount.target, links);
+        if let Ok(place) = &there
+            && fstype == c"tmpfs"
+            && !options.filesystem.iter().any(|option| option.starts_with("mode="))
+        {
             // As runc does: a tmpfs over a directory of the image is as open as that was.
-            if let Ok(stat) = target::open(self.root, &mount.target, links).and_then(rustix::fs::fstat) {
-                options.to_mut().filesystem.push(format!("mode={:o}", stat.st_mode & 0o7777));
-            }
+            let stat = rustix::fs::fstat(place).what(|| "look at the directory below")?;
+            options.to_mut().filesystem.push(format!("mode={:o}", stat.st_mode & 0o7777));
         }
-        let place = target::open_or_make(self.root, &mount.target, Shape::Directory, links)?;
+        let place = target::made_unless(there, self.root, &mount.target, Shape::Directory)?;
         let (tree, draft) = filesystem::create(fstype, source, &options, self.label)?;
         spent(draft.into());
         if mount.options.copy_up {

@@ -84,7 +84,17 @@ fn open_with(
 
 /// The handle of a path, which is made if it is not there.
 pub fn open_or_make(root: impl AsFd, path: &Path, shape: Shape, links: Links) -> Result<OwnedFd> {
-    match open(root.as_fd(), path, links) {
+    made_unless(open(root.as_fd(), path, links), root, path, shape)
+}
+
+/// The same for those who have tried to open it.
+pub fn made_unless(
+    tried: rustix::io::Result<OwnedFd>,
+    root: impl AsFd,
+    path: &Path,
+    shape: Shape,
+) -> Result<OwnedFd> {
+    match tried {
         Err(Errno::NOENT) => make(root.as_fd(), path, shape, MAX_LINKS),
         handle => handle.what(|| format!("open {} in the container", path.display())),
     }

@@ -12,11 +12,19 @@ use super::mounts::onto;
 use super::target::{self, Links, Shape};
 use crate::error::{Context, Error, Result};
 use crate::plan::Task;
-use crate::plan::namespaces::Kind as Namespace;
 use crate::sys::{process, terminal};
 
+/// What is done about /dev/console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Console {
+    /// The terminal is bound there: the root is a mount that was made for this container.
+    Bind,
+    /// Nothing: it is there already, or the directory is also others'.
+    Leave,
+}
+
 /// Opens it, if the plan asks for one, as standard input, output and error; gives the parent's end.
-pub fn open(task: &Task, root: &OwnedFd) -> Result<Option<OwnedFd>> {
+pub fn open(task: &Task, root: &OwnedFd, at: Console) -> Result<Option<OwnedFd>> {
     let Some((rows, columns)) = task.process.terminal else { return Ok(None) };
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
@@ -34,7 +42,7 @@ pub fn open(task: &Task, root: &OwnedFd) -> Result<Option<OwnedFd>> {
     if (rows, columns) != (0, 0) {
         process::set_window_size(theirs.as_fd(), rows, columns).what(|| "set the terminal's size")?;
     }
-    if task.namespaces.makes(Namespace::Mount) {
+    if at == Console::Bind {
         console(root, &theirs)?;
     }
     if (task.process.uid, task.process.gid) != (0, 0) {

@@ -14,8 +14,8 @@ use crate::error::{Context, Result};
 ///
 /// ORDER: before there is a child, so that no signal is lost between its birth and our waiting.
 pub fn block_signals() -> Result<SigSet> {
-    let before = SigSet::thread_get_mask().what(|| "read the signal mask")?;
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), None).what(|| "block signals")?;
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before)).what(|| "block signals")?;
     Ok(before)
 }
 

@@ -11,7 +11,7 @@ use crate::error::{Context, Result};
 pub fn create(global: &Global, options: &Create) -> Result<i32> {
     let signals = SigSet::thread_get_mask().what(|| "read the signal mask")?;
     let caller = Caller { start: StartedBy::Fifo, terminal: Terminal::Handed, signals };
-    let launched = launch::launch(global, &options.id, &options.launch, caller)
+    let mut launched = launch::launch(global, &options.id, &options.launch, caller)
         .what(|| format!("create container {:?}", options.id.as_str()))?;
     launch::send_pidfd(&launched.child, options.launch.pidfd_socket.as_deref())?;
     launched.child.keep();

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 
+use super::birth::{self, Pace};
 use super::console::{self, Terminal};
 use super::options::{Exec, ExecChanges, ExecWhat, Global};
 use super::{attend, launch, sealed};
@@ -37,20 +38,25 @@ pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
     } else {
         attend::block_signals()?
     };
-    let child = bring_up(&container, options, &task, signals).what(what)?;
-    let terminal = launch::expect(&child.link, |message| match message {
+    let mut child = bring_up(&container, options, &task, signals).what(what)?;
+    let told = options.pidfd_socket.is_some() || task.process.terminal.is_some();
+    let pace = if told { Pace::Halting } else { Pace::Straight };
+    if pace == Pace::Straight {
+        birth::say(&child.link, &Message::Start).what(what)?;
+    }
+    let terminal = birth::expect(&child.link, |message| match message {
         Message::Ready(terminal) => Some(terminal),
         _ => None,
     })
     .what(what)?;
     let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
     launch::send_pidfd(&child, options.pidfd_socket.as_deref())?;
-    launch::go(&child.link).what(what)?;
+    birth::go(&child.link, pace).what(what)?;
     if let Some(path) = &options.pid_file {
         launch::pid_file(path, child.pid.as_raw())?;
     }
-    let (pid, pidfd) = child.keep();
-    if options.detach { Ok(0) } else { attend::attend(pid, &pidfd, terminal) }
+    child.keep();
+    if options.detach { Ok(0) } else { attend::attend(child.pid, &child.pidfd, terminal) }
 }
 
 /// Engines know these words from runc.
@@ -78,11 +84,12 @@ fn bring_up(container: &Container, options: &Exec, task: &Task, signals: SigSet)
     if let Some(cpus) = &task.process.scheduling.initial_cpus {
         init::affinity(cpus)?;
     }
+    let awaits_go = task.process.oom_score_adj.is_some();
     let spawn = |cgroup: Option<&OwnedFd>| {
         let beside = rustix::io::fcntl_dupfd_cloexec(&beside, 3).what(|| "duplicate a pidfd")?;
         spawn_beside(beside, flags(record), cgroup.map(AsFd::as_fd), |link, joined| {
             let (root, start) = (root.as_ref(), init::Start::Link);
-            init::run(&Birth { task, home: None, root, joined: &joined, link, start, signals })
+            init::run(&Birth { task, home: None, root, joined: &joined, link, awaits_go, start, signals })
         })
     };
     let child = match spawn(cgroup.as_ref()) {
@@ -94,8 +101,8 @@ fn bring_up(container: &Container, options: &Exec, task: &Task, signals: SigSet)
     };
     if let Some(score) = task.process.oom_score_adj {
         place::oom_score(child.pid, score)?;
+        child.link.send(&Message::Go)?;
     }
-    child.link.send(&Message::Go)?;
     Ok(child)
 }
 

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::signal::SigSet;
 
+use super::birth::{Pace, awaits_go, bring_up};
 use super::console::{self, Terminal};
 use super::options::{CgroupDriver, Global, Launch};
 use super::sealed;
@@ -14,22 +15,21 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
 use crate::id::Id;
 use crate::init::{self, Birth, Home};
-use crate::link::{Link, Message, step_name};
+use crate::link::Message;
 use crate::parent::cgroup::{Berth, Cgroup};
+use crate::parent::prepare;
 use crate::parent::prepare::Prepared;
 use crate::parent::shared_root::SharedRoot;
-use crate::parent::{place, prepare};
 use crate::plan::cgroup::Driver;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::process::Process;
-use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Plan, Task, capabilities};
 use crate::spawn::{Child, Cradle, open_joined, spare_host_name, spawn};
 use crate::spec::{Hooks, Spec};
 use crate::state::{Container, ProcessId, Record, Reserved, SECCOMP, Stage, StateDir, Status};
 use crate::step::{Step, reach};
 
-/// A container whose init waits.
+/// A container whose init waits for its start, or goes straight on.
 #[derive(Debug)]
 pub struct Launched {
     /// Its record, committed.
@@ -38,6 +38,8 @@ pub struct Launched {
     pub child: Child,
     /// The terminal's master, unless it went to the console socket.
     pub terminal: Option<OwnedFd>,
+    /// Whether init waits for Start.
+    pub pace: Pace,
 }
 
 /// Who starts it.
@@ -58,6 +60,17 @@ pub struct Caller {
     pub terminal: Terminal,
     /// The signal mask that the user's program gets.
     pub signals: SigSet,
+}
+
+impl Caller {
+    fn pace(&self, plan: &Plan, options: &Launch) -> Pace {
+        let told = options.pid_file.is_some() || options.pidfd_socket.is_some();
+        if self.start == StartedBy::Fifo || plan.task.process.terminal.is_some() || told {
+            Pace::Halting
+        } else {
+            Pace::Straight
+        }
+    }
 }
 
 /// A plan and what it was made from.
@@ -119,9 +132,6 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     let mut berth = Berth::find(plan.cgroup.as_ref(), plan.delegates_cgroup())?;
     let mut record = record(id, &plan, spec, &berth);
     reserved.commit(&record)?;
-    if let Some(filter) = &plan.task.seccomp {
-        reserved.write_file(SECCOMP, &stored_filter(filter))?;
-    }
     reach(Step::Reserve)?;
     let mut prepared = prepare::prepare(&plan, berth.site())?;
     partner.map_or(Ok(()), |partner| partner.lend(&plan, &mut prepared))?;
@@ -133,18 +143,51 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
         StartedBy::Fifo => Some(prepare::start_fifo(&reserved.fifo_path())?),
         StartedBy::Link => None,
     };
-    let hook_state = record.hook_state(Status::Creating);
-    let start_hook_state = record.hook_state(Status::Created);
-    let cradle = Cradle { cgroup: berth.cgroup().map(Cgroup::fd), joined: &joined };
-    let child = spawn(&plan.task, &cradle, |link, joined| {
+    // ORDER: before init: dropped in turn, they go when it is gone.
+    let fresh = std::mem::take(&mut prepared.fresh);
+    let nest = Nest { reserved: &reserved, record: &record, prepared: &prepared, fifo: fifo.as_ref() };
+    let child = bear(&plan, &caller, (&nest, &berth, &joined))?;
+    drop((prepared, fifo));
+    reach(Step::Clone)?;
+    record.init = Some(ProcessId::of(child.pid.as_raw())?);
+    let pace = caller.pace(&plan, options);
+    let terminal = bring_up(&plan, &child, (&reserved, &mut record, &mut berth), pace)
+        .map_err(|error| killed_for_memory(error, berth.cgroup()))?;
+    let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
+    reach(Step::Console)?;
+    let (container, child) = finish(reserved, record, child, (options, caller.start))?;
+    berth.keep();
+    SharedRoot::keep(shared_root);
+    fresh.keep();
+    Ok(Launched { container, child, terminal, pace })
+}
+
+/// What init is born with.
+struct Nest<'a> {
+    reserved: &'a Reserved,
+    record: &'a Record,
+    prepared: &'a Prepared,
+    fifo: Option<&'a OwnedFd>,
+}
+
+/// Init is born, and begins at once unless it has to wait for Go.
+fn bear(
+    plan: &Plan,
+    caller: &Caller,
+    (nest, berth, joined): (&Nest<'_>, &Berth<'_>, &[(Namespace, OwnedFd)]),
+) -> Result<Child> {
+    let hook_state = nest.record.hook_state(Status::Creating);
+    let start_hook_state = nest.record.hook_state(Status::Created);
+    let awaits_go = awaits_go(plan, berth);
+    let cradle = Cradle { cgroup: berth.cgroup().map(Cgroup::fd), joined };
+    spawn(&plan.task, &cradle, |link, joined| {
         // ORDER: first of all: the lock ends with this process, not with init, which may outlive it by a SIGKILL.
-        if crate::sys::process::let_go(reserved.lock(), link.as_fd()).is_err() {
+        if crate::sys::process::let_go(nest.reserved.lock(), link.as_fd()).is_err() {
             return; // which ends this process, and the parent says so
         }
-        let start = fifo.as_ref().map_or(init::Start::Link, init::Start::Fifo);
         let home = Home {
             around: &plan.surroundings,
-            prepared: &prepared,
+            prepared: nest.prepared,
             hooks: &plan.hooks,
             state: &hook_state,
             start_state: &start_hook_state,
@@ -155,26 +198,12 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
             root: None,
             joined: &joined,
             link,
-            start,
+            awaits_go,
+            start: nest.fifo.map_or(init::Start::Link, init::Start::Fifo),
             signals: caller.signals,
         };
         init::run(&birth)
-    })?;
-    let fresh = std::mem::take(&mut prepared.fresh);
-    drop((prepared, fifo));
-    reach(Step::Clone)?;
-    record.init = Some(ProcessId::of(child.pid.as_raw())?);
-    berth.adopt(child.pid.as_raw())?;
-    record.cgroup = berth.record(record.cgroup.take().and_then(|cgroup| cgroup.resources));
-    let terminal =
-        bring_up(&plan, &child, &record).map_err(|error| killed_for_memory(error, berth.cgroup()))?;
-    let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
-    reach(Step::Console)?;
-    let (container, child) = finish(reserved, record, child, (options, caller.start))?;
-    berth.keep();
-    SharedRoot::keep(shared_root);
-    fresh.keep();
-    Ok(Launched { container, child, terminal })
+    })
 }
 
 /// ORDER: written down before it is attached.
@@ -231,41 +260,6 @@ fn killed_for_memory(error: Error, cgroup: Option<&Cgroup>) -> Error {
     error
 }
 
-/// Flags, then the program: what `exec` loads without compiling the profile again.
-fn stored_filter(filter: &Filter) -> Vec<u8> {
-    [&filter.flags.to_le_bytes()[..], &seccomp::to_bytes(&filter.program)].concat()
-}
-
-/// The parent's side of the link, from birth to Ready.
-fn bring_up(plan: &Plan, child: &Child, record: &Record) -> Result<Option<OwnedFd>> {
-    if let Some(maps) = &plan.idmap {
-        place::id_maps(child.pid, maps)?;
-    }
-    if let Some(score) = plan.task.process.oom_score_adj {
-        place::oom_score(child.pid, score)?;
-    }
-    reach(Step::Place)?;
-    if let Err(error) = child.link.send(&Message::Go) {
-        // Who has hung up already may have said why.
-        return expect(&child.link, |_| None::<Option<OwnedFd>>).map_err(|said| match said.kind() {
-            Kind::Internal if said.errno().is_none() && error.errno().is_none() => error,
-            _ => said,
-        });
-    }
-    if plan.has_runtime_hooks() {
-        expect(&child.link, |message| matches!(message, Message::AtHooks).then_some(()))?;
-        let state = record.hook_state(Status::Creating);
-        hooks::run_all("prestart", &plan.hooks.prestart, &state)?;
-        hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state)?;
-        reach(Step::RuntimeHooks)?;
-        child.link.send(&Message::HooksDone)?;
-    }
-    expect(&child.link, |message| match message {
-        Message::Ready(terminal) => Some(terminal),
-        _ => None,
-    })
-}
-
 fn finish(
     reserved: Reserved,
     mut record: Record,
@@ -308,31 +302,6 @@ fn record(id: &Id, plan: &Plan, spec: Spec, berth: &Berth<'_>) -> Record {
         record.personality = linux.personality;
     }
     record
-}
-
-/// The next message, or why there is none.
-pub fn expect<T>(link: &Link, wanted: impl FnOnce(Message) -> Option<T>) -> Result<T> {
-    match link.receive()? {
-        Some(Message::Failed(step, error)) => {
-            tracing::debug!("init failed at step {}", step_name(step));
-            Err(error)
-        }
-        Some(message) => {
-            wanted(message).ok_or_else(|| Error::new(Kind::Internal, "init said something unexpected"))
-        }
-        None => Err(Error::new(Kind::Internal, "init died before the container was ready")
-            .cure("it may have been killed: see the kernel's log")),
-    }
-}
-
-/// Start, then either silence (execve closed the link) or the reason why not.
-pub fn go(link: &Link) -> Result<()> {
-    link.send(&Message::Start)?;
-    match link.receive()? {
-        None => Ok(()),
-        Some(Message::Failed(_, error)) => Err(error),
-        Some(_) => Err(Error::new(Kind::Internal, "init said something unexpected")),
-    }
 }
 
 /// Whole or not at all: whoever waits for the file must not find half a number.

@@ -3,6 +3,7 @@
 //! They print what they were asked for on standard output and give the exit code; errors go up to the command line.
 
 pub mod attend;
+mod birth;
 pub mod console;
 pub mod create;
 pub mod delete;

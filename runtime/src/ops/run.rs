@@ -3,6 +3,7 @@
 use nix::sys::signal::SigSet;
 
 use super::attend;
+use super::birth;
 use super::console::Terminal;
 use super::launch::{self, Caller, Launched, StartedBy};
 use super::options::{Global, Run};
@@ -23,18 +24,19 @@ pub fn run(global: &Global, options: &Run) -> Result<i32> {
     let caller = Caller { start: StartedBy::Link, terminal, signals: before };
     let what = || format!("run container {:?}", options.id.as_str());
     let launched = launch::launch(global, &options.id, &options.launch, caller).what(what)?;
-    let Launched { container, child, terminal } = launched;
+    let Launched { mut container, mut child, terminal, pace } = launched;
     launch::send_pidfd(&child, options.launch.pidfd_socket.as_deref())?;
-    let started = launch::go(&child.link).and_then(|()| poststart::run(&container)).what(what);
+    let started = birth::go(&child.link, pace).and_then(|()| poststart::run(&container)).what(what);
     if let Err(error) = started {
         return Err(super::delete::instead(container, error));
     }
-    let (pid, pidfd) = child.keep();
+    child.keep();
     if options.detach {
         return Ok(0);
     }
-    let code = attend::attend(pid, &pidfd, terminal)?;
+    let code = attend::attend(child.pid, &child.pidfd, terminal)?;
     if !options.keep {
+        container.reaped();
         super::delete::remove(container)?;
     }
     Ok(code)

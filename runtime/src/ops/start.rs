@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::id::Id;
 use crate::link::{self, Message};
 use crate::state::{Container, StateDir, Status};
+use crate::step::{Step, reach};
 
 /// What init waits for.
 const GO: &[u8] = b"0";
@@ -58,8 +59,10 @@ fn release(container: &Container) -> Result<OwnedFd> {
         opened => opened.what(what)?,
     };
     let answer = open(OFlags::RDONLY).what(what)?;
-    container.remove_fifo()?;
     rustix::io::write(&fifo, GO).what(what)?;
+    reach(Step::Release)?;
+    // ORDER: the word first: whoever dies between the two leaves a FIFO that nobody reads, which tells the same.
+    container.remove_fifo()?;
     Ok(answer)
 }
 

@@ -191,6 +191,11 @@ impl Container {
         Ok(())
     }
 
+    /// The caller has reaped init: nobody has to look for it any more.
+    pub fn reaped(&mut self) {
+        self.record.init = None;
+    }
+
     /// Where init waits for `start`.
     pub fn fifo_path(&self) -> PathBuf {
         self.place.path.join(START_FIFO)

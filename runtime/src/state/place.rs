@@ -154,11 +154,13 @@ impl Place {
         }
     }
 
-    /// Whether init may still wait.
+    /// Whether init may still wait: the FIFO is there, and somebody reads it.
     pub fn start_fifo(&self) -> Result<Presence> {
-        match rustix::fs::statat(&self.dir, START_FIFO, AtFlags::SYMLINK_NOFOLLOW) {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.dir, START_FIFO, flags, Mode::empty()) {
             Ok(_) => Ok(Presence::Here),
-            Err(Errno::NOENT) => Ok(Presence::Gone),
+            // A `start` was killed before it could remove it.
+            Err(Errno::NOENT | Errno::NXIO) => Ok(Presence::Gone),
             Err(errno) => Err(errno).what(|| format!("look at {}", self.path.join(START_FIFO).display())),
         }
     }

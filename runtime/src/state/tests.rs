@@ -85,7 +85,11 @@ fn the_status_follows_what_is_seen() {
     nix::unistd::mkfifo(&reserved.fifo_path(), nix::sys::stat::Mode::S_IRWXU).unwrap();
     reserved.commit(&created("a", child.id())).unwrap();
     let container = reserved.keep(created("a", child.id()));
+    // As init holds it.
+    let held = std::fs::File::options().read(true).write(true).open(container.fifo_path()).unwrap();
     assert_eq!(container.status().unwrap(), Status::Created);
+    drop(held);
+    assert_eq!(container.status().unwrap(), Status::Running, "nobody reads it");
     container.remove_fifo().unwrap();
     assert_eq!(container.status().unwrap(), Status::Running);
 

@@ -44,17 +44,20 @@ impl<'a> Berth<'a> {
         }
     }
 
-    /// Makes it and sets its limits, if that needs no process.
+    /// Makes it, if that needs no process.
     pub fn make(&mut self) -> Result<()> {
         match (self.plan, std::mem::replace(&mut self.state, State::Nothing)) {
             (Some(plan), State::Planned(site)) if !site.needs_process() => {
-                self.settle(site.create(plan)?, plan)
+                self.state = State::Made(site.create(plan)?);
             }
-            (_, state) => {
-                self.state = state;
-                Ok(())
-            }
+            (_, state) => self.state = state,
         }
+        Ok(())
+    }
+
+    /// Whether it is made around a process: [`Berth::adopt`].
+    pub fn needs_process(&self) -> bool {
+        matches!(&self.state, State::Planned(site) if site.needs_process())
     }
 
     /// Makes it around a process, unless it is there.
@@ -63,22 +66,18 @@ impl<'a> Berth<'a> {
             (Some(plan), State::Planned(site)) => {
                 let (cgroup, warnings) = site.start_unit(plan, pid)?;
                 show(&warnings);
-                self.settle(cgroup, plan)
+                self.state = State::Made(cgroup);
             }
-            (_, state) => {
-                self.state = state;
-                Ok(())
-            }
+            (_, state) => self.state = state,
         }
+        Ok(())
     }
 
-    fn settle(&mut self, cgroup: Cgroup, plan: &CgroupPlan) -> Result<()> {
+    /// Sets the limits and the device rules.
+    pub fn limit(&self) -> Result<()> {
+        let (Some(plan), State::Made(cgroup)) = (self.plan, &self.state) else { return Ok(()) };
         show(&cgroup.apply(plan)?);
-        if let Some(uid) = self.owner {
-            cgroup.delegate(uid)?;
-        }
-        self.state = State::Made(cgroup);
-        Ok(())
+        self.owner.map_or(Ok(()), |uid| cgroup.delegate(uid))
     }
 
     /// Where it is.

@@ -147,6 +147,10 @@ impl Site {
     /// The directory, and whether it is new.
     fn make(&self, wanted: &Wanted<'_>) -> rustix::io::Result<(OwnedFd, bool)> {
         let (above, name) = self.path.rsplit_once('/').unwrap_or((".", &self.path));
+        if above == "." && wanted.enable(&self.mount.root) {
+            let fresh = make_directory(&self.mount.root, name)?;
+            return Ok((files::below(&self.mount.root, name)?, fresh));
+        }
         let parent = match files::below(&self.mount.root, above) {
             // Mostly the parent is there and has the controllers that limits need. Those for accounting it has if it can.
             Ok(parent) if wanted.enable(&parent) => parent,

@@ -1,0 +1,116 @@
+//! The parent's side of a birth: what init needs from outside, what is done while it makes the mounts, and what both tell each other.
+//!
+//! It makes neither init nor anything that init inherits.
+
+use std::os::fd::OwnedFd;
+
+use crate::error::{Error, Kind, Result};
+use crate::hooks;
+use crate::link::{Link, Message, step_name};
+use crate::parent::cgroup::Berth;
+use crate::parent::place;
+use crate::plan::Plan;
+use crate::plan::namespaces::Kind as Namespace;
+use crate::plan::seccomp::{self, Filter};
+use crate::spawn::Child;
+use crate::state::{Record, Reserved, SECCOMP, Status};
+use crate::step::{Step, reach};
+
+/// Whether init stops at Ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Until it is told to start: somebody must hear of the container, or get its terminal, before the program runs.
+    Halting,
+    /// No: Start is said in advance.
+    Straight,
+}
+
+/// The parent's side, from birth to Ready. What init does not wait for is done while it makes the mounts.
+pub fn bring_up(
+    plan: &Plan,
+    child: &Child,
+    (reserved, record, berth): (&Reserved, &mut Record, &mut Berth<'_>),
+    pace: Pace,
+) -> Result<Option<OwnedFd>> {
+    let go = awaits_go(plan, berth);
+    berth.adopt(child.pid.as_raw())?;
+    record.cgroup = berth.record(record.cgroup.take().and_then(|cgroup| cgroup.resources));
+    if let Some(maps) = &plan.idmap {
+        place::id_maps(child.pid, maps)?;
+    }
+    if let Some(score) = plan.task.process.oom_score_adj {
+        place::oom_score(child.pid, score)?;
+    }
+    reach(Step::Place)?;
+    if go {
+        say(&child.link, &Message::Go)?;
+    }
+    berth.limit()?;
+    reach(Step::Resources)?;
+    if let Some(filter) = &plan.task.seccomp {
+        reserved.write_file(SECCOMP, &stored_filter(filter))?;
+    }
+    if plan.has_runtime_hooks() {
+        expect(&child.link, |message| matches!(message, Message::AtHooks).then_some(()))?;
+        let state = record.hook_state(Status::Creating);
+        hooks::run_all("prestart", &plan.hooks.prestart, &state)?;
+        hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state)?;
+        reach(Step::RuntimeHooks)?;
+        child.link.send(&Message::HooksDone)?;
+    }
+    if pace == Pace::Straight {
+        // ORDER: written down before the program can run, limited before, too.
+        reserved.commit(record)?;
+        say(&child.link, &Message::Start)?;
+    }
+    expect(&child.link, |message| match message {
+        Message::Ready(terminal) => Some(terminal),
+        _ => None,
+    })
+}
+
+/// Sends. Who has hung up already may have said why.
+pub fn say(link: &Link, message: &Message) -> Result<()> {
+    match link.send(message) {
+        Err(_) => expect(link, |_| None),
+        sent => sent,
+    }
+}
+
+/// Whether something must be done to init from outside before it can begin; see [`bring_up`].
+pub fn awaits_go(plan: &Plan, berth: &Berth<'_>) -> bool {
+    let user = plan.task.namespaces.has(Namespace::User);
+    user || plan.task.process.oom_score_adj.is_some() || berth.needs_process()
+}
+
+/// Flags, then the program: what `exec` loads without compiling the profile again.
+fn stored_filter(filter: &Filter) -> Vec<u8> {
+    [&filter.flags.to_le_bytes()[..], &seccomp::to_bytes(&filter.program)].concat()
+}
+
+/// The next message, or why there is none.
+pub fn expect<T>(link: &Link, wanted: impl FnOnce(Message) -> Option<T>) -> Result<T> {
+    match link.receive()? {
+        Some(Message::Failed(step, error)) => {
+            tracing::debug!("init failed at step {}", step_name(step));
+            Err(error)
+        }
+        Some(message) => {
+            wanted(message).ok_or_else(|| Error::new(Kind::Internal, "init said something unexpected"))
+        }
+        None => Err(Error::new(Kind::Internal, "init died before the container was ready")
+            .cure("it may have been killed: see the kernel's log")),
+    }
+}
+
+/// Start, unless it was said in advance; then either silence (execve closed the link) or the reason why not.
+pub fn go(link: &Link, pace: Pace) -> Result<()> {
+    if pace == Pace::Halting {
+        link.send(&Message::Start)?;
+    }
+    match link.receive()? {
+        None => Ok(()),
+        Some(Message::Failed(_, error)) => Err(error),
+        Some(_) => Err(Error::new(Kind::Internal, "init said something unexpected")),
+    }
+}
