@@ -6,6 +6,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(["api.proto"], ["proto"])?;
     // Comments of the .proto file are not ours to hold to our lints.
-    tonic_prost_build::configure().disable_comments(["."]).compile_fds(descriptors)?;
+    // The long list is put together from what is encoded already.
+    let encoded = (".runtime.v1.ListContainersResponse", "crate::container::list::Answer");
+    tonic_prost_build::configure()
+        .disable_comments(["."])
+        .extern_path(encoded.0, encoded.1)
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -85,6 +85,8 @@ pub struct Container {
     pub meta: ContainerMeta,
     /// What does.
     pub status: Arc<Kept<ContainerStatus>>,
+    /// Its line of ListContainers.
+    pub line: crate::container::list::Line,
 }
 
 impl Sandbox {
@@ -145,6 +147,11 @@ impl Sandbox {
 }
 
 impl Container {
+    /// Of what is recorded of it.
+    pub fn new(meta: ContainerMeta, status: Arc<Kept<ContainerStatus>>) -> Self {
+        Self { meta, status, line: crate::container::list::Line::default() }
+    }
+
     /// How far it is.
     pub fn stage(&self) -> ContainerStage {
         self.status.look(|status| status.stage)

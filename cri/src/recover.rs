@@ -145,7 +145,7 @@ fn load_containers(node: &Arc<Node>) -> Result<Vec<Arc<Container>>> {
         let status = file::read::<Versioned<ContainerStatus>>(&dir.join("status"));
         let now = container_now(node, status);
         let status = Kept::new(dir.join("status"), &node.boot, now);
-        let container = Arc::new(Container { meta: meta.content, status });
+        let container = Arc::new(Container::new(meta.content, status));
         node.containers.insert(&container.name(), &id, Arc::clone(&container));
         found.push(container);
     }

@@ -1,6 +1,7 @@
 //! Runs `rt`: which arguments, from which file, and what it said if it did not succeed. It knows no states.
 
 use std::ffi::OsString;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,9 @@ use runtime::sys::mount::{Depth, MountAttr, mount_setattr};
 /// The program, opened once, so that nobody can write to it while it runs (CVE-2019-5736) and all of a pod's life has one.
 #[derive(Debug)]
 pub struct Runtime {
-    own: OwnedFd,
+    /// Left to the end of the process: closing the last descriptor of a mount takes the kernel up to a tenth of a second on a busy
+    /// machine, and the answer to the shutdown would wait for it.
+    own: ManuallyDrop<OwnedFd>,
     options: Options,
     calls: u64,
 }
@@ -57,7 +60,7 @@ impl Runtime {
     /// Opens the program.
     pub fn open(options: &Options) -> Result<Self> {
         let own = sealed(&options.rt).what(|| format!("open the runtime {}", options.rt.display()))?;
-        Ok(Self { own, options: options.clone(), calls: 0 })
+        Ok(Self { own: ManuallyDrop::new(own), options: options.clone(), calls: 0 })
     }
 
     /// The `--root` of a container.

@@ -85,7 +85,7 @@ fn new(
         config,
         id,
     };
-    Ok(Arc::new(Container { meta, status }))
+    Ok(Arc::new(Container::new(meta, status)))
 }
 
 /// One that is not here is refused where it would be mounted.

@@ -1,14 +1,54 @@
-//! ListContainers, from memory.
+//! ListContainers, from memory. A kubelet asks every second for all of them: what never changes of a container is encoded once.
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use prost::Message;
 
 use super::status::state;
 use crate::api;
 use crate::node::{Container, Node};
 use crate::sandbox::list::has_labels;
 
+/// ListContainersResponse: on the wire, repeated messages are repeated bytes.
+#[derive(Clone, PartialEq, Message)]
+pub struct Answer {
+    /// Each a `Container`.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub containers: Vec<Bytes>,
+}
+
+/// A container's `Container` as it was last encoded, and its state then.
+#[derive(Debug, Default)]
+pub struct Line(Mutex<Option<(api::ContainerState, Bytes)>>);
+
+impl Line {
+    fn of(container: &Container) -> Bytes {
+        let now = state(container);
+        let mut kept = container.line.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((then, bytes)) if *then == now => bytes.clone(),
+            _ => {
+                let bytes =
+                    Bytes::from(api::Container { state: now as i32, ..item(container) }.encode_to_vec());
+                *kept = Some((now, bytes.clone()));
+                bytes
+            }
+        }
+    }
+}
+
 /// The containers that a filter lets through.
 pub fn list(node: &Node, filter: Option<&api::ContainerFilter>) -> Vec<api::Container> {
     let all = node.containers.all();
     all.iter().filter(|container| container.is_listed() && fits(container, filter)).map(|c| item(c)).collect()
+}
+
+/// The same, encoded.
+pub fn encoded(node: &Node, filter: Option<&api::ContainerFilter>) -> Answer {
+    let all = node.containers.all();
+    let listed = all.iter().filter(|container| container.is_listed() && fits(container, filter));
+    Answer { containers: listed.map(|container| Line::of(container)).collect() }
 }
 
 fn fits(container: &Container, filter: Option<&api::ContainerFilter>) -> bool {
@@ -31,5 +71,38 @@ fn item(container: &Container) -> api::Container {
         labels: container.config.labels.clone(),
         annotations: container.config.annotations.clone(),
         image_id: container.image_id.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{ContainerMeta, ContainerStage, ContainerStatus, Kept, Versioned};
+
+    #[test]
+    fn a_line_says_what_the_container_is_and_follows_its_state() {
+        let status = Versioned { version: 1, status: ContainerStatus::new() };
+        let status = Kept::new("/nonexistent/status".into(), "boot", status);
+        let labels = [("app".to_owned(), "web".to_owned())].into();
+        let meta = ContainerMeta {
+            id: "c1".to_owned(),
+            sandbox: "s1".to_owned(),
+            config: api::ContainerConfig { labels, ..Default::default() },
+            image_id: "sha256:1".to_owned(),
+            image_ref: "sha256:1".to_owned(),
+            created_at: 7,
+            log_path: String::new(),
+            stop_signal: "SIGTERM".to_owned(),
+        };
+        let container = Container::new(meta, status);
+        for stage in [ContainerStage::Created, ContainerStage::Running, ContainerStage::Exited] {
+            container.status.change(|status| status.stage = stage);
+            let whole = Answer { containers: vec![Line::of(&container), Line::of(&container)] };
+            let read = Answer::decode(whole.encode_to_vec().as_slice()).expect("an answer");
+            assert_eq!(read.containers.len(), 2);
+            for line in read.containers {
+                assert_eq!(api::Container::decode(line).expect("a container"), item(&container), "{stage:?}");
+            }
+        }
     }
 }

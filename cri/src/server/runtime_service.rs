@@ -221,9 +221,8 @@ impl RuntimeService for Service {
     async fn list_containers(
         &self,
         request: Request<api::ListContainersRequest>,
-    ) -> Answer<api::ListContainersResponse> {
-        let containers = container::list::list(&self.node, request.get_ref().filter.as_ref());
-        Ok(Response::new(api::ListContainersResponse { containers }))
+    ) -> Answer<container::list::Answer> {
+        Ok(Response::new(container::list::encoded(&self.node, request.get_ref().filter.as_ref())))
     }
 
     async fn stream_containers(

@@ -53,8 +53,10 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 pub struct Cgroup {
     folder: PathBuf,
     files: [Slot; NAMES.len()],
-    buffer: Vec<u8>,
 }
+
+/// What is read of a file: more than any of these has.
+const LENGTH: usize = 8192;
 
 #[derive(Debug)]
 enum Slot {
@@ -97,11 +99,11 @@ pub struct Device {
 impl Cgroup {
     /// Opens nothing yet.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, files: [const { Slot::Unknown }; NAMES.len()], buffer: vec![0; 8192] }
+        Self { folder, files: [const { Slot::Unknown }; NAMES.len()] }
     }
 
     /// A file's text; none where there is no such file, or no such cgroup any more.
-    pub fn text(&mut self, name: Name) -> Option<&str> {
+    pub fn text(&mut self, name: Name) -> Option<String> {
         let slot = &mut self.files[name as usize];
         if matches!(slot, Slot::Unknown) {
             *slot = match File::open(self.folder.join(NAMES[name as usize])) {
@@ -113,12 +115,14 @@ impl Cgroup {
             };
         }
         let Slot::Open(file) = slot else { return None };
-        let length = file.read_at(&mut self.buffer, 0).ok()?;
+        // On the stack: a thousand cgroups keep no buffer each.
+        let mut buffer = [0; LENGTH];
+        let length = file.read_at(&mut buffer, 0).ok()?;
         if OPEN.load(Ordering::Relaxed) > KEPT {
             OPEN.fetch_sub(1, Ordering::Relaxed);
             *slot = Slot::Unknown;
         }
-        std::str::from_utf8(&self.buffer[..length]).ok()
+        std::str::from_utf8(&buffer[..length]).ok().map(str::to_owned)
     }
 
     /// A file that is one number; `max` and absence are none.
@@ -142,12 +146,12 @@ impl Cgroup {
     /// What its processes waited for.
     pub fn pressure(&mut self, name: Name) -> Option<Pressure> {
         let text = self.text(name)?;
-        (!text.is_empty()).then(|| parse_pressure(text))
+        (!text.is_empty()).then(|| parse_pressure(&text))
     }
 
     /// The traffic with block devices.
     pub fn devices(&mut self) -> Option<Vec<Device>> {
-        self.text(Name::IoStat).map(parse_devices)
+        self.text(Name::IoStat).map(|text| parse_devices(&text))
     }
 }
 

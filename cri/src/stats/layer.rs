@@ -8,11 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
+use tokio::task::JoinHandle;
 
 /// How long a walk's result counts.
 const FRESH: Duration = Duration::from_secs(10);
 /// How long the first question about a layer waits for its walk.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// Threads that walk for one question: a layer that is large holds up a part of the others only.
+const WALKERS: usize = 2;
 /// Directories deeper than this are not counted: each costs a descriptor while it is walked.
 const DEPTH: u32 = 128;
 
@@ -26,6 +29,9 @@ pub struct Size {
     /// Files of all kinds.
     pub inodes: u64,
 }
+
+/// A container, and where its layer is.
+type Place = (String, PathBuf);
 
 /// The sizes of all containers' layers.
 #[derive(Debug, Default, Clone)]
@@ -46,27 +52,26 @@ impl Layers {
     }
 
     /// The sizes of layers, by container; those never walked before are waited for a little. What is old is walked anew behind
-    /// the answer.
-    pub async fn sizes(&self, layers: Vec<(String, PathBuf)>) -> HashMap<String, Size> {
-        let mut first = Vec::new();
-        for (id, path) in &layers {
-            let mut all = self.lock();
-            let layer = all.entry(id.clone()).or_default();
-            let fresh = layer.walked.is_some_and(|walked| walked.elapsed() < FRESH);
-            if fresh || layer.walking {
-                continue;
-            }
-            layer.walking = true;
-            let unknown = layer.size.is_none();
-            drop(all);
-            let task = self.walk(id.clone(), path.clone());
-            if unknown {
-                first.push(task);
-            }
-        }
+    /// the answer. A few threads do it, however many layers there are.
+    pub async fn sizes(&self, layers: Vec<Place>) -> HashMap<String, Size> {
+        let (unknown, old) = self.due(&layers);
+        let first = self.walk(&unknown);
         let _ = tokio::time::timeout(PATIENCE, futures_util::future::join_all(first)).await;
+        drop(self.walk(&old));
         let all = self.lock();
         layers.into_iter().filter_map(|(id, _)| all.get(&id)?.size.map(|size| (id, size))).collect()
+    }
+
+    /// Those to be walked, which are the caller's to walk from here on: those never walked before, and the others.
+    fn due(&self, layers: &[Place]) -> (Vec<Place>, Vec<Place>) {
+        let mut all = self.lock();
+        let due = layers.iter().filter(|(id, _)| {
+            let layer = all.entry(id.clone()).or_default();
+            let fresh = layer.walked.is_some_and(|walked| walked.elapsed() < FRESH);
+            !fresh && !std::mem::replace(&mut layer.walking, true)
+        });
+        let due: Vec<_> = due.cloned().collect();
+        due.into_iter().partition(|(id, _)| all.get(id).is_none_or(|layer| layer.size.is_none()))
     }
 
     /// Forgets all but these containers.
@@ -74,14 +79,20 @@ impl Layers {
         self.lock().retain(|id, _| kept(id));
     }
 
-    fn walk(&self, id: String, path: PathBuf) -> tokio::task::JoinHandle<()> {
-        let layers = self.clone();
-        tokio::task::spawn_blocking(move || {
-            let size = size(&path);
-            if let Some(layer) = layers.lock().get_mut(&id) {
-                *layer = Layer { size: size.or(layer.size), walked: Some(Instant::now()), walking: false };
-            }
-        })
+    fn walk(&self, layers: &[Place]) -> Vec<JoinHandle<()>> {
+        let part = layers.len().div_ceil(WALKERS).max(1);
+        let walk = |part: &[Place]| {
+            let (all, part) = (self.clone(), part.to_vec());
+            tokio::task::spawn_blocking(move || part.iter().for_each(|(id, path)| all.walk_one(id, path)))
+        };
+        layers.chunks(part).map(walk).collect()
+    }
+
+    fn walk_one(&self, id: &str, path: &Path) {
+        let size = size(path);
+        if let Some(layer) = self.lock().get_mut(id) {
+            *layer = Layer { size: size.or(layer.size), walked: Some(Instant::now()), walking: false };
+        }
     }
 }
 

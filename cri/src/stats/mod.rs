@@ -6,10 +6,10 @@ mod layer;
 mod metrics;
 mod usage;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::cgroup::{Cgroup, Name};
 use self::layer::{Layers, Size};
@@ -22,27 +22,41 @@ use crate::sandbox::list::has_labels;
 
 pub use self::metrics::{descriptors, pods as pod_metrics};
 
+/// Threads that read cgroups for one answer, and how many cgroups one reads before a second thread is worth its start.
+const READERS: usize = 4;
+const ENOUGH: usize = 32;
+/// How often it is looked whose cgroup is gone: that costs a call for each.
+const TIDY: Duration = Duration::from_secs(10);
+
 /// What is kept between questions: open files, earlier samples, sizes of layers.
 #[derive(Debug, Default)]
 pub struct Stats {
-    groups: Mutex<HashMap<PathBuf, Group>>,
+    groups: Mutex<HashMap<PathBuf, Arc<Mutex<Group>>>>,
     layers: Layers,
+    tidied: Mutex<Option<Instant>>,
 }
 
 impl Stats {
     /// Looks at a cgroup that began at `since`; none if it is not there.
     fn look<T>(&self, folder: &Path, since: i64, look: impl FnOnce(&mut Group) -> T) -> T {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let group = groups
-            .entry(folder.to_owned())
-            .or_insert_with(|| Group::new(Cgroup::new(folder.to_owned()), since));
-        look(group)
+        let new = || Arc::new(Mutex::new(Group::new(Cgroup::new(folder.to_owned()), since)));
+        let group = Arc::clone(groups.entry(folder.to_owned()).or_insert_with(new));
+        drop(groups);
+        // What follows asks the kernel: others are read meanwhile.
+        look(&mut group.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Forgets cgroups and layers of what is gone.
+    /// Forgets cgroups and layers of what is gone, now and then.
     fn forget(&self, node: &Node) {
+        let before = &mut *self.tidied.lock().unwrap_or_else(PoisonError::into_inner);
+        if before.is_some_and(|before| before.elapsed() < TIDY) {
+            return;
+        }
+        *before = Some(Instant::now());
         let containers = node.containers.all();
-        self.layers.keep(|id| containers.iter().any(|container| container.id == id));
+        let ids: HashSet<&str> = containers.iter().map(|container| container.id.as_str()).collect();
+        self.layers.keep(|id| ids.contains(id));
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         groups.retain(|folder, _| folder.exists());
     }
@@ -149,12 +163,18 @@ fn pod_stats(node: &Node, sandbox: &Sandbox, containers: Vec<api::ContainerStats
 async fn measured(node: &Arc<Node>, all: Vec<Arc<Container>>) -> Result<Vec<api::ContainerStats>> {
     let layers = all.iter().map(|container| (container.id.clone(), upper(node, container))).collect();
     let sizes = node.stats.layers.sizes(layers).await;
-    let node = Arc::clone(node);
-    on_thread(move || {
-        let mount = crate::host::cgroup_mount();
-        all.iter().map(|container| stats(&node, container, mount.as_deref(), &sizes)).collect()
-    })
-    .await
+    let sizes = Arc::new(sizes);
+    let mount = Arc::new(crate::host::cgroup_mount());
+    // Nearly all of it is the kernel's time, which it spends on several cores as gladly.
+    let parts = all.chunks(all.len().div_ceil(READERS).max(ENOUGH)).map(|part| {
+        let (node, sizes, mount, part) =
+            (Arc::clone(node), Arc::clone(&sizes), Arc::clone(&mount), part.to_vec());
+        on_thread(move || {
+            let of = |container: &Arc<Container>| stats(&node, container, mount.as_deref(), &sizes);
+            part.iter().map(of).collect::<Vec<_>>()
+        })
+    });
+    Ok(futures_util::future::try_join_all(parts).await?.into_iter().flatten().collect())
 }
 
 fn stats(
