@@ -17,9 +17,9 @@ pub mod terminal;
 mod wait;
 
 pub use bundle::Bundle;
-pub use call::{Call, Output};
+pub use call::{Call, Output, Started};
 pub use case::{Case, Cgroups};
-pub use programs::{failpoints, probe};
+pub use programs::{busybox, failpoints, probe, target};
 pub use report::{Mount, Report};
 pub use running::Running;
 pub use runtime::Runtime;

@@ -19,8 +19,8 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, mpsc};
 
-/// Pieces of a download that wait for the decompressor.
-const AHEAD: usize = 8;
+/// Pieces of a download that wait for the decompressor, each of up to 400 kB: more of them would only take memory.
+const AHEAD: usize = 1;
 
 type Flight = BoxFuture<'static, Result<Arc<Held>>>;
 
@@ -141,7 +141,7 @@ async fn one_host(
 }
 
 /// Unpacks and commits. Blocks.
-fn make(store: &Arc<Store>, input: impl Read, wanted: &Wanted) -> Result<Held> {
+fn make(store: &Arc<Store>, input: impl Read + Send, wanted: &Wanted) -> Result<Held> {
     let part = store.disk.begin_layer()?;
     let expected = Expected { blob: Some(&wanted.descriptor.digest), diff: &wanted.diff };
     make_in(store, part, (input, &expected), &wanted.chain)
@@ -151,7 +151,7 @@ fn make(store: &Arc<Store>, input: impl Read, wanted: &Wanted) -> Result<Held> {
 pub fn make_in(
     store: &Arc<Store>,
     part: Part<'_>,
-    (input, expected): (impl Read, &Expected<'_>),
+    (input, expected): (impl Read + Send, &Expected<'_>),
     chain: &Digest,
 ) -> Result<Held> {
     let kept = part.path.join("blob");

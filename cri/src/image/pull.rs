@@ -43,7 +43,12 @@ impl Store {
         let pull = Pull { store: self.clone(), reference: parsed, progress };
         let result = pull.run(credentials.as_ref()).await;
         result.map_err(|error| {
-            if matches!(error.errno(), Some(libc::ENOSPC | libc::EDQUOT)) {
+            let full = matches!(error.errno(), Some(libc::ENOSPC | libc::EDQUOT));
+            let error = match full {
+                true => error.cure(format!("make room on the filesystem of {}", self.disk.root().display())),
+                false => error,
+            };
+            if full {
                 self.give_space_back();
             }
             // kubelet looks for this word at the beginning.

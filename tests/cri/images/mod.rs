@@ -1,19 +1,19 @@
 //! Images by `rt-cri images` on a store by itself: pulls from registries that fail in every way, what is left then, archives.
 
+mod bundles;
+mod docker;
+mod durable;
 mod registry;
+mod secured;
+mod served;
 mod trees;
 
 use registry::{Act, Image, Registry, archive, digest, noise};
 use std::path::{Path, PathBuf};
-use tests::{Call, Case, case, json, until};
+use tests::{Call, Case, case, json, target, until};
 
 fn program() -> PathBuf {
     std::env::var_os("RT_CRI").map_or_else(|| target().join("bin/rt-cri"), PathBuf::from)
-}
-
-fn target() -> PathBuf {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a parent");
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository.join("target"), PathBuf::from)
 }
 
 /// `rt-cri images ARGS…` on the case's own store, with its own configuration.
@@ -258,9 +258,11 @@ fn a_damaged_layer_is_found_and_its_image_can_be_pulled_again() {
         .into_iter()
         .find(|layer| layers.join(layer).join("fs/high").exists())
         .expect("a layer");
-    std::fs::write(layers.join(layer).join("fs/high"), "").expect("damage");
-    let output = images(&case, ["fsck"]).run().exits(1);
-    assert!(output.stdout.contains("not as it was unpacked"), "{output}");
+    for (damage, why) in [("", "0 bytes instead of 4"), ("hugh", "\"high\" has other content")] {
+        std::fs::write(layers.join(&layer).join("fs/high"), damage).expect("damage");
+        let output = images(&case, ["fsck"]).run().exits(1);
+        assert!(output.stdout.contains("not as it was unpacked") && output.stdout.contains(why), "{output}");
+    }
     images(&case, ["fsck", "--repair"]).run().ok();
     assert_eq!(images(&case, ["list", "--json"]).run().ok().stdout.trim(), "[]");
     images(&case, ["pull", &name]).run().ok();

@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// `sha256:…` of some bytes.
 pub fn digest(bytes: &[u8]) -> String {
@@ -77,7 +79,7 @@ pub fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
-        header.set_mode(if path.ends_with('/') { 0o755 } else { 0o644 });
+        header.set_mode(if path.ends_with('/') || path.starts_with("bin/") { 0o755 } else { 0o644 });
         header.set_entry_type(if path.ends_with('/') {
             tar::EntryType::Directory
         } else {
@@ -112,6 +114,8 @@ pub enum Act {
     Challenge(Vec<String>),
     /// The body's first bytes, then waiting for ever.
     Stall(usize),
+    /// The body's first bytes, and the others after a while.
+    Pause(usize, Duration),
 }
 
 /// A rule: for paths with these words, so many times.
@@ -126,12 +130,14 @@ struct State {
     files: HashMap<String, (String, Vec<u8>)>,
     rules: Vec<Rule>,
     log: Vec<String>,
+    shown: Vec<String>,
 }
 
 /// The registry; it ends with the test's process.
 pub struct Registry {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
+    gone: Arc<AtomicUsize>,
 }
 
 impl Registry {
@@ -140,14 +146,15 @@ impl Registry {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(Mutex::new(State::default()));
-        let shared = state.clone();
+        let gone = Arc::new(AtomicUsize::new(0));
+        let (shared, left) = (state.clone(), gone.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let state = shared.clone();
-                std::thread::spawn(move || answer(&stream, address, &state));
+                let (state, gone) = (shared.clone(), left.clone());
+                std::thread::spawn(move || answer(&stream, address, (&state, &gone)));
             }
         });
-        Self { address, state }
+        Self { address, state, gone }
     }
 
     /// `127.0.0.1:PORT`
@@ -180,9 +187,30 @@ impl Registry {
         self.state.lock().expect("unpoisoned").log.clone()
     }
 
+    /// What clients showed to be let in: values of Authorization, and forms that token servers get, each once.
+    pub fn shown(&self) -> Vec<String> {
+        self.state.lock().expect("unpoisoned").shown.clone()
+    }
+
+    /// Serves what is under one path under another too.
+    pub fn also_at(&self, from: &str, to: &str) {
+        let mut state = self.state.lock().expect("unpoisoned");
+        let more: Vec<_> = state
+            .files
+            .iter()
+            .filter_map(|(path, file)| Some((format!("{to}{}", path.strip_prefix(from)?), file.clone())))
+            .collect();
+        state.files.extend(more);
+    }
+
     /// How many requests had these words.
     pub fn asked(&self, words: &str) -> usize {
         self.log().iter().filter(|line| line.contains(words)).count()
+    }
+
+    /// How many clients have closed a connection that was stalled.
+    pub fn gone(&self) -> usize {
+        self.gone.load(Ordering::SeqCst)
     }
 
     /// Forgets requests so far.
@@ -195,10 +223,12 @@ struct Request {
     method: String,
     path: String,
     headers: HashMap<String, String>,
+    body: String,
 }
 
 fn read(stream: &TcpStream) -> Option<Request> {
-    let mut lines = BufReader::new(stream).lines();
+    let mut reader = BufReader::new(stream);
+    let mut lines = reader.by_ref().lines();
     let first = lines.next()?.ok()?;
     let mut words = first.split(' ');
     let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
@@ -208,19 +238,49 @@ fn read(stream: &TcpStream) -> Option<Request> {
         let Some((name, value)) = line.split_once(':') else { break };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    Some(Request { method, path, headers })
+    let length = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut body = String::new();
+    reader.take(length).read_to_string(&mut body).ok()?;
+    Some(Request { method, path, headers, body })
+}
+
+/// What a proxy does for https: bytes both ways.
+fn tunnel(mut client: &TcpStream, to: &str) {
+    let Ok(server) = TcpStream::connect(to) else { return };
+    let _ = client.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = std::io::copy(&mut &server, &mut &*client);
+            let _ = client.shutdown(std::net::Shutdown::Both);
+        });
+        let _ = std::io::copy(&mut &*client, &mut &server);
+        let _ = server.shutdown(std::net::Shutdown::Both);
+    });
 }
 
 /// One request, one answer, one connection.
-fn answer(mut stream: &TcpStream, address: SocketAddr, state: &Mutex<State>) {
+fn answer(mut stream: &TcpStream, address: SocketAddr, (state, gone): (&Mutex<State>, &AtomicUsize)) {
     let Some(request) = read(stream) else { return };
-    let path = request.path.split('?').next().unwrap_or_default().to_owned();
+    let path = request.path.split('?').next().unwrap_or_default();
+    // To a proxy it is an address with the host.
+    let path =
+        path.strip_prefix("http://").and_then(|rest| rest.find('/').map(|at| &rest[at..])).unwrap_or(path);
+    let path = path.to_owned();
     let range = request.headers.get("range").cloned().unwrap_or_default();
     let (file, act) = {
         let mut state = state.lock().expect("unpoisoned");
         state.log.push(format!("{} {} {range}", request.method, request.path).trim_end().to_owned());
+        for shown in request.headers.get("authorization").into_iter().chain([&request.body]) {
+            if !shown.is_empty() && !state.shown.contains(shown) {
+                state.shown.push(shown.clone());
+            }
+        }
         (state.files.get(&path).cloned(), state.act(&path, &request))
     };
+    if request.method == "CONNECT" {
+        tunnel(stream, &request.path);
+        return;
+    }
     if path == "/v2/" {
         let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         return;
@@ -250,7 +310,7 @@ fn answer(mut stream: &TcpStream, address: SocketAddr, state: &Mutex<State>) {
             let _ =
                 write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         }
-        (_, Some((kind, bytes))) => serve(stream, (&request, kind, bytes), act.as_ref()),
+        (_, Some((kind, bytes))) => serve(stream, (&request, kind, bytes), (act.as_ref(), gone)),
     }
     // What the client still sends is read, so that closing does not reset what it has not read.
     let _ = stream.shutdown(std::net::Shutdown::Write);
@@ -258,7 +318,11 @@ fn answer(mut stream: &TcpStream, address: SocketAddr, state: &Mutex<State>) {
     let _ = stream.read(&mut [0; 16]);
 }
 
-fn serve(mut stream: &TcpStream, (request, kind, bytes): (&Request, &str, &[u8]), act: Option<&Act>) {
+fn serve(
+    mut stream: &TcpStream,
+    (request, kind, bytes): (&Request, &str, &[u8]),
+    (act, gone): (Option<&Act>, &AtomicUsize),
+) {
     let range = request
         .headers
         .get("range")
@@ -285,7 +349,13 @@ fn serve(mut stream: &TcpStream, (request, kind, bytes): (&Request, &str, &[u8])
             let _ = stream.write_all(&body[..(*most).min(length)]);
             // Until the other side has gone.
             let _ = stream.read(&mut [0; 16]);
+            gone.fetch_add(1, Ordering::SeqCst);
             return;
+        }
+        Some(Act::Pause(most, time)) => {
+            let first: Vec<_> = body.drain(..(*most).min(length)).collect();
+            let _ = stream.write_all(&first);
+            std::thread::sleep(*time);
         }
         _ => {}
     }

@@ -3,6 +3,8 @@
 use super::Store;
 use super::disk::Layer;
 use crate::error::Result;
+use crate::image::unpack::{SEALS, seal};
+use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -49,7 +51,7 @@ impl fmt::Display for Flaw {
 }
 
 impl Store {
-    /// Looks at everything. Blocks; reads all directories.
+    /// Looks at everything. Blocks; reads all files.
     pub fn check(&self) -> Result<Vec<Flaw>> {
         let books = self.books();
         let mut flaws = Vec::new();
@@ -70,11 +72,21 @@ impl Store {
         for (number, layer) in &books.layers {
             if !used.contains(number) && !books.held.contains_key(number) {
                 flaws.push(Flaw::Unused(*number));
-            } else if let Err(why) = whole(&self.disk.layer(*number).join("fs"), layer) {
+            } else if let Err(why) = self.sound(*number, layer) {
                 flaws.push(Flaw::Changed { layer: *number, why, images: users(*number) });
             }
         }
         Ok(flaws)
+    }
+
+    /// Compares a layer with what was noted when it was unpacked: the content of all files, and how many bytes they are.
+    fn sound(&self, number: u64, layer: &Layer) -> Result<(), String> {
+        let (directory, root) = (self.disk.layer(number), self.layer_root(number));
+        whole(&root, layer)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&root, flags, Mode::empty());
+        let opened = opened.map_err(|error| format!("{}: {error}", root.display()))?;
+        seal::verify(&opened, &directory.join(SEALS)).map_err(|error| error.to_string())
     }
 
     /// Forgets what is broken, so that it is pulled again, and what nothing has.

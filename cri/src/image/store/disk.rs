@@ -4,7 +4,7 @@
 //! ROOT/lock            one process at a time
 //! ROOT/index.json      which names which image has: the truth
 //! ROOT/images/HEX.json one image: manifest, config, users, its layers' numbers
-//! ROOT/layers/N/       layer.json, and fs/ for overlayfs (numbers keep lists of lower directories short)
+//! ROOT/layers/N/       layer.json, files (what fsck compares with), and fs/ for overlayfs (numbers keep lists of lower directories short)
 //! ROOT/layers/N.part/  a layer that is being unpacked; rubbish after a crash
 //! ROOT/blobs/HEX       compressed layers, where they are kept
 //! ROOT/trash/          on its way out; rubbish after a crash
@@ -21,6 +21,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Raised when an older program could no longer read the files.
 const VERSION: u32 = 1;
@@ -100,6 +101,7 @@ pub struct Disk {
     root: PathBuf,
     trashed: AtomicU64,
     next: AtomicU64,
+    flushes: Flushes,
     _lock: OwnedFd,
 }
 
@@ -125,7 +127,13 @@ impl Disk {
             .cure("stop it, or ask it by --address")
         })?;
         let root = root.canonicalize().what(|| format!("open {}", root.display()))?;
-        Ok(Self { root, trashed: AtomicU64::new(0), next: AtomicU64::new(1), _lock: lock })
+        Ok(Self {
+            root,
+            trashed: AtomicU64::new(0),
+            next: AtomicU64::new(1),
+            flushes: Flushes::default(),
+            _lock: lock,
+        })
     }
 
     /// The store's directory.
@@ -218,6 +226,11 @@ impl Disk {
         Ok(Part { disk: self, path, number })
     }
 
+    /// Makes the names of all layers last.
+    pub fn sync_layers(&self) -> Result<()> {
+        sync_directory(&self.root.join("layers"))
+    }
+
     /// Where a kept compressed layer is.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs").join(digest.hex())
@@ -295,9 +308,9 @@ impl Part<'_> {
         std::fs::write(self.path.join("layer.json"), bytes).what(what)?;
         let directory = std::fs::File::open(&self.path).what(what)?;
         // ORDER: data before the name; one call for all files, where a call for each would wait for the disk each time.
-        rustix::fs::syncfs(&directory).what(what)?;
+        self.disk.flushes.flush(|| rustix::fs::syncfs(&directory)).what(what)?;
+        // The name itself is made last before an image needs it: `sync_layers`.
         std::fs::rename(&self.path, self.disk.layer(self.number)).what(what)?;
-        sync_directory(&self.disk.root.join("layers"))?;
         Ok(self.number)
     }
 }
@@ -310,6 +323,44 @@ impl Drop for Part<'_> {
                 tracing::warn!(%error, "a layer's remains stay until the next start");
             }
         }
+    }
+}
+
+/// Flushes of one filesystem, shared: whoever comes while one is under way waits for the next, which serves all who wait.
+#[derive(Default)]
+struct Flushes {
+    state: Mutex<Flushed>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Flushed {
+    begun: u64,
+    done: u64,
+    busy: bool,
+}
+
+impl Flushes {
+    /// Returns when a flush that began after this call has ended well.
+    fn flush<E>(&self, flush: impl Fn() -> Result<(), E>) -> Result<(), E> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = state.begun + 1;
+        while state.done < wanted {
+            if state.busy {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            (state.busy, state.begun) = (true, state.begun + 1);
+            let number = state.begun;
+            drop(state);
+            let flushed = flush();
+            state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.busy = false;
+            self.changed.notify_all();
+            flushed?;
+            state.done = number;
+        }
+        Ok(())
     }
 }
 

@@ -161,6 +161,7 @@ impl Store {
         let id = arrived.record.id.to_string();
         let mut books = self.books();
         if !books.records.contains_key(&id) {
+            self.disk.sync_layers()?;
             self.disk.write_record(&arrived.record)?;
             books.records.insert(id.clone(), arrived.record);
         }

@@ -2,8 +2,10 @@
 //!
 //! It fetches nothing and commits nothing: the directory is its caller's to keep or to drop.
 
+mod ahead;
 mod archive;
 mod place;
+pub mod seal;
 mod sparse;
 mod stream;
 mod tree;
@@ -16,11 +18,16 @@ pub use tree::Grown;
 use crate::error::{Context, Result};
 use crate::image::config::Limits;
 use crate::image::digest::{Digest, Hasher};
+use ahead::Ahead;
 use rustix::fs::{Mode, OFlags};
+use seal::Seals;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use tree::Tree;
+
+/// The list of a layer's files, beside its tree.
+pub const SEALS: &str = "files";
 
 /// What a layer's stream should turn out to be.
 pub struct Expected<'a> {
@@ -40,26 +47,39 @@ pub struct Unpacked {
     pub blob_bytes: u64,
 }
 
-/// Unpacks `input` into the new directory `place`/fs. Blocks; belongs on a thread of its own.
-pub fn unpack(input: impl Read, place: &Path, expected: &Expected<'_>, limits: &Limits) -> Result<Unpacked> {
+/// Unpacks `input` into the new directory `place`/fs. Blocks; belongs on a thread of its own, and starts another that decompresses.
+pub fn unpack(
+    input: impl Read + Send,
+    place: &Path,
+    expected: &Expected<'_>,
+    limits: &Limits,
+) -> Result<Unpacked> {
     let (root, old) = (directory(&place.join("fs"), 0o755)?, directory(&place.join("old"), 0o700)?);
     let reading = || "read layer";
     let hasher = expected.blob.map_or_else(Hasher::sha256, Digest::hasher);
     let blob = Hashed::new(input, hasher, u64::MAX);
     let decoder = Decoder::new(blob).what(reading)?;
-    let mut archive = Archive::new(Hashed::new(decoder, expected.diff.hasher(), limits.layer_bytes));
-    let mut tree = Tree::new(root, old, limits)?;
-    while let Some(entry) = archive.next_entry()? {
-        tree.add(&entry, &mut archive)?;
-    }
-    let (diff, _, decoder) = archive.into_inner().finish().what(reading)?;
-    let (blob, blob_bytes, _) = decoder.into_inner().finish().what(reading)?;
-    if let Some(wanted) = expected.blob {
-        expect("layer", wanted, &blob)?;
-    }
-    expect("unpacked layer", expected.diff, &diff)?;
-    let grown = tree.finish()?;
-    Ok(Unpacked { grown, blob, blob_bytes })
+    std::thread::scope(|scope| {
+        let plain = Hashed::new(Ahead::new(scope, decoder), expected.diff.hasher(), limits.layer_bytes);
+        let mut archive = Archive::new(plain);
+        let seals = Seals::create(&place.join(SEALS))?;
+        let mut tree = Tree::new((root, old), seals, limits)?;
+        while let Some(entry) = archive.next_entry()? {
+            tree.add(&entry, &mut archive)?;
+        }
+        let (diff, _, ahead) = archive.into_inner().finish().what(reading)?;
+        let decoder = ahead.finish().what(reading)?;
+        let (blob, blob_bytes, _) = decoder.into_inner().finish().what(reading)?;
+        if let Some(wanted) = expected.blob {
+            expect("layer", wanted, &blob)?;
+        }
+        expect("unpacked layer", expected.diff, &diff)?;
+        let grown = tree.finish()?;
+        if grown.replaced {
+            seal::of_tree(&place.join("fs"), &place.join(SEALS))?;
+        }
+        Ok(Unpacked { grown, blob, blob_bytes })
+    })
 }
 
 fn directory(path: &Path, mode: u32) -> Result<OwnedFd> {

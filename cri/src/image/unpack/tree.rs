@@ -4,6 +4,7 @@
 
 use super::archive::{Entry, Kind, bad};
 use super::place::{self, Directories, make_opaque, split};
+use super::seal::{self, Seals};
 use crate::error::{Context, Result};
 use crate::image::config::Limits;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
@@ -25,6 +26,9 @@ pub struct Tree<'a> {
     old: OwnedFd,
     replaced: u64,
     directories: Directories,
+    seals: Seals,
+    /// Of the present file's content.
+    crc: flate2::Crc,
     limits: &'a Limits,
     times: Vec<(Vec<u8>, Timestamps)>,
     buffer: Vec<u8>,
@@ -32,6 +36,7 @@ pub struct Tree<'a> {
     bytes: u64,
     opaque_root: bool,
     exact: bool,
+    overwritten: bool,
 }
 
 /// What became of an archive.
@@ -45,19 +50,23 @@ pub struct Grown {
     pub implied: Vec<Vec<u8>>,
     /// Whether `bytes` is the sum of the files' sizes.
     pub exact: bool,
+    /// Whether an entry took the place of another.
+    pub replaced: bool,
     /// Whether the whole of lower layers is hidden.
     pub opaque_root: bool,
 }
 
 impl<'a> Tree<'a> {
-    /// A tree in the empty directory `root`; `old` is another directory of the same filesystem.
-    pub fn new(root: OwnedFd, old: OwnedFd, limits: &'a Limits) -> Result<Self> {
+    /// A tree in the empty directory `root`, its files listed in `seals`; `old` is another directory of the same filesystem.
+    pub fn new((root, old): (OwnedFd, OwnedFd), seals: Seals, limits: &'a Limits) -> Result<Self> {
         let again = root.try_clone().what(|| "open layer")?;
         Ok(Self {
             root: again,
             old,
             replaced: 0,
             directories: Directories::new(root),
+            seals,
+            crc: flate2::Crc::new(),
             limits,
             times: Vec::new(),
             buffer: vec![0; 128 << 10],
@@ -65,6 +74,7 @@ impl<'a> Tree<'a> {
             bytes: 0,
             opaque_root: false,
             exact: true,
+            overwritten: false,
         })
     }
 
@@ -89,12 +99,14 @@ impl<'a> Tree<'a> {
                 Err(errno) => return Err(errno).what(what),
             }
         }
+        self.seals.finish()?;
         Ok(Grown {
             inodes: self.entries,
             bytes: self.bytes,
             implied: self.directories.into_implied(),
             opaque_root: self.opaque_root,
             exact: self.exact,
+            replaced: self.overwritten,
         })
     }
 
@@ -120,16 +132,36 @@ impl<'a> Tree<'a> {
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
             return self.white_out(&directory, hidden);
         }
-        let hid = self.clear(&directory, name, entry.kind == Kind::Directory)?;
         match entry.kind {
-            Kind::Directory => self.directory(&directory, path, (entry, hid)),
-            Kind::File => self.file(&directory, name, (entry, content)),
+            Kind::Directory => self.directory(&directory, path, entry),
+            Kind::File => self.file(&directory, path, (entry, content)),
             Kind::Link => self.link(&directory, name, entry),
             Kind::Symlink => {
-                rustix::fs::symlinkat(entry.link.as_slice(), &directory, name).what(|| "make symlink")?;
+                let make = || rustix::fs::symlinkat(entry.link.as_slice(), &directory, name);
+                self.put(&directory, name, make)?.what(|| "make symlink")?;
                 named_attributes(&directory, name, entry)
             }
-            Kind::Char | Kind::Block | Kind::Fifo => node(&directory, name, entry),
+            Kind::Char | Kind::Block | Kind::Fifo => {
+                self.put(&directory, name, || node(&directory, name, entry))?
+                    .what(|| "make device or pipe")?;
+                named_attributes(&directory, name, entry)
+            }
+        }
+    }
+
+    /// Makes something that is no directory. What has its name in this layer goes first; few names come twice, so it is not looked for.
+    fn put<T>(
+        &mut self,
+        directory: &OwnedFd,
+        name: &[u8],
+        make: impl Fn() -> rustix::io::Result<T>,
+    ) -> Result<rustix::io::Result<T>> {
+        match make() {
+            Err(Errno::EXIST) => {
+                self.clear(directory, name, false)?;
+                Ok(make())
+            }
+            made => Ok(made),
         }
     }
 
@@ -158,7 +190,7 @@ impl<'a> Tree<'a> {
             Err(Errno::NOENT) => return Ok(false),
             Err(errno) => return Err(errno).what(|| "look for what was there"),
         };
-        self.exact = false;
+        (self.exact, self.overwritten) = (false, true);
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if for_directory => return Ok(false),
             FileType::Directory => {
@@ -178,9 +210,16 @@ impl<'a> Tree<'a> {
         Ok(whiteout)
     }
 
-    fn directory(&mut self, parent: &OwnedFd, path: &[u8], (entry, hid): (&Entry, bool)) -> Result<()> {
+    fn directory(&mut self, parent: &OwnedFd, path: &[u8], entry: &Entry) -> Result<()> {
         let name = split(path).1;
-        match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+        let make = || rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700));
+        let mut hid = false;
+        let mut made = make();
+        if made == Err(Errno::EXIST) {
+            hid = self.clear(parent, name, true)?;
+            made = make();
+        }
+        match made {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno).what(|| "make directory"),
         }
@@ -197,15 +236,19 @@ impl<'a> Tree<'a> {
     fn file(
         &mut self,
         parent: &OwnedFd,
-        name: &[u8],
+        path: &[u8],
         (entry, content): (&Entry, &mut impl Read),
     ) -> Result<()> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made =
-            rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600)).what(|| "make file")?;
-        let file = File::from(made);
+        let name = split(path).1;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let make = || rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600));
+        let file = File::from(self.put(parent, name, make)?.what(|| "make file")?);
+        self.crc.reset();
         match &entry.sparse {
-            None => self.copy(&file, content, (0, entry.size))?,
+            None => {
+                self.copy(&file, content, (0, entry.size))?;
+                self.seals.add(path, entry.size, self.crc.sum())?;
+            }
             Some(chunks) => {
                 self.exact = false;
                 if entry.size > self.limits.layer_bytes {
@@ -215,6 +258,9 @@ impl<'a> Tree<'a> {
                 for chunk in chunks {
                     self.copy(&file, content, (chunk.offset, chunk.length))?;
                 }
+                // Its holes count as the zeros that are read from them; `write_all_at` has left the position at 0.
+                let (size, crc) = seal::sum(&file).what(|| "read content back")?;
+                self.seals.add(path, size, crc)?;
             }
         }
         attributes(file.as_fd(), entry)?;
@@ -232,6 +278,7 @@ impl<'a> Tree<'a> {
             // Reads of a decompressor are short; a write for each would cost more than gathering them.
             let part = &mut self.buffer[..most];
             content.read_exact(part).map_err(not_a_short_file).what(|| "read content")?;
+            self.crc.update(part);
             file.write_all_at(part, offset).what(|| "write content")?;
             (offset, left) = (offset + most as u64, left - most as u64);
             self.bytes += most as u64;
@@ -247,7 +294,8 @@ impl<'a> Tree<'a> {
         if place::is_whiteout(&other, other_name) {
             return Err(Errno::NOENT).what(what);
         }
-        rustix::fs::linkat(&other, other_name, parent, name, AtFlags::empty()).what(what)?;
+        let make = || rustix::fs::linkat(&other, other_name, parent, name, AtFlags::empty());
+        self.put(parent, name, make)?.what(what)?;
         // Header of a link: owner and mode hold for the file, as other engines have it.
         let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).what(what)?;
         let same = (stat.st_uid, stat.st_gid, stat.st_mode & 0o7777) == (entry.uid, entry.gid, entry.mode);
@@ -261,15 +309,13 @@ impl<'a> Tree<'a> {
     }
 }
 
-fn node(parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<()> {
+fn node(parent: &OwnedFd, name: &[u8], entry: &Entry) -> rustix::io::Result<()> {
     let (kind, device) = match entry.kind {
         Kind::Char => (FileType::CharacterDevice, rustix::fs::makedev(entry.device.0, entry.device.1)),
         Kind::Block => (FileType::BlockDevice, rustix::fs::makedev(entry.device.0, entry.device.1)),
         _ => (FileType::Fifo, 0),
     };
     rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(0o600), device)
-        .what(|| "make device or pipe")?;
-    named_attributes(parent, name, entry)
 }
 
 /// Owner, mode, extended attributes of an open file or directory.

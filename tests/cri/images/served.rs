@@ -1,0 +1,83 @@
+//! Images through a running server: who waits for a download, who gives it up, and `rt-cri images` with `--address`.
+
+use super::registry::{Act, Registry, digest};
+use super::{names, program, two_layers};
+use crate::surroundings;
+use std::path::PathBuf;
+use tests::cri::Surroundings;
+use tests::{Call, until};
+
+fn parts(place: &Surroundings) -> Vec<String> {
+    let mut found = names(&layers(place));
+    found.retain(|name| name.ends_with(".part"));
+    found
+}
+
+fn layers(place: &Surroundings) -> PathBuf {
+    place.places()[0].join("images/layers")
+}
+
+/// `rt-cri images --address …`
+fn images<const N: usize>(place: &Surroundings, args: [&str; N]) -> Call {
+    place.case().program(&program()).args(["images", "--address", "unix:///run/rt/cri.sock"]).args(args)
+}
+
+#[test]
+fn many_who_want_one_image_share_its_downloads() {
+    let (place, registry) = (surroundings!(), Registry::start());
+    let image = two_layers();
+    let name = registry.add("app:1", &image);
+    let large = digest(&image.layers[1]);
+    // It goes on after a while, so that all callers have come by then.
+    registry.when(
+        Box::leak(large.clone().into_boxed_str()),
+        1,
+        Act::Pause(1000, std::time::Duration::from_secs(2)),
+    );
+    let pulls: Vec<_> = (0..5).map(|_| place.crictl(["pull", &name]).spawn()).collect();
+    until("all have asked", || (registry.asked("manifests/1") >= 5).then_some(()));
+    for pull in pulls {
+        pull.wait().ok();
+    }
+    assert_eq!(
+        (registry.asked(&large), registry.asked(&digest(&image.layers[0]))),
+        (1, 1),
+        "{:?}",
+        registry.log()
+    );
+}
+
+#[test]
+fn a_pull_that_nobody_waits_for_ends_and_leaves_nothing() {
+    let (place, registry) = (surroundings!(), Registry::start());
+    let image = two_layers();
+    let name = registry.add("app:1", &image);
+    registry.when(Box::leak(digest(&image.layers[1]).into_boxed_str()), 1, Act::Stall(100_000));
+    let (first, second) = (place.crictl(["pull", &name]).spawn(), place.crictl(["pull", &name]).spawn());
+    until("the large layer has begun", || (!parts(&place).is_empty()).then_some(()));
+    until("both have asked", || (registry.asked("manifests/1") >= 2).then_some(()));
+    first.end(nix::sys::signal::Signal::SIGKILL);
+    assert_eq!(registry.gone(), 0);
+    second.end(nix::sys::signal::Signal::SIGKILL);
+    until("the connection is closed", || (registry.gone() == 1).then_some(()));
+    until("what was unpacked is gone", || parts(&place).is_empty().then_some(()));
+    // Taken up again as if nothing had been.
+    place.crictl(["pull", &name]).run().ok();
+}
+
+#[test]
+fn the_command_line_asks_the_server() {
+    let (place, registry) = (surroundings!(), Registry::start());
+    let image = two_layers();
+    let name = registry.add("app:1", &image);
+    let pulled = images(&place, ["pull", &name]).run().ok();
+    assert_eq!(pulled.stdout.trim(), image.id());
+    assert!(images(&place, ["list"]).run().ok().stdout.contains(&name));
+    assert!(place.words(["images", "-q"]).contains(&image.id()));
+    images(&place, ["remove", &name]).run().ok();
+    assert!(!images(&place, ["list"]).run().ok().stdout.contains(&name));
+    images(&place, ["pull", &format!("{}/none:1", registry.host())]).run().fails(&["404"]);
+    let busy =
+        place.case().program(&program()).args(["images", "--root"]).arg(&place.places()[0]).arg("list");
+    busy.run().fails(&["another process has it", "ask it by --address"]);
+}
