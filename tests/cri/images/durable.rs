@@ -19,9 +19,7 @@ fn free(path: &Path) -> u64 {
 fn a_full_disk_is_said_and_what_was_taken_is_given_back() {
     let (case, registry) = (case!(), Registry::start());
     let root = case.dir().join("root");
-    std::fs::create_dir_all(&root).expect("make directory");
-    mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some("size=3m,mode=755"))
-        .expect("a small disk");
+    let _small = Disk::small(&root, "size=3m,mode=755");
     let low = archive(&[("low", &noise(900_000))]);
     let large = Image::of(&[low.clone(), archive(&[("high", &vec![7; 9_000_000])])], &json!({}));
     let (large, small) =
@@ -44,9 +42,7 @@ fn a_full_disk_is_said_and_what_was_taken_is_given_back() {
 fn a_disk_without_inodes_is_said_too() {
     let (case, registry) = (case!(), Registry::start());
     let root = case.dir().join("root");
-    std::fs::create_dir_all(&root).expect("make directory");
-    mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some("nr_inodes=60,mode=755"))
-        .expect("a small disk");
+    let _small = Disk::small(&root, "nr_inodes=60,mode=755");
     let paths: Vec<_> = (0..100).map(|number| format!("file{number}")).collect();
     let files: Vec<_> = paths.iter().map(|path| (path.as_str(), &b"x"[..])).collect();
     let name = registry.add("app:1", &Image::of(&[archive(&files)], &json!({})));
@@ -60,6 +56,13 @@ struct Disk {
 }
 
 impl Disk {
+    /// One in memory, with bounds.
+    fn small(point: &Path, options: &str) -> Self {
+        std::fs::create_dir_all(point).expect("make mount point");
+        mount(Some("tmpfs"), point, Some("tmpfs"), MsFlags::empty(), Some(options)).expect("a small disk");
+        Self { point: point.to_owned() }
+    }
+
     fn mount(file: &Path, point: &Path) -> Option<Self> {
         std::fs::create_dir_all(point).expect("make mount point");
         let mounted =

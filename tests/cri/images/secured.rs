@@ -67,7 +67,7 @@ fn a_registry_for_those_with_certificates_gets_ours() {
 }
 
 #[test]
-fn a_password_is_taken_from_the_command_from_dockers_configuration_and_from_its_helpers() {
+fn a_password_is_taken_from_the_command_from_dockers_configuration_or_a_program_that_it_names() {
     let case = case!();
     let registry = Docker::start(&case, Door::Password, &two_layers());
     let (host, name) = (registry.host(), format!("{}/app:1", registry.host()));
@@ -78,13 +78,13 @@ fn a_password_is_taken_from_the_command_from_dockers_configuration_and_from_its_
     pulled_and_removed(&case, images(&case, ["pull", "--creds", "user:secret", &name]), &name);
     let bin = case.dir().join("bin");
     std::fs::create_dir_all(&bin).expect("make directory");
-    let helper = bin.join("docker-credential-test");
+    let program = bin.join("docker-credential-test");
     let text = format!(
         "#!/bin/sh\n[ \"$1 $(cat)\" = 'get {host}' ] || {{ echo credentials not found in native keychain; exit 1; }}\n\
          echo '{{\"ServerURL\": \"{host}\", \"Username\": \"user\", \"Secret\": \"secret\"}}'\n"
     );
-    std::fs::write(&helper, text).expect("write helper");
-    std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).expect("make executable");
+    std::fs::write(&program, text).expect("write program");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("make executable");
     for config in [
         json!({"auths": {host.clone(): {"auth": "dXNlcjpzZWNyZXQ="}}}),
         json!({"auths": {format!("https://{host}/v2/"): {"username": "user", "password": "secret"}}}),

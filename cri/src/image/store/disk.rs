@@ -10,6 +10,7 @@
 //! ROOT/trash/          on its way out; rubbish after a crash
 //! ```
 
+use super::flush::Flushes;
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::users::Users;
@@ -21,7 +22,6 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Raised when an older program could no longer read the files.
 const VERSION: u32 = 1;
@@ -323,44 +323,6 @@ impl Drop for Part<'_> {
                 tracing::warn!(%error, "a layer's remains stay until the next start");
             }
         }
-    }
-}
-
-/// Flushes of one filesystem, shared: whoever comes while one is under way waits for the next, which serves all who wait.
-#[derive(Default)]
-struct Flushes {
-    state: Mutex<Flushed>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Flushed {
-    begun: u64,
-    done: u64,
-    busy: bool,
-}
-
-impl Flushes {
-    /// Returns when a flush that began after this call has ended well.
-    fn flush<E>(&self, flush: impl Fn() -> Result<(), E>) -> Result<(), E> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = state.begun + 1;
-        while state.done < wanted {
-            if state.busy {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            (state.busy, state.begun) = (true, state.begun + 1);
-            let number = state.begun;
-            drop(state);
-            let flushed = flush();
-            state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.busy = false;
-            self.changed.notify_all();
-            flushed?;
-            state.done = number;
-        }
-        Ok(())
     }
 }
 

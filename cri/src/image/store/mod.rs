@@ -4,6 +4,7 @@
 
 mod check;
 pub mod disk;
+mod flush;
 mod garbage;
 mod names;
 
