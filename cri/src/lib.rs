@@ -11,6 +11,7 @@ pub mod fsck;
 pub mod host;
 pub mod image;
 pub mod jobs;
+pub mod metrics;
 pub mod network;
 pub mod node;
 pub mod oci;

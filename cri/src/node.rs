@@ -46,7 +46,7 @@ pub struct Node {
     /// Work in progress on sandboxes and containers, by verb and id.
     pub jobs: Jobs<()>,
     /// For GetContainerEvents.
-    pub events: Events,
+    pub events: Arc<Events>,
     /// What is kept between questions about usage.
     pub stats: crate::stats::Stats,
 }

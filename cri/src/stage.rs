@@ -39,7 +39,9 @@ impl Stages {
                     .cure("the work is undone; ask again"))
             }
         };
-        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let took = began.elapsed();
+        crate::metrics::stage(self.work, stage, result.is_ok(), took);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         tracing::debug!(stage, took_us, ok = result.is_ok(), "{}", self.work);
         let mark = Mark { stage: stage.to_owned(), at, took_us };
         self.marks.lock().unwrap_or_else(PoisonError::into_inner).push(mark);

@@ -30,7 +30,7 @@ start_registry() {
 }
 
 # start_server: returns when it answers. `NETWORK=cni` gives it a network configuration and plugins; without, rt-cri has
-# its own network.
+# its own network. MORE_CONFIG: more of rt-cri's configuration.
 start_server() {
     mkdir -p /tmp/net.d
     if [ "$SERVER" = containerd ] || [ "${NETWORK-}" = cni ]; then network; fi
@@ -57,6 +57,7 @@ serve_rt_cri() {
 	bin_dirs = ["$PEERS/cni"]
 	[registry]
 	config_path = ["$CERTS"]
+	${MORE_CONFIG-}
 	END
     exec rt-cri serve --config /tmp/rt-cri.toml --listen "unix://$SOCKET"
 }

@@ -40,6 +40,15 @@ const KEYS: &[(&str, &str)] = &[
         "Where exec, attach and port-forward are served, ADDRESS:PORT; port 0 is any that is free. Keep it on loopback: a kubelet passes the streams on.",
     ),
     (
+        "streaming.tls_cert_file",
+        "Certificate (PEM, with those that it is signed by) of the streaming address; its URLs are https then. Empty: plain HTTP.",
+    ),
+    ("streaming.tls_key_file", "The key (PEM) of that certificate."),
+    (
+        "metrics.listen",
+        "Where Prometheus may ask for /metrics, ADDRESS:PORT; empty: nowhere. Nobody is asked who he is there: keep it on loopback.",
+    ),
+    (
         "registry.config_path",
         "Directories of HOST/hosts.toml (mirrors, CAs, client certificates), as containerd's; the first that has a host counts.",
     ),

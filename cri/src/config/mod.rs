@@ -29,6 +29,8 @@ pub struct Config {
     pub cni: crate::network::Config,
     /// Exec, attach and port-forward.
     pub streaming: crate::stream::Config,
+    /// What Prometheus may ask.
+    pub metrics: crate::metrics::Config,
     /// Where images come from.
     pub registry: crate::image::RegistryConfig,
     /// Runtime handlers by name.
@@ -111,6 +113,7 @@ impl Default for Config {
             cgroup: Cgroup::default(),
             cni: crate::network::Config::default(),
             streaming: crate::stream::Config::default(),
+            metrics: crate::metrics::Config::default(),
             registry: crate::image::RegistryConfig::default(),
             runtimes: BTreeMap::from([("rt".to_owned(), Runtime::default())]),
             shim: Shim::default(),

@@ -83,23 +83,23 @@ pub fn verbose(node: &Node, container: &Container) -> HashMap<String, String> {
 
 /// Tells those who listen to container events.
 pub fn tell(node: &Arc<Node>, container: &Container, what: api::ContainerEventType) {
-    if !node.events.are_wanted() {
-        return;
-    }
-    let sandbox = node.sandboxes.find(&container.sandbox).ok().flatten();
-    let listed = |other: &Arc<Container>| other.is_listed();
-    node.events.send(api::ContainerEventResponse {
-        container_id: container.id.clone(),
-        container_event_type: what as i32,
-        created_at: 0,
-        pod_sandbox_status: sandbox.map(|sandbox| crate::sandbox::status::status(&sandbox)),
+    let was_started = container.status.look(|status| status.started_at != 0);
+    node.events.tell(&container.id, what, was_started, || event(node, &container.sandbox));
+}
+
+/// An event's statuses: those of a sandbox and of all its containers.
+pub fn event(node: &Node, sandbox: &str) -> api::ContainerEventResponse {
+    let found = node.sandboxes.find(sandbox).ok().flatten();
+    api::ContainerEventResponse {
+        pod_sandbox_status: found.map(|sandbox| crate::sandbox::status::status(&sandbox)),
         containers_statuses: node
-            .containers_of(&container.sandbox)
+            .containers_of(sandbox)
             .iter()
-            .filter(|other| listed(other))
-            .map(|other| status(other))
+            .filter(|container| container.is_listed())
+            .map(|container| status(container))
             .collect(),
-    });
+        ..Default::default()
+    }
 }
 
 /// The whole answer.

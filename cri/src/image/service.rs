@@ -82,6 +82,7 @@ impl api::image_service_server::ImageService for ImageRpc {
         let name = named(request.image)?;
         let started = std::time::Instant::now();
         let pulled = self.store.pull(&name, request.auth.and_then(credentials)).await;
+        crate::metrics::pull(pulled.is_ok(), started.elapsed());
         match &pulled {
             Ok(image) => {
                 let milliseconds = started.elapsed().as_millis() as u64;

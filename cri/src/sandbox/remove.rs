@@ -54,5 +54,8 @@ async fn rest(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
     // ORDER: the record goes last, so that a crash before it leaves something to find the rest by.
     paths::remove_dir(&node.paths.sandbox_record(&sandbox.id))?;
     node.sandboxes.remove(&sandbox.name(), &sandbox.id);
+    if sandbox.is_listed() {
+        super::status::tell(node, sandbox, crate::api::ContainerEventType::ContainerDeletedEvent);
+    }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use shim::api::pod;
 
 use super::{cgroup, files, network, remove, spec, watch};
-use crate::api;
+use crate::api::{self, ContainerEventType as What};
 use crate::claim;
 use crate::error::{Error, Kind, Result};
 use crate::node::{Node, Sandbox, sandbox_name};
@@ -82,6 +82,9 @@ fn check_same(sandbox: &Sandbox, config: &api::PodSandboxConfig, handler: &str) 
 async fn make(node: Arc<Node>, sandbox: Arc<Sandbox>) -> Result<()> {
     let (node, sandbox, stages) = (&node, &sandbox, Stages::new("run"));
     let Err(error) = all(node, sandbox, &stages).await else {
+        for what in [What::ContainerCreatedEvent, What::ContainerStartedEvent] {
+            super::status::tell(node, sandbox, what);
+        }
         watch::start(node, sandbox);
         return Ok(());
     };

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::api;
 use crate::node::{Node, Sandbox};
-use crate::record::SandboxStage;
+use crate::record::{ContainerStage, SandboxStage};
 
 /// The state that clients see.
 pub fn state(sandbox: &Sandbox) -> api::PodSandboxState {
@@ -38,6 +38,45 @@ pub fn status(sandbox: &Sandbox) -> api::PodSandboxStatus {
         annotations: sandbox.config.annotations.clone(),
         runtime_handler: sandbox.handler_asked.clone(),
     }
+}
+
+/// Tells those who listen to container events: a sandbox has them too, under its own id.
+pub fn tell(node: &Node, sandbox: &Sandbox, what: api::ContainerEventType) {
+    node.events.tell(&sandbox.id, what, true, || api::ContainerEventResponse {
+        pod_sandbox_status: Some(status(sandbox)), // the one that goes is in no table any more
+        ..crate::container::status::event(node, &sandbox.id)
+    });
+}
+
+/// An event for each sandbox and container that clients see, of the type that was its last.
+pub fn standing(node: &Node) -> Vec<api::ContainerEventResponse> {
+    use api::ContainerEventType as What;
+    let mut all = Vec::new();
+    for sandbox in node.sandboxes.all().iter().filter(|sandbox| sandbox.is_listed()) {
+        let event = crate::container::status::event(node, &sandbox.id);
+        let what = match sandbox.stage() {
+            SandboxStage::Ready => What::ContainerStartedEvent,
+            SandboxStage::Making | SandboxStage::Stopped => What::ContainerStoppedEvent,
+        };
+        let containers = node.containers_of(&sandbox.id);
+        let containers = containers.iter().filter_map(|container| {
+            let what = match container.stage() {
+                ContainerStage::Making => return None,
+                ContainerStage::Created => What::ContainerCreatedEvent,
+                ContainerStage::Running | ContainerStage::Unknown => What::ContainerStartedEvent,
+                ContainerStage::Exited => What::ContainerStoppedEvent,
+            };
+            Some((container.id.clone(), what))
+        });
+        for (id, what) in std::iter::once((sandbox.id.clone(), what)).chain(containers) {
+            all.push(api::ContainerEventResponse {
+                container_id: id,
+                container_event_type: what as i32,
+                ..event.clone()
+            });
+        }
+    }
+    all
 }
 
 /// What `--verbose` shows.

@@ -62,7 +62,11 @@ pub async fn all(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
                     status.pause_pid = 0;
                     status.shim_pid = 0;
                 })
-                .await
+                .await?;
+            if sandbox.is_listed() {
+                super::status::tell(node, sandbox, crate::api::ContainerEventType::ContainerStoppedEvent);
+            }
+            Ok(())
         }
         Some(error) => Err(error.during(format!("stop sandbox {}", sandbox.name()))),
     }

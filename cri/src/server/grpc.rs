@@ -2,6 +2,7 @@
 //! is cut short here (tonic's own server would answer `Cancelled` when a deadline passes, where Kubernetes wants `DeadlineExceeded`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
@@ -12,6 +13,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
+use tonic::Code;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::Service;
@@ -51,7 +53,17 @@ async fn one(stream: UnixStream, routes: Routes, mut stop: watch::Receiver<bool>
     let service = service_fn(move |request: Request<Incoming>| {
         let mut routes = routes.clone();
         let span = span(&request);
-        async move { routes.call(request.map(Body::new)).await.map(blame) }.instrument(span)
+        async move {
+            let (path, began) = (request.uri().path().to_owned(), Instant::now());
+            let answer = routes.call(request.map(Body::new)).await;
+            // An error is said in the head; what has none there went well, or is a stream that has begun.
+            let code = answer.as_ref().map_or(Code::Internal, |answer| {
+                answer.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
+            });
+            crate::metrics::rpc(&path, code, began.elapsed());
+            answer.map(blame)
+        }
+        .instrument(span)
     });
     let connection =
         http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);

@@ -31,13 +31,18 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub async fn serve(config: Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).what(|| "listen to SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).what(|| "listen to SIGINT")?;
+    more_descriptors();
     let socket = listen::listen(&config.listen)?;
     let node = open(config).await?;
     reap(&node)?;
     crate::recover::recover(&node).await?;
+    for event in crate::sandbox::status::standing(&node) {
+        node.events.recover(&event.container_id, event.container_event_type());
+    }
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let pods = Arc::new(crate::stream::pods::Pods(Arc::clone(&node)));
-    let streams = crate::stream::Server::start(node.config.streaming.address, pods).await?;
+    let streams = crate::stream::Server::start(&node.config.streaming, pods).await?;
+    crate::metrics::start(&node.config.metrics, &node).await?;
     let service = RuntimeServiceServer::new(runtime_service::Service::new(Arc::clone(&node), streams))
         .max_decoding_message_size(MESSAGE)
         .max_encoding_message_size(MESSAGE);
@@ -65,6 +70,16 @@ pub async fn serve(config: Config) -> Result<()> {
     }
     socket.remove();
     Ok(())
+}
+
+/// The soft limit is for programs that use select(2): a thousand forwarded connections need more. Shims get it too, containers have
+/// the limits of their specs.
+fn more_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!("raise the limit of open descriptors: {error}");
+    }
 }
 
 /// The image service; what containers use stays on disk when their image is removed.

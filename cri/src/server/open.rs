@@ -58,7 +58,7 @@ pub async fn open(config: Config) -> Result<Arc<Node>> {
         network,
         images,
         jobs: Jobs::new(),
-        events: Events::new(),
+        events: Arc::new(Events::new()),
         stats: crate::stats::Stats::default(),
         paths,
         config,

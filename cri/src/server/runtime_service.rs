@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use tokio_stream::wrappers::BroadcastStream;
 use tonic::{Request, Response, Status};
 
 use super::condition;
@@ -53,8 +52,10 @@ async fn answer<T>(work: impl Future<Output = Result<T>>) -> Answer<T> {
     }
 }
 
-fn not_built<T>(what: &str) -> Answer<T> {
-    Err(Error::unsupported(format!("{what} is not built yet")).into())
+/// CRIU would have to work with the runtime, and `rt` has no checkpoint.
+fn no_checkpoints(what: &str) -> Error {
+    Error::unsupported(format!("{what}: rt can't checkpoint or restore processes, with CRIU or without"))
+        .cure("run it anew: nothing was changed")
 }
 
 fn chunks<T, M>(items: Vec<T>, message: impl Fn(Vec<T>) -> M + Send + 'static) -> Answer<Items<M>>
@@ -345,29 +346,37 @@ impl RuntimeService for Service {
 
     async fn checkpoint_container(
         &self,
-        _: Request<api::CheckpointContainerRequest>,
+        request: Request<api::CheckpointContainerRequest>,
     ) -> Answer<api::CheckpointContainerResponse> {
-        not_built("checkpoint of containers")
+        answer(async {
+            let container = self.node.container(&request.get_ref().container_id)?;
+            Err(no_checkpoints(&format!("checkpoint container {}", container.id)))
+        })
+        .await
     }
 
     async fn checkpoint_pod(
         &self,
-        _: Request<api::CheckpointPodRequest>,
+        request: Request<api::CheckpointPodRequest>,
     ) -> Answer<api::CheckpointPodResponse> {
-        not_built("checkpoint of pods")
+        answer(async {
+            let sandbox = self.node.sandbox(&request.get_ref().pod_sandbox_id)?;
+            Err(no_checkpoints(&format!("checkpoint pod {}", sandbox.id)))
+        })
+        .await
     }
 
     async fn restore_pod(&self, _: Request<api::RestorePodRequest>) -> Answer<api::RestorePodResponse> {
-        not_built("restore of pods")
+        answer(async { Err(no_checkpoints("restore a pod")) }).await
     }
 
     async fn get_container_events(
         &self,
         _: Request<api::GetEventsRequest>,
     ) -> Answer<Self::GetContainerEventsStream> {
-        let events = BroadcastStream::new(self.node.events.subscribe());
-        // One that fell behind goes on with what is there.
-        Ok(Response::new(events.filter_map(|event| async { event.ok().map(Ok) }).boxed()))
+        let node = Arc::clone(&self.node);
+        let standing = move || sandbox::status::standing(&node);
+        Ok(Response::new(Arc::clone(&self.node.events).follow(standing).map(Ok).boxed()))
     }
 
     async fn list_metric_descriptors(

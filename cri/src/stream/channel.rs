@@ -6,10 +6,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 /// Pieces that a stream holds before its connection isn't read any more. With pieces of at most `PIECE` bytes: 2 MiB.
-pub const QUEUE: usize = 64;
+pub const QUEUE: usize = 32;
 
-/// The most bytes of a piece.
-pub const PIECE: usize = 32 * 1024;
+/// The most bytes of a piece: what a pipe holds, so that one reading takes all that a process could write meanwhile.
+pub const PIECE: usize = 64 * 1024;
 
 /// What a client sends on one stream.
 pub struct Input {
@@ -78,8 +78,8 @@ pub struct Channel {
 impl Channel {
     /// A channel whose input is fed by the returned sender and whose output goes to `out`.
     pub fn new(stream: u32, headers: Vec<(String, String)>, out: mpsc::Sender<Outgoing>) -> (Self, Feed) {
-        let (feed, queue) = mpsc::channel(QUEUE);
-        (Self { stream, headers, input: Input { queue }, output: Output { stream, queue: out } }, feed)
+        let (input, feed) = Input::new();
+        (Self { stream, headers, input, output: Output::new(stream, out) }, feed)
     }
 
     /// The value of a header, by its lower-case name.
@@ -89,6 +89,12 @@ impl Channel {
 }
 
 impl Input {
+    /// An input and what feeds it.
+    pub fn new() -> (Self, Feed) {
+        let (feed, queue) = mpsc::channel(QUEUE);
+        (Self { queue }, feed)
+    }
+
     /// The next thing that happens. A connection that is gone looks like a reset.
     pub async fn next(&mut self) -> Event {
         self.queue.recv().await.unwrap_or(Event::Reset)
@@ -96,6 +102,11 @@ impl Input {
 }
 
 impl Output {
+    /// What is sent goes to the writer behind `queue`, which ends when all outputs are gone.
+    pub fn new(stream: u32, queue: mpsc::Sender<Outgoing>) -> Self {
+        Self { stream, queue }
+    }
+
     /// Sends bytes. Waits while the client doesn't read.
     pub async fn send(&self, piece: Bytes) -> Result<(), Gone> {
         self.push(What::Piece(piece)).await

@@ -4,11 +4,12 @@
 //! connections go on (containerd#9875, kubernetes#74551).
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
@@ -113,12 +114,11 @@ async fn serve(backend: Arc<dyn Backend>, sandbox: Arc<str>, pair: Pair) {
             Err(format!("connect to port {port} of pod {sandbox}: no answer in {} s", DIALLING.as_secs()))
         }
     };
-    let done = match dialled {
-        Ok(socket) => relay(socket, data.input, &data.output).await,
-        Err(error) => Err(error),
-    };
-    match done {
-        Ok(()) => {
+    match dialled {
+        Ok(socket) => {
+            if relay(socket, data.input, &data.output).await == Over::Broken {
+                let _ = data.output.reset().await;
+            }
             let _ = error.output.end().await;
         }
         Err(text) => {
@@ -135,60 +135,77 @@ async fn refuse(output: &Output, error: &str) {
     let _ = output.reset().await;
 }
 
-async fn relay(socket: TcpStream, from_client: Input, to_client: &Output) -> Result<(), String> {
+/// How a connection that stood is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// Both sides said that it was all.
+    Ended,
+    /// The client gave its stream up, or is gone.
+    GivenUp,
+    /// The pod's side broke off, mostly by a reset. Only this connection's streams hear of it: client-go ends its whole session
+    /// when there is as much as a word on an error stream.
+    Broken,
+}
+
+/// A peer that has sent everything may still read: the connection is over when both directions are.
+async fn relay(socket: TcpStream, from_client: Input, to_client: &Output) -> Over {
     let (read, write) = socket.into_split();
     let inward = inward(from_client, write);
     let outward = outward(read, to_client);
     tokio::pin!(inward, outward);
-    // A peer that has sent everything may still read: the connection is over when both directions are, or when the client
-    // gave its stream up.
     tokio::select! {
-        said = &mut outward => {
-            said?;
-            inward.await.map(|_| ())
-        }
-        said = &mut inward => match said? {
-            Left::Ended => outward.await,
-            Left::Reset => Ok(()),
-        },
+        over = &mut outward => if over == Over::Ended { inward.await } else { over },
+        over = &mut inward => if over == Over::Ended { outward.await } else { over },
     }
 }
 
-enum Left {
-    Ended,
-    Reset,
-}
-
-async fn inward(mut from: Input, mut to: OwnedWriteHalf) -> Result<Left, String> {
+/// Once the pod doesn't take any more, what still comes is dropped: it may have an answer to what it took.
+async fn inward(mut from: Input, to: OwnedWriteHalf) -> Over {
+    let mut takes = Some(to);
     loop {
-        match from.next().await {
-            Event::Piece(piece) => {
-                to.write_all(&piece).await.map_err(|error| format!("write to the pod: {error}"))?;
+        match (from.next().await, &mut takes) {
+            (Event::Piece(piece), Some(to)) => {
+                if to.write_all(&piece).await.is_err() {
+                    takes = None;
+                }
             }
-            Event::End => {
-                let _ = to.shutdown().await;
-                return Ok(Left::Ended);
+            (Event::Piece(_), None) => {}
+            (Event::End, Some(to)) => {
+                let _ = to.shutdown().await; // it may be gone: its side says so
+                return Over::Ended;
             }
-            Event::Reset => return Ok(Left::Reset),
+            (Event::End, None) => return Over::Ended,
+            (Event::Reset, _) => return Over::GivenUp,
         }
     }
 }
 
-async fn outward(mut from: OwnedReadHalf, to: &Output) -> Result<(), String> {
-    let mut buffer = BytesMut::with_capacity(PIECE);
+async fn outward(from: OwnedReadHalf, to: &Output) -> Over {
     loop {
-        buffer.reserve(PIECE);
-        match from.read_buf(&mut buffer).await {
+        // A buffer is there while bytes flow only: an idle connection has none.
+        let mut piece = BytesMut::new();
+        let read = match from.readable().await {
+            Ok(()) => {
+                piece.reserve(PIECE);
+                from.try_read_buf(&mut piece)
+            }
+            Err(error) => Err(error),
+        };
+        match read {
             Ok(0) => break,
             Ok(_) => {}
-            Err(error) => return Err(format!("read from the pod: {error}")),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            Err(error) => {
+                tracing::debug!(%error, "read from a forwarded port");
+                return Over::Broken;
+            }
         }
-        if to.send(buffer.split().freeze()).await.is_err() {
-            return Ok(());
+        if to.send(piece.freeze()).await.is_err() {
+            return Over::GivenUp;
         }
     }
     let _ = to.end().await;
-    Ok(())
+    Over::Ended
 }
 
 #[cfg(test)]

@@ -7,18 +7,19 @@
 //! Processes live in the shim, not here: a connection that ends, or a restart of the server, ends no process.
 
 pub mod backend;
-mod channel;
+pub mod channel;
 mod forward;
 pub mod pods;
-mod remote;
+pub mod remote;
 pub mod rpc;
 mod server;
-mod spdy;
+pub mod spdy;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod token;
-mod websocket;
-mod wire;
+pub mod websocket;
+pub mod wire;
 
 pub use server::Server;
 
@@ -29,10 +30,18 @@ pub struct Config {
     /// Where the server for exec, attach and port-forward listens; port 0 is any that is free. Who can connect there still
     /// needs a URL, and kubelet is the one that gets them: keep it on loopback.
     pub address: std::net::SocketAddr,
+    /// The certificate (PEM, with what it is signed by) of this address; with its key, URLs are https. Empty: plain HTTP.
+    pub tls_cert_file: std::path::PathBuf,
+    /// The certificate's key (PEM).
+    pub tls_key_file: std::path::PathBuf,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { address: std::net::SocketAddr::from(([127, 0, 0, 1], 0)) }
+        Self {
+            address: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+            tls_cert_file: std::path::PathBuf::new(),
+            tls_key_file: std::path::PathBuf::new(),
+        }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Knows channels, not transports. Source: k8s.io/client-go and k8s.io/apimachinery's `remotecommand` constants.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -136,18 +137,22 @@ async fn feed(from: Option<Input>, to: Option<UnixStream>) {
 
 /// From the process to the client. Without a client the process's output is read and dropped: it must not stand still.
 async fn copy(from: Option<UnixStream>, to: Option<&Output>) {
-    let Some(mut from) = from else { return };
+    let Some(from) = from else { return };
     let mut present = to;
-    let mut buffer = BytesMut::with_capacity(PIECE);
     loop {
-        buffer.reserve(PIECE);
-        match from.read_buf(&mut buffer).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
+        // A buffer is there while bytes flow only: an idle session has none.
+        if from.readable().await.is_err() {
+            return;
         }
-        let piece = buffer.split().freeze();
+        let mut piece = BytesMut::with_capacity(PIECE);
+        match from.try_read_buf(&mut piece) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            Err(_) => return,
+        }
         if let Some(to) = present
-            && to.send(piece).await.is_err()
+            && to.send(piece.freeze()).await.is_err()
         {
             present = None;
         }

@@ -19,13 +19,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::backend::{Backend, Exec, Streams};
 use super::token::Tokens;
 use super::wire::Wire;
-use super::{forward, remote, spdy, websocket};
+use super::{Config, forward, remote, spdy, tls, websocket};
 use crate::error::{Context, Error, Kind, Result};
 
 const PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
@@ -50,22 +53,25 @@ enum Asked {
 
 /// The server. It lives as long as the process.
 pub struct Server {
+    scheme: &'static str,
     address: SocketAddr,
     tokens: Tokens<Asked>,
     backend: Arc<dyn Backend>,
 }
 
 impl Server {
-    /// Listens on `listen` (port 0: any that is free) and serves from then on.
+    /// Listens where the configuration says and serves from then on.
     ///
     /// # Errors
-    /// `Os` if the address can't be listened on.
-    pub async fn start(listen: SocketAddr, backend: Arc<dyn Backend>) -> Result<Arc<Self>> {
-        let what = || format!("listen on {listen} for streaming");
-        let listener = TcpListener::bind(listen).await.what(what)?;
+    /// `Os` if the address can't be listened on, `Invalid` for a certificate that can't be used.
+    pub async fn start(config: &Config, backend: Arc<dyn Backend>) -> Result<Arc<Self>> {
+        let tls = tls::acceptor(config)?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let what = || format!("listen on {} for streaming", config.address);
+        let listener = TcpListener::bind(config.address).await.what(what)?;
         let address = listener.local_addr().what(what)?;
-        let server = Arc::new(Self { address, tokens: Tokens::default(), backend });
-        tokio::spawn(accept(listener, server.clone()));
+        let server = Arc::new(Self { scheme, address, tokens: Tokens::default(), backend });
+        tokio::spawn(accept(listener, tls, server.clone()));
         Ok(server)
     }
 
@@ -104,7 +110,7 @@ impl Server {
     }
 
     fn url(&self, verb: &str, asked: Asked) -> Result<String> {
-        Ok(format!("http://{}/{verb}/{}", self.address, self.tokens.put(asked)?))
+        Ok(format!("{}://{}/{verb}/{}", self.scheme, self.address, self.tokens.put(asked)?))
     }
 }
 
@@ -118,12 +124,22 @@ fn check(streams: Streams) -> Result<()> {
     Ok(())
 }
 
-async fn accept(listener: TcpListener, server: Arc<Server>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Server>) {
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {
                 let _ = socket.set_nodelay(true);
-                tokio::spawn(connection(socket, server.clone()));
+                let server = server.clone();
+                match tls.clone() {
+                    None => tokio::spawn(connection(socket, server)),
+                    Some(tls) => tokio::spawn(async move {
+                        match timeout(HEAD, tls.accept(socket)).await {
+                            Ok(Ok(socket)) => connection(socket, server).await,
+                            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
+                            Err(_) => tracing::debug!("TLS handshake: not done in time"),
+                        }
+                    }),
+                };
             }
             Err(error) => {
                 // Out of descriptors, most likely: what is open goes on, new ones wait.
@@ -134,7 +150,10 @@ async fn accept(listener: TcpListener, server: Arc<Server>) {
     }
 }
 
-async fn connection(socket: TcpStream, server: Arc<Server>) {
+async fn connection<Socket>(socket: Socket, server: Arc<Server>)
+where
+    Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let service = service_fn(|request| {
         let answer = server.answer(request);
         async move { Ok::<_, Infallible>(answer) }
@@ -164,8 +183,12 @@ impl Server {
             Err(answer) => return *answer,
         };
         let upgrade = hyper::upgrade::on(&mut request);
+        let open = crate::metrics::session(asked.verb());
         let session = serve(upgrade, asked, chosen.transport, self.backend.clone());
-        tokio::spawn(session);
+        tokio::spawn(async move {
+            session.await;
+            drop(open);
+        });
         chosen.answer
     }
 }

@@ -1,6 +1,5 @@
 //! The streaming server with clients on real sockets; processes are played by tasks that hold the other end of the streams.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,10 +13,10 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use super::Server;
 use super::backend::{Backend, Exec, Process, Session, Size, Streams};
 use super::spdy::frame::{HEAD, Head, data_head};
 use super::spdy::headers;
+use super::{Config, Server};
 use crate::error::{Error, Kind, Result};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -86,8 +85,7 @@ impl Backend for Fake {
 
 async fn server() -> (Arc<Server>, watch::Receiver<Option<Size>>) {
     let (sizes, seen) = watch::channel(None);
-    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    (Server::start(listen, Arc::new(Fake { sizes })).await.expect("a server"), seen)
+    (Server::start(&Config::default(), Arc::new(Fake { sizes })).await.expect("a server"), seen)
 }
 
 fn exec(command: &[&str], tty: bool) -> Exec {
@@ -228,6 +226,31 @@ async fn a_url_is_good_once() {
 }
 
 #[tokio::test]
+async fn a_forwarded_port_that_resets_is_over_without_a_word_and_the_session_goes_on() {
+    let (server, _) = server().await;
+    let resets = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let port = resets.local_addr().expect("an address").port().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = resets.accept().await {
+            let _ = socket.read_u8().await;
+            drop(socket); // with a byte unread: a reset
+        }
+    });
+    let url = server.forward("pod".to_owned()).expect("a URL");
+    let mut client = Client::upgrade(&url, "portforward.k8s.io").await;
+    for request in ["0", "1"] {
+        let error = client.open(&[("streamtype", "error"), ("port", &port), ("requestid", request)]).await;
+        let data = client.open(&[("streamtype", "data"), ("port", &port), ("requestid", request)]).await;
+        client.send(data, b"two bytes and more", false).await;
+        let came = client.collect(RESET, 1).await;
+        assert!(
+            came.get(&error).is_none_or(Vec::is_empty),
+            "client-go ends its session for a word: {came:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_forwarded_port_that_refuses_leaves_the_others_alone() {
     let (server, _) = server().await;
     let echo = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
@@ -271,16 +294,23 @@ async fn websocket_exec_half_closes_stdin_in_version_5() {
     assert_eq!(answer.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
     socket.send(Message::Binary(Bytes::from_static(b"\x00hello"))).await.expect("sent");
     socket.send(Message::Binary(Bytes::from_static(&[255, 0]))).await.expect("sent");
-    let (mut stdout, mut error) = (Vec::new(), Vec::new());
+    let (mut stdout, mut error, mut code) = (Vec::new(), Vec::new(), None);
     while let Some(Ok(message)) = timeout(LIMIT, socket.next()).await.expect("in time") {
-        let Message::Binary(bytes) = message else { break };
+        let bytes = match message {
+            Message::Binary(bytes) => bytes,
+            Message::Close(frame) => {
+                code = frame.map(|frame| u16::from(frame.code));
+                break;
+            }
+            other => panic!("{other:?}"),
+        };
         match bytes[0] {
             1 => stdout.extend_from_slice(&bytes[1..]),
             3 => error.extend_from_slice(&bytes[1..]),
-            255 => {}
-            other => panic!("channel {other}"),
+            other => panic!("channel {other}"), // client-go knows no more
         }
     }
+    assert_eq!(code, Some(1000), "any other end is an error to client-go");
     assert_eq!(stdout, b"hello");
     let status: serde_json::Value = serde_json::from_slice(&error).expect("a status");
     assert_eq!(status["reason"], "NonZeroExitCode");

@@ -74,6 +74,16 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_worth_nothing_after_its_time() {
+        let tokens = Tokens::default();
+        let [old, young] = ["old", "young"].map(|request| tokens.put(request).expect("a token"));
+        let long_ago = Instant::now().checked_sub(LIFETIME).expect("a machine that is up");
+        tokens.waiting.lock().expect("no panic").get_mut(&old).expect("it waits").0 = long_ago;
+        assert_eq!(tokens.take(&old), None);
+        assert_eq!(tokens.take(&young), Some("young"));
+    }
+
+    #[test]
     fn the_number_of_waiting_requests_is_bounded() {
         let tokens = Tokens::default();
         for _ in 0..WAITING_MAX {

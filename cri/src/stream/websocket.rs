@@ -12,11 +12,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::backend::Streams;
-use super::channel::{Channel, Event, Feed, Outgoing, PIECE, QUEUE, What};
+use super::channel::{Event, Feed, Input, Outgoing, Output, PIECE, QUEUE, What};
 use super::remote::Client;
 use super::wire::{ReadSide, Wire, WriteSide};
 
@@ -31,7 +32,7 @@ const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
 const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
-/// v5: the next byte is the number of a channel on which nothing more comes.
+/// v5, from clients: the next byte is the number of a channel on which nothing more comes.
 const CLOSE: u8 = 255;
 
 /// Version of the channel protocol.
@@ -60,17 +61,17 @@ where
 {
     let (sink, source) = socket(wire).await.split();
     let (out, queue) = mpsc::channel(QUEUE);
-    let channel = |number: u8| Channel::new(u32::from(number), Vec::new(), out.clone());
-    let (stdin, stdin_feed) = channel(STDIN);
-    let (resize, resize_feed) = channel(RESIZE);
+    let output = |number: u8| Output::new(u32::from(number), out.clone());
+    let (stdin, stdin_feed) = Input::new();
+    let (resize, resize_feed) = Input::new();
     let client = Client {
-        error: channel(ERROR).0.output,
-        stdin: streams.stdin.then_some(stdin.input),
-        stdout: streams.stdout.then(|| channel(STDOUT).0.output),
-        stderr: streams.stderr.then(|| channel(STDERR).0.output),
-        resize: streams.tty.then_some(resize.input),
+        error: output(ERROR),
+        stdin: streams.stdin.then_some(stdin),
+        stdout: streams.stdout.then(|| output(STDOUT)),
+        stderr: streams.stderr.then(|| output(STDERR)),
+        resize: streams.tty.then_some(resize),
     };
-    let writer = tokio::spawn(write(sink, queue, version));
+    let writer = tokio::spawn(write(sink, queue));
     let mut reading = Reading { source, stdin: stdin_feed, resize: resize_feed, version };
     // An empty message on the first channel that is written tells the client that the session stands.
     let first = client.stdout.as_ref().or(client.stderr.as_ref()).unwrap_or(&client.error);
@@ -81,7 +82,7 @@ where
     }
     drop(out);
     if let Ok(Ok(Some(mut sink))) = timeout(CLOSING, writer).await {
-        let _ = sink.close().await;
+        let _ = close(&mut sink).await;
         let _ = timeout(CLOSING, async {
             while reading.source.next().await.is_some_and(|message| message.is_ok()) {}
         })
@@ -135,7 +136,7 @@ impl Reading {
 type Sink = SplitSink<WebSocketStream<Both>, Message>;
 
 /// Writes until all senders are gone; gives the sink back if it still works.
-async fn write(mut sink: Sink, mut queue: mpsc::Receiver<Outgoing>, version: Version) -> Option<Sink> {
+async fn write(mut sink: Sink, mut queue: mpsc::Receiver<Outgoing>) -> Option<Sink> {
     while let Some(Outgoing { stream, what }) = queue.recv().await {
         let channel = stream as u8; // we gave the numbers
         let message = match what {
@@ -145,7 +146,7 @@ async fn write(mut sink: Sink, mut queue: mpsc::Receiver<Outgoing>, version: Ver
                 message.put(piece);
                 message.freeze()
             }
-            What::End if version == Version::V5 => Bytes::copy_from_slice(&[CLOSE, channel]),
+            // Only clients half-close: client-go takes a server's for an unknown channel.
             What::End | What::Reset | What::Frame(_) => continue,
         };
         sink.feed(Message::Binary(message)).await.ok()?;
@@ -156,6 +157,13 @@ async fn write(mut sink: Sink, mut queue: mpsc::Receiver<Outgoing>, version: Ver
     Some(sink)
 }
 
+/// A close without a code counts as an error with client-go.
+async fn close(sink: &mut Sink) -> Result<(), Error> {
+    let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    sink.send(Message::Close(Some(normal))).await?;
+    sink.close().await
+}
+
 /// Takes a connection that carries SPDY inside binary messages apart: what comes out is that SPDY connection.
 pub async fn tunnel(wire: Wire) -> Wire {
     let (mut sink, mut source) = socket(wire).await.split();
@@ -164,7 +172,7 @@ pub async fn tunnel(wire: Wire) -> Wire {
     tokio::spawn(async move { inward(&mut source, &mut to_inside).await });
     tokio::spawn(async move {
         if outward(&mut from_inside, &mut sink).await.is_ok() {
-            let _ = timeout(CLOSING, sink.close()).await;
+            let _ = timeout(CLOSING, close(&mut sink)).await;
         }
     });
     Wire::new(theirs, Bytes::new())
@@ -184,7 +192,9 @@ async fn inward(source: &mut SplitStream<WebSocketStream<Both>>, to: &mut (impl 
 async fn outward(from: &mut (impl AsyncRead + Unpin), sink: &mut Sink) -> Result<(), Error> {
     let mut buffer = BytesMut::with_capacity(PIECE);
     loop {
-        buffer.reserve(PIECE);
+        if buffer.capacity() < PIECE / 4 {
+            buffer.reserve(PIECE);
+        }
         if from.read_buf(&mut buffer).await? == 0 {
             return Ok(());
         }

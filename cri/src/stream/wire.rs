@@ -6,12 +6,15 @@ use std::io::Cursor;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long a peer may take to close after we did.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// Held by each connection.
+const BUFFER: usize = 8 * 1024;
 
 /// From the peer.
 pub type ReadSide = Box<dyn AsyncRead + Send + Unpin>;
@@ -34,14 +37,19 @@ impl Wire {
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (read, write) = tokio::io::split(io);
-        Self { read: Box::new(Cursor::new(before).chain(read)), write: Box::new(write) }
+        Self { read: buffered(before, read), write: Box::new(write) }
     }
 
     /// The same for a plain TCP connection, whose halves need no lock.
     pub fn tcp(socket: TcpStream, before: Bytes) -> Self {
         let (read, write) = socket.into_split();
-        Self { read: Box::new(Cursor::new(before).chain(read)), write: Box::new(write) }
+        Self { read: buffered(before, read), write: Box::new(write) }
     }
+}
+
+/// Heads of frames are a few bytes: they come with what follows them. Large reads go past the buffer.
+fn buffered(before: Bytes, read: impl AsyncRead + Send + Unpin + 'static) -> ReadSide {
+    Box::new(BufReader::with_capacity(BUFFER, Cursor::new(before).chain(read)))
 }
 
 /// Closes both directions: ours first, then waits until the peer has closed its own. Without that wait, bytes of the peer

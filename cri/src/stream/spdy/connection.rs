@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::IoSlice;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -108,10 +108,13 @@ impl Reading {
         }
         let mut left = length;
         while left > 0 {
-            let mut piece = vec![0; left.min(PIECE)];
-            self.exactly(&mut piece).await?;
-            left -= piece.len();
-            self.feed(stream, Event::Piece(piece.into())).await;
+            let mut piece = BytesMut::with_capacity(left.min(PIECE));
+            let read = (&mut self.read).take(left as u64).read_buf(&mut piece).await;
+            match read.map_err(|error| format!("read a frame: {error}"))? {
+                0 => return Err("the client went away in the middle of a frame".to_owned()),
+                count => left -= count,
+            }
+            self.feed(stream, Event::Piece(piece.freeze())).await;
         }
         if fin {
             self.feed(stream, Event::End).await;
@@ -181,16 +184,20 @@ impl Reading {
     }
 }
 
-/// Writes until all senders are gone; gives the write side back if it still works.
+/// Frames that are written by one system call, at most.
+const BATCH: usize = 16;
+
+/// Writes until all senders are gone; gives the write side back if it still works. What has come meanwhile is written together.
 async fn write(mut write: WriteSide, mut queue: mpsc::Receiver<Outgoing>) -> Option<WriteSide> {
-    while let Some(Outgoing { stream, what }) = queue.recv().await {
-        let (head, body) = match what {
-            What::Piece(piece) => (Some(frame::data_head(stream, piece.len(), false)), piece),
-            What::End => (Some(frame::data_head(stream, 0, true)), Bytes::new()),
-            What::Reset => (None, frame::reset(stream, Status::Cancel).into()),
-            What::Frame(bytes) => (None, bytes),
-        };
-        put(&mut write, head.as_ref().map_or(&[][..], |head| &head[..]), &body).await.ok()?;
+    let mut batch = Vec::with_capacity(BATCH);
+    while queue.recv_many(&mut batch, BATCH).await > 0 {
+        let frames: Vec<([u8; HEAD], Bytes)> = batch.drain(..).map(framed).collect();
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(2 * frames.len());
+        for (head, body) in &frames {
+            slices.push(IoSlice::new(head));
+            slices.push(IoSlice::new(body));
+        }
+        put(&mut write, &mut slices).await.ok()?;
         if queue.is_empty() {
             write.flush().await.ok()?;
         }
@@ -198,11 +205,28 @@ async fn write(mut write: WriteSide, mut queue: mpsc::Receiver<Outgoing>) -> Opt
     Some(write)
 }
 
-/// Writes a head and its body in one system call where that works.
-async fn put(write: &mut WriteSide, head: &[u8], body: &[u8]) -> std::io::Result<()> {
-    let written = write.write_vectored(&[IoSlice::new(head), IoSlice::new(body)]).await?;
-    if written < head.len() {
-        write.write_all(&head[written..]).await?;
+/// A frame's first eight bytes, and the rest.
+fn framed(Outgoing { stream, what }: Outgoing) -> ([u8; HEAD], Bytes) {
+    let whole: Bytes = match what {
+        What::Piece(piece) => return (frame::data_head(stream, piece.len(), false), piece),
+        What::End => return (frame::data_head(stream, 0, true), Bytes::new()),
+        What::Reset => frame::reset(stream, Status::Cancel).into(),
+        What::Frame(bytes) => bytes,
+    };
+    let mut head = [0; HEAD];
+    head.copy_from_slice(&whole[..HEAD]); // no frame is shorter
+    (head, whole.slice(HEAD..))
+}
+
+/// Writes all of them.
+async fn put(write: &mut WriteSide, mut slices: &mut [IoSlice<'_>]) -> std::io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0); // leaves out those that are empty
+    while !slices.is_empty() {
+        let written = write.write_vectored(slices).await?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        IoSlice::advance_slices(&mut slices, written);
     }
-    write.write_all(&body[written.saturating_sub(head.len())..]).await
+    Ok(())
 }

@@ -30,6 +30,7 @@ pub enum Status {
 
 /// The first eight bytes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // the words are the protocol's
 pub enum Head {
     /// Payload of a stream follows.
     Data { stream: u32, fin: bool, length: usize },
@@ -39,6 +40,7 @@ pub enum Head {
 
 /// A control frame that a client may send. Those without a meaning here are `Ignored`.
 #[derive(Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum Control<'a> {
     /// A new stream with its compressed headers.
     Open { stream: u32, fin: bool, block: &'a [u8] },

@@ -24,6 +24,18 @@ pub struct Writer {
     deflate: Compress,
 }
 
+impl Default for Reader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Reader {
     /// The state before the first block.
     pub fn new() -> Self {

@@ -4,7 +4,7 @@
 //! back-pressure is the socket that isn't read. The server opens no streams. What streams carry is not known here.
 
 mod connection;
-pub(super) mod frame;
-pub(super) mod headers;
+pub mod frame;
+pub mod headers;
 
 pub use connection::serve;

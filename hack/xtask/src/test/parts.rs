@@ -10,8 +10,8 @@ use crate::console;
 use crate::tally::Tally;
 
 /// The callers of `tests/engines`, in the order in which they are run.
-const ENGINES: [&str; 8] =
-    ["podman", "docker", "docker26", "containerd", "shim", "validation", "critest", "kubelet"];
+const ENGINES: [&str; 9] =
+    ["podman", "docker", "docker26", "containerd", "shim", "validation", "critest", "streaming", "kubelet"];
 
 /// Those that rt passes: part of the run by default. The others run when they are named.
 const SETTLED: &[&str] =
