@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::config::Config;
 use crate::error::Result;
 use crate::network::Network;
-use crate::oci::Driver;
+use crate::oci::{DEFAULT_PROFILE, Driver};
 use crate::server::program;
 use crate::{host, paths};
 
@@ -27,9 +27,11 @@ pub fn report(config: &Config) -> Result<(String, bool)> {
         controllers(),
         overlay(),
         programs(config),
+        shims(config)?,
         network(config)?,
         driver(config),
         users(),
+        apparmor(),
     ];
     let mut text = String::new();
     let mut is_fit = true;
@@ -102,11 +104,27 @@ fn programs(config: &Config) -> Finding {
     Finding { what: "shim and runtimes", found, is_needed: true }
 }
 
+fn shims(config: &Config) -> Result<Finding> {
+    let (score, clamped) = host::shims::score(&host::look(config)?);
+    let place = host::shims::cgroup();
+    let found = match (&place, &clamped) {
+        (Ok(path), None) => Ok(format!("live in {}, oom_score_adj {score}", path.display())),
+        (Ok(_), Some(clamped)) => Err(format!("oom_score_adj {clamped}")),
+        (Err(why), None) => Err(format!("share the server's cgroup: {why}")),
+        (Err(why), Some(clamped)) => {
+            Err(format!("share the server's cgroup: {why}; oom_score_adj {clamped}"))
+        }
+    };
+    Ok(Finding { what: "shims", found, is_needed: false })
+}
+
 fn network(config: &Config) -> Result<Finding> {
     // Of its own place, so that a server that runs is not disturbed.
     let place = std::env::temp_dir().join(format!("rt-cri-check-{}", paths::new_id()?));
     let found = Network::open(&config.cni, &place).map_err(|error| error.to_string()).and_then(|network| {
-        network.condition()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("start a thread: {error}"))?;
+        runtime.block_on(network.status()).map_err(|error| error.to_string())?;
         Ok(network.in_force())
     });
     paths::remove_dir(&place)?;
@@ -119,6 +137,19 @@ fn driver(config: &Config) -> Finding {
         Driver::Systemd => "systemd",
     };
     Finding { what: "cgroup driver", found: Ok(found.to_owned()), is_needed: true }
+}
+
+fn apparmor() -> Finding {
+    let found = match host::apparmor::look() {
+        None => Ok("not enabled in this kernel".to_owned()),
+        Some(there) if there.lacking.is_none() => Ok(format!("{} is loaded", DEFAULT_PROFILE)),
+        Some(there) if there.profiles.is_none() => Err(there.lacking.unwrap_or_default()),
+        Some(_) => match host::apparmor::parser() {
+            Ok(parser) => Ok(format!("the server will load {} by {}", DEFAULT_PROFILE, parser.display())),
+            Err(error) => Err(format!("containers will not be confined by it: {error}")),
+        },
+    };
+    Finding { what: "AppArmor", found, is_needed: false }
 }
 
 fn users() -> Finding {

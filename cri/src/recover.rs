@@ -45,6 +45,10 @@ pub async fn recover(node: &Arc<Node>) -> Result<()> {
     if let Err(error) = node.network.gc(&live).await {
         tracing::warn!("collect networks that no sandbox has: {error}");
     }
+    // A plugin that is slow to say so must not hold up the answers: until then the network is not ready.
+    if tokio::time::timeout(Duration::from_secs(5), node.network.first_look()).await.is_err() {
+        tracing::warn!("CNI plugins have not said within 5 s whether they can serve pods");
+    }
     strays(node, &live);
     node.collect_images();
     Ok(())

@@ -2,20 +2,21 @@
 //! decide what the pod's containers do.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
-use nix::sys::signal::SigSet;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
+use runtime::sys::spawn::Spawn;
 use shim::client::Client;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::host::shims::{Cgroup, cgroup, score};
+use crate::oci::{Driver, Host};
 
 /// The socket of a pod's shim, within its directory.
 pub const SOCKET: &str = "shim.sock";
@@ -27,14 +28,32 @@ pub struct Shims {
     log_level: String,
     runtime_root: PathBuf,
     systemd: bool,
+    cgroup: Cgroup,
+    oom_score_adj: i32,
     /// Our children, to be reaped by nobody else.
     children: Mutex<Vec<Pid>>,
 }
 
 impl Shims {
     /// `program` is absolute.
-    pub fn new(program: PathBuf, log_level: &str, runtime_root: PathBuf, systemd: bool) -> Self {
-        Self { program, log_level: log_level.to_owned(), runtime_root, systemd, children: Mutex::default() }
+    pub fn new(program: PathBuf, log_level: &str, runtime_root: PathBuf, host: &Host) -> Self {
+        let path = cgroup();
+        if let Err(why) = &path {
+            tracing::info!("shims stay in the server's cgroup: {why}");
+        }
+        let (oom_score_adj, clamped) = score(host);
+        if let Some(clamped) = clamped {
+            tracing::info!("oom_score_adj of shims: {clamped}");
+        }
+        Self {
+            program,
+            log_level: log_level.to_owned(),
+            runtime_root,
+            systemd: host.driver == Driver::Systemd,
+            cgroup: Cgroup::new(path.ok()),
+            oom_score_adj,
+            children: Mutex::default(),
+        }
     }
 
     /// Starts the shim of the pod `id`, whose directory is `dir`, with the OCI runtime at `runtime`. Its socket answers from now on:
@@ -51,11 +70,30 @@ impl Shims {
             .open(&log)
             .what(|| format!("open {}", log.display()))?;
         let null = std::fs::File::open("/dev/null").what(|| "open /dev/null")?;
-        let pid =
-            spawn(&self.program, &args, [&OwnedFd::from(null), &OwnedFd::from(log)], &OwnedFd::from(socket))
-                .what(|| format!("execute the shim {}", self.program.display()))?;
+        let (null, log, socket) = (OwnedFd::from(null), OwnedFd::from(log), OwnedFd::from(socket));
+        let spawn = Spawn {
+            program: &text(self.program.as_os_str())?,
+            args: &args,
+            environment: &environment(),
+            // None of 0, 1 and 2 is ours, and the log, if it is 3, comes before the socket.
+            descriptors: [null.as_fd(), log.as_fd(), log.as_fd(), socket.as_fd()],
+            cgroup: None,
+        };
+        let pid = self
+            .cgroup
+            .with(|cgroup| Spawn { cgroup, ..spawn }.call())
+            .what(|| format!("execute the shim {}", self.program.display()))?;
         self.children.lock().unwrap_or_else(PoisonError::into_inner).push(pid);
+        self.protect(pid);
         Ok(pid.as_raw().unsigned_abs())
+    }
+
+    /// A shim that the kernel ends takes its pod along.
+    fn protect(&self, pid: Pid) {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        if let Err(error) = std::fs::write(&path, self.oom_score_adj.to_string()) {
+            tracing::warn!("set the shim's {path} to {}: {error}", self.oom_score_adj);
+        }
     }
 
     fn args(&self, id: &str, dir: &Path, runtime: &Path) -> Result<Vec<CString>> {
@@ -109,29 +147,11 @@ fn text(text: &std::ffi::OsStr) -> Result<CString> {
     CString::new(text.as_bytes()).map_err(|_| Error::new(Kind::Invalid, format!("NUL in {}", text.display())))
 }
 
-/// One posix_spawn (a vfork: it costs the same for a large server): a session of its own, no signal blocked, 3 is the socket.
-fn spawn(program: &Path, args: &[CString], streams: [&OwnedFd; 2], socket: &OwnedFd) -> nix::Result<Pid> {
-    /// KERNEL: none; glibc 2.26 and musl 1.2 know it, nix has no name for it.
-    const SETSID: i32 = 0x80;
-    let mut actions = PosixSpawnFileActions::init()?;
-    let [null, log] = streams;
-    // ORDER: 0, 1 and 2 are none of the sources, but one of the first two may be 3. A socket that is 3 already loses its
-    // close-on-exec flag by the last.
-    actions.add_dup2(null.as_raw_fd(), 0)?;
-    actions.add_dup2(log.as_raw_fd(), 1)?;
-    actions.add_dup2(log.as_raw_fd(), 2)?;
-    actions.add_dup2(socket.as_raw_fd(), 3)?;
-    let mut attributes = PosixSpawnAttr::init()?;
-    attributes.set_flags(
-        PosixSpawnFlags::from_bits_retain(SETSID as _)
-            | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
-            | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF,
-    )?;
-    attributes.set_sigmask(&SigSet::empty())?;
-    attributes.set_sigdefault(&SigSet::all())?;
-    let environment: Vec<CString> = std::env::vars_os()
-        .filter(|(name, _)| name != "NOTIFY_SOCKET" && name != "LISTEN_FDS" && name != "LISTEN_PID")
+/// Ours, without what systemd meant for this process alone.
+fn environment() -> Vec<CString> {
+    const OURS: [&str; 4] = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"];
+    std::env::vars_os()
+        .filter(|(name, _)| !OURS.iter().any(|ours| name == ours))
         .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
-        .collect();
-    posix_spawn(program, &actions, &attributes, args, &environment)
+        .collect()
 }

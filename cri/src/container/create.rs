@@ -11,6 +11,7 @@ use super::{check, place, remove, signal};
 use crate::api;
 use crate::claim;
 use crate::error::{Error, Kind, Result};
+use crate::host;
 use crate::image::Image;
 use crate::node::{Container, Node, Sandbox, container_name};
 use crate::oci::{self, Made};
@@ -181,7 +182,7 @@ async fn bundle(
             },
             place: &place,
             sandbox: &facts,
-            host: &node.host(),
+            host: &host::now(&node.host(), config),
         };
         let made = oci::container::spec(&request)?;
         spec::write_bundle(&node.paths.bundle(&container.id), &made.spec)?;

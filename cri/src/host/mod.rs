@@ -1,22 +1,24 @@
 //! What this host is and can do, looked at once at start. It changes nothing.
 
+pub mod apparmor;
 mod devices;
 mod mounts;
+pub mod shims;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci_spec::runtime::{Capability, PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 
 pub use devices::{all as all_devices, nodes};
 pub use mounts::Mounts;
 
+use crate::api;
 use crate::config::{CgroupDriver, Config};
 use crate::error::{Context, Result};
-use crate::oci::{AppArmor, Driver, Host};
+use crate::oci::{Driver, Host};
 
-/// KERNEL: include/uapi/linux/magic.h
-const CGROUP2: u64 = 0x6367_7270;
 /// KERNEL: include/uapi/linux/capability.h
 const CAP_SYS_RESOURCE: u32 = 24;
 
@@ -35,7 +37,7 @@ pub fn look(config: &Config) -> Result<Host> {
         oom_score_adj: number("/proc/self/oom_score_adj"),
         lowers_oom_score: mask(&status, "CapEff:") & (1 << CAP_SYS_RESOURCE) != 0,
         rlimits: rlimits(),
-        apparmor: apparmor(),
+        apparmor: apparmor::look(),
         selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         recursive_readonly: kernel >= (5, 12),
         idmapped_mounts: kernel >= (5, 19),
@@ -43,10 +45,27 @@ pub fn look(config: &Config) -> Result<Host> {
     })
 }
 
-/// Where the host has its cgroup2.
+/// Where the host has its cgroup2: as the runtime finds it.
 pub fn cgroup_mount() -> Option<PathBuf> {
-    let is_cgroup2 = |path: &Path| rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type as u64 == CGROUP2);
-    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(PathBuf::from).into_iter().find(|path| is_cgroup2(path))
+    runtime::parent::cgroup::Mount::find().ok().map(|mount| mount.path)
+}
+
+/// The host as a container with this config needs it: of what changes while the server runs, that is looked at anew which the
+/// config depends on.
+pub fn now(known: &Arc<Host>, config: &api::ContainerConfig) -> Arc<Host> {
+    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let is_privileged = context.is_some_and(|context| context.privileged);
+    let mut host = Arc::clone(known);
+    if is_privileged {
+        Arc::make_mut(&mut host).devices = devices::all();
+    } else if host.apparmor.is_some() {
+        // Profiles come and go; also ours goes where somebody removes what has no file in /etc/apparmor.d.
+        let now = apparmor::look_and_load();
+        if now != host.apparmor {
+            Arc::make_mut(&mut host).apparmor = now;
+        }
+    }
+    host
 }
 
 /// Who makes cgroups: what is configured, or systemd where it is the init.
@@ -115,16 +134,6 @@ fn rlimits() -> Vec<PosixRlimit> {
 
 fn hard_limit() -> u64 {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX)
-}
-
-fn apparmor() -> Option<AppArmor> {
-    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").ok()?;
-    if !enabled.starts_with('Y') {
-        return None;
-    }
-    let list = std::fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
-    let name = |line: &str| line.rsplit_once(" (").map_or(line, |(name, _)| name).to_owned();
-    Some(AppArmor { default_profile: "rt-default".to_owned(), profiles: list.lines().map(name).collect() })
 }
 
 #[cfg(test)]

@@ -99,19 +99,39 @@ impl Network {
         }
         let network = self.clone();
         runtime.spawn(async move {
-            let result = network.look(&networks).await.map_err(|error| error.to_string());
-            let networks = networks.into_iter().map(|network| network.name).collect();
-            *network.inner.looked.lock().unwrap_or_else(PoisonError::into_inner) =
-                Looked { networks, result: Some(result) };
+            network.renew(networks).await;
             network.inner.looking.store(false, Ordering::Release);
         });
     }
 
+    async fn renew(&self, networks: Vec<cni::Network>) {
+        let result = Some(self.look(&networks).await.map_err(|error| error.to_string()));
+        let networks = networks.into_iter().map(|network| network.name).collect();
+        *self.inner.looked.lock().unwrap_or_else(PoisonError::into_inner) = Looked { networks, result };
+    }
+
     async fn look(&self, networks: &[cni::Network]) -> Result<()> {
+        self.ask(networks).await?;
+        self.blocking(|inner| inner.builtin.mend()).await
+    }
+
+    async fn ask(&self, networks: &[cni::Network]) -> Result<()> {
         for network in networks {
             self.inner.plugins.status(network).await?;
         }
-        self.blocking(|inner| inner.builtin.mend()).await
+        Ok(())
+    }
+
+    /// Looks now and waits for it, so that the first `condition` is what plugins say.
+    pub async fn first_look(&self) {
+        if let Ok(networks) = self.inner.plugins.networks() {
+            self.renew(networks).await;
+        }
+    }
+
+    /// Asks the plugins of all networks whether they can serve pods, and changes nothing.
+    pub async fn status(&self) -> Result<()> {
+        self.ask(&self.inner.plugins.networks()?).await
     }
 
     /// Which network is in force, for people: `CNI network mynet (/etc/cni/net.d/10-my.conflist)`, `built-in bridge rt0, …`.

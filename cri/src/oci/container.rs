@@ -64,7 +64,7 @@ pub fn spec(request: &Request<'_>) -> Result<Made> {
         .set_annotations(Some(notes(request, &pod)?));
     surroundings(&mut spec, request, &context, &pod)?;
     limits(&mut spec, request, &context, &mut degraded)?;
-    confine(&mut spec, request, &context)?;
+    confine(&mut spec, request, &context, &mut degraded)?;
     cdi::apply(&mut spec, request)?;
     Ok(Made { spec, user, degraded })
 }
@@ -196,13 +196,16 @@ fn confine(
     spec: &mut Spec,
     request: &Request<'_>,
     context: &api::LinuxContainerSecurityContext,
+    degraded: &mut Vec<Degraded>,
 ) -> Result<()> {
     // Also where they have no effect, mistakes in them are mistakes.
     let choice = seccomp::of_container(context)?;
-    let apparmor = lsm::of_container(context, request.host)?;
+    let mut less = Vec::new();
+    let apparmor = lsm::of_container(context, request.host, &mut less)?;
     if context.privileged {
         return Ok(());
     }
+    degraded.append(&mut less);
     let bounding = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
     let bounding = bounding.and_then(|sets| sets.bounding().clone()).unwrap_or_default();
     let filter = seccomp::filter(&choice, request.place.seccomp.as_deref(), &bounding)?;

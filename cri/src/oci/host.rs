@@ -50,13 +50,16 @@ pub enum Driver {
     Systemd,
 }
 
+/// The AppArmor profile that stands for RuntimeDefault.
+pub const DEFAULT_PROFILE: &str = "rt-default";
+
 /// AppArmor as found.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppArmor {
-    /// The profile that stands for RuntimeDefault, which the server has loaded.
-    pub default_profile: String,
-    /// Names of the profiles that are loaded, without their mode.
-    pub profiles: BTreeSet<String>,
+    /// Why [`DEFAULT_PROFILE`] can't be had; `None`: it is loaded.
+    pub lacking: Option<String>,
+    /// Names of the profiles that are loaded, without their mode; `None`: they can't be seen.
+    pub profiles: Option<BTreeSet<String>>,
 }
 
 /// A device node on the host.

@@ -1,22 +1,41 @@
 //! AppArmor profiles and SELinux labels. It loads no profiles and relabels no files.
 
-use super::{Host, host::AppArmor};
+use super::host::{AppArmor, DEFAULT_PROFILE};
+use super::{Degraded, Host};
 use crate::api::{self, security_profile::ProfileType};
 use crate::error::{Error, Result};
 
 /// The AppArmor profile of a container: the new field, or the deprecated one. `None`: unconfined.
+///
+/// Who asks for nothing gets the default profile where it can be had, and is told where not; who asks for it gets an error.
 #[expect(deprecated, reason = "older clients say it there")]
-pub fn of_container(context: &api::LinuxContainerSecurityContext, host: &Host) -> Result<Option<String>> {
-    match &context.apparmor {
-        Some(profile) => apparmor(profile, host),
-        None => apparmor(&from_text(&context.apparmor_profile)?, host),
+pub fn of_container(
+    context: &api::LinuxContainerSecurityContext,
+    host: &Host,
+    degraded: &mut Vec<Degraded>,
+) -> Result<Option<String>> {
+    if let Some(profile) = &context.apparmor {
+        return apparmor(profile, host);
     }
+    if !context.apparmor_profile.is_empty() {
+        return apparmor(&from_text(&context.apparmor_profile)?, host);
+    }
+    let Some(found) = &host.apparmor else { return Ok(None) };
+    if let Some(why) = &found.lacking {
+        degraded.push(Degraded::new(
+            "security_context.apparmor",
+            DEFAULT_PROFILE,
+            format!("unconfined: {why}"),
+        ));
+        return Ok(None);
+    }
+    Ok(Some(DEFAULT_PROFILE.to_owned()))
 }
 
-/// `runtime/default`, which is also the empty text, `unconfined`, `localhost/NAME`.
+/// `runtime/default`, `unconfined`, `localhost/NAME`.
 fn from_text(text: &str) -> Result<api::SecurityProfile> {
     let (kind, name) = match (text, text.strip_prefix("localhost/")) {
-        ("" | "runtime/default", _) => (ProfileType::RuntimeDefault, ""),
+        ("runtime/default", _) => (ProfileType::RuntimeDefault, ""),
         ("unconfined", _) => (ProfileType::Unconfined, ""),
         (_, Some(name)) => (ProfileType::Localhost, name),
         (other, None) => {
@@ -32,9 +51,10 @@ pub fn apparmor(profile: &api::SecurityProfile, host: &Host) -> Result<Option<St
     let (kind, name) = (profile_type("apparmor", profile)?, profile.localhost_ref.as_str());
     match (kind, &host.apparmor) {
         (ProfileType::Unconfined, _) | (ProfileType::RuntimeDefault, None) => Ok(None),
-        (ProfileType::RuntimeDefault, Some(found)) => {
-            Ok(Some(found.default_profile.clone()).filter(|name| !name.is_empty()))
-        }
+        (ProfileType::RuntimeDefault, Some(found)) => match &found.lacking {
+            None => Ok(Some(DEFAULT_PROFILE.to_owned())),
+            Some(why) => Err(Error::unsupported(format!("apply the default AppArmor profile: {why}"))),
+        },
         (ProfileType::Localhost, None) => Err(Error::unsupported(format!("apply AppArmor profile {name:?}"))
             .cure("AppArmor is not enabled on this host")),
         (ProfileType::Localhost, Some(found)) => loaded(name, found).map(Some),
@@ -46,7 +66,11 @@ fn loaded(name: &str, found: &AppArmor) -> Result<String> {
     if name.is_empty() {
         return Err(Error::invalid("apparmor: Localhost without localhost_ref").cure("name a loaded profile"));
     }
-    if name != "unconfined" && !found.profiles.contains(name) {
+    let Some(profiles) = &found.profiles else {
+        let why = found.lacking.as_deref().unwrap_or("the kernel's profiles can't be seen");
+        return Err(Error::unsupported(format!("apply AppArmor profile {name:?}: {why}")));
+    };
+    if name != "unconfined" && !profiles.contains(name) {
         return Err(Error::invalid(format!("apply AppArmor profile {name:?}: it is not loaded"))
             .cure("load it with apparmor_parser"));
     }

@@ -30,7 +30,7 @@ use crate::api;
 pub use capabilities::DEFAULT as DEFAULT_CAPABILITIES;
 pub use cgroup::OWN_PARENT;
 pub use degraded::Degraded;
-pub use host::{AppArmor, Driver, Host, Node, NodeKind};
+pub use host::{AppArmor, DEFAULT_PROFILE, Driver, Host, Node, NodeKind};
 pub use place::{ContainerPlace, ImageVolume, SandboxFacts, SandboxPlace, Source, SourcePropagation};
 pub use process::PATH;
 

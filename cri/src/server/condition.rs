@@ -17,6 +17,7 @@ pub fn status(node: &Node, verbose: bool) -> api::StatusResponse {
     };
     let mut conditions = vec![condition("RuntimeReady", true, ("RuntimeIsUp", "")), network];
     conditions.extend(cgroups(node));
+    conditions.extend(apparmor(node));
     api::StatusResponse {
         status: Some(api::RuntimeStatus { conditions }),
         info: if verbose { info(node) } else { HashMap::new() },
@@ -64,6 +65,12 @@ fn cgroups(node: &Node) -> Option<api::RuntimeCondition> {
     };
     let message = format!("the host has no cgroup2 controller {}: {what}", lacking.join(", "));
     Some(condition("CgroupControllersComplete", false, ("ControllersMissing", &message)))
+}
+
+/// Says that containers are not confined by AppArmor though the kernel has it; nothing where they are, or where it has not.
+fn apparmor(node: &Node) -> Option<api::RuntimeCondition> {
+    let why = node.host().apparmor.as_ref()?.lacking.clone()?;
+    Some(condition("AppArmorDefaultProfileLoaded", false, ("ProfileMissing", &why)))
 }
 
 fn handlers(node: &Node) -> Vec<api::RuntimeHandler> {

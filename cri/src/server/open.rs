@@ -11,7 +11,6 @@ use crate::image::Store;
 use crate::jobs::Jobs;
 use crate::network::Network;
 use crate::node::Node;
-use crate::oci::Driver;
 use crate::paths::{self, Paths};
 use crate::shims::Shims;
 use crate::table::Table;
@@ -35,7 +34,13 @@ pub async fn open(config: Config) -> Result<Arc<Node>> {
     // Never closed: the lock is the process's.
     std::mem::forget(lock(&paths.state)?);
     sandbox::spec::install_pause(&paths.pause_rootfs())?;
-    let host = host::look(&config)?;
+    let mut host = host::look(&config)?;
+    host.apparmor = tokio::task::spawn_blocking(host::apparmor::look_and_load)
+        .await
+        .map_err(|error| Error::internal(format!("look at AppArmor: {error}")))?;
+    if let Some(why) = host.apparmor.as_ref().and_then(|found| found.lacking.as_deref()) {
+        tracing::warn!("containers without a profile of their own are not confined by AppArmor: {why}");
+    }
     let runtimes = config
         .runtimes
         .iter()
@@ -44,8 +49,7 @@ pub async fn open(config: Config) -> Result<Arc<Node>> {
         })
         .collect::<Result<_>>()?;
     let shim = program(&config.shim.path).what(|| "find the shim")?;
-    let is_systemd = host.driver == Driver::Systemd;
-    let shims = Shims::new(shim, &config.shim.log_level, paths.runtime_root(), is_systemd);
+    let shims = Shims::new(shim, &config.shim.log_level, paths.runtime_root(), &host);
     let network = Network::open(&config.cni, &paths.network())?;
     let images = Store::open(&paths.images(), &config.registry)?;
     Ok(Arc::new(Node {

@@ -1,7 +1,7 @@
 //! Containers whole, and what is refused.
 
 use super::super::testing::{accepted, golden, host, node, pod};
-use super::super::{Source, SourcePropagation};
+use super::super::{AppArmor, Source, SourcePropagation};
 use super::*;
 use crate::api::NamespaceMode as Mode;
 
@@ -242,7 +242,8 @@ fn mistakes_are_named() {
         ),
         (
             |case| {
-                case.host.apparmor = Some(super::super::AppArmor::default());
+                case.host.apparmor =
+                    Some(AppArmor { lacking: None, profiles: Some(["y".to_owned()].into()) });
                 case.context().apparmor =
                     Some(api::SecurityProfile { profile_type: 2, localhost_ref: "x".into() });
             },
@@ -258,6 +259,25 @@ fn mistakes_are_named() {
         change(&mut case);
         assert_eq!(case.made().unwrap_err().to_string(), message);
     }
+}
+
+#[test]
+fn the_default_apparmor_profile_is_applied_or_its_absence_is_said() {
+    let profile = |case: &Case| {
+        let made = case.made().expect("a spec");
+        let process = made.spec.process().as_ref().and_then(|process| process.apparmor_profile().clone());
+        (process, made.degraded.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let mut case = Case::new();
+    assert_eq!(profile(&case), (None, vec![]));
+    case.host.apparmor = Some(AppArmor { lacking: None, profiles: Some(["rt-default".to_owned()].into()) });
+    assert_eq!(profile(&case), (Some("rt-default".to_owned()), vec![]));
+    case.host.apparmor = Some(AppArmor { lacking: Some("no parser".into()), profiles: Some([].into()) });
+    let told = "security_context.apparmor rt-default: unconfined: no parser";
+    assert_eq!(profile(&case), (None, vec![told.to_owned()]));
+    case.context().apparmor = Some(api::SecurityProfile::default());
+    let error = case.made().unwrap_err().to_string();
+    assert_eq!(error, "apply the default AppArmor profile: no parser");
 }
 
 #[test]

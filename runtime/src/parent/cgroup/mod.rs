@@ -27,7 +27,7 @@ use crate::spec::Resources;
 use crate::state::CgroupRecord;
 pub use berth::Berth;
 use controllers::Wanted;
-use mount::Mount;
+pub use mount::Mount;
 pub use remove::remove;
 
 /// Marks directories that were made on the way to a container's cgroup, so that they go away with the last one below.
