@@ -3,6 +3,7 @@
 mod bad_input;
 mod crash;
 mod crowd;
+mod degraded;
 mod flow;
 mod fsck;
 mod images;

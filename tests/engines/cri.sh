@@ -39,12 +39,16 @@ start_server() {
     PATIENCE=200 until_true crictl version || stop_with "$LOG" "$SERVER does not answer"
 }
 
+CNI_BIN=$PEERS/cni # CNI plugins
+CNI_VERSION=1.0.0
+
 network() {
     cat >/tmp/net.d/10-bridge.conflist <<-END
-	{"cniVersion": "1.0.0", "name": "room", "plugins": [
+	{"cniVersion": "$CNI_VERSION", "name": "room", "plugins": [
 	  {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
 	   "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.88.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
-	  {"type": "portmap", "capabilities": {"portMappings": true}}]}
+	  {"type": "portmap", "capabilities": {"portMappings": true}},
+	  {"type": "bandwidth", "capabilities": {"bandwidth": true}}]}
 	END
 }
 
@@ -54,7 +58,7 @@ serve_rt_cri() {
 	missing = "ignore"
 	[cni]
 	conf_dir = "/tmp/net.d"
-	bin_dirs = ["$PEERS/cni"]
+	bin_dirs = ["$CNI_BIN"]
 	[registry]
 	config_path = ["$CERTS"]
 	${MORE_CONFIG-}
@@ -72,7 +76,7 @@ serve_containerd() {
 	[plugins."io.containerd.cri.v1.runtime"]
 	restrict_oom_score_adj = true
 	[plugins."io.containerd.cri.v1.runtime".cni]
-	bin_dirs = ["$PEERS/cni"]
+	bin_dirs = ["$CNI_BIN"]
 	conf_dir = "/tmp/net.d"
 	[plugins."io.containerd.cri.v1.runtime".containerd]
 	default_runtime_name = "${CONTAINERD_RUNTIME:-runc}"

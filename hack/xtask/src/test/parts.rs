@@ -10,15 +10,24 @@ use crate::console;
 use crate::tally::Tally;
 
 /// The callers of `tests/engines`, in the order in which they are run.
-const ENGINES: [&str; 9] =
-    ["podman", "docker", "docker26", "containerd", "shim", "validation", "critest", "streaming", "kubelet"];
+const ENGINES: [&str; 10] =
+    ["podman", "docker", "docker26", "containerd", "shim", "validation", "critest", "streaming", "cni", "kubelet"];
 
 /// Those that rt passes: part of the run by default. The others run when they are named.
-const SETTLED: &[&str] =
-    &["podman", "docker", "docker26", "containerd", "shim", "validation", "critest", "kubelet"];
+const SETTLED: &[&str] = &ENGINES;
 
 /// Those that have tests of limits, which run in the virtual machine.
 const LIMITED: &[&str] = &["podman", "docker", "containerd", "shim"];
+
+/// What needs a kernel with all controllers, AppArmor or systemd: a caller, what `hack/vm run` is told, the caller's arguments.
+const WHOLE: [(&str, &[&str], &[&str]); 2] = [
+    (
+        "critest",
+        &["--memory", "4096", "--with", "target/debug/critest-tally"],
+        &["OOM|AppArmor|listing container stats"],
+    ),
+    ("node", &["--memory", "3072", "--systemd"], &[]),
+];
 
 /// What rt passes in the virtual machine: parts of the names of tests.
 const SETTLED_IN_VM: &[&str] =
@@ -92,8 +101,15 @@ pub fn virtual_machine(repository: &Path) -> Tally {
     for engine in LIMITED {
         console::heading(&format!("{engine}, in a virtual machine"));
         let mut command = Command::new(repository.join("hack/vm"));
-        command.args(["run", "--limit", "600", "--engines", "--", "hack/peers/room", "--"]);
+        command.args(["run", "--limit", "900", "--engines", "--", "hack/peers/room", "--"]);
         command.arg(format!("tests/engines/{engine}")).arg("limits");
+        tally.add(part(engine, command.current_dir(repository)));
+    }
+    for (engine, options, arguments) in WHOLE {
+        console::heading(&format!("{engine}, in a virtual machine"));
+        let mut command = Command::new(repository.join("hack/vm"));
+        command.args(["run", "--limit", "900", "--engines"]).args(options).arg("--");
+        command.arg(format!("tests/engines/{engine}")).args(arguments);
         tally.add(part(engine, command.current_dir(repository)));
     }
     tally
