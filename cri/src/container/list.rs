@@ -90,6 +90,7 @@ mod tests {
             config: api::ContainerConfig { labels, ..Default::default() },
             image_id: "sha256:1".to_owned(),
             image_ref: "sha256:1".to_owned(),
+            mounted_images: Default::default(),
             created_at: 7,
             log_path: String::new(),
             stop_signal: "SIGTERM".to_owned(),
