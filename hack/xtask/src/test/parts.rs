@@ -30,7 +30,8 @@ const SETTLED: &[&str] =
 /// Those that have tests of limits, which run in the virtual machine.
 const LIMITED: &[&str] = &["podman", "docker", "containerd", "shim"];
 
-/// What needs a kernel with all controllers, AppArmor or systemd: a caller, what `hack/vm run` is told, the caller's arguments.
+/// What needs a kernel with all controllers, AppArmor or systemd: a caller, what `hack/vm run` is told, the caller's arguments. `critest` is
+/// part of the run by default; `node` runs when it is named, until it has passed whole and in less time than the rest together.
 const WHOLE: [(&str, &[&str], &[&str]); 2] = [
     (
         "critest",
@@ -69,14 +70,18 @@ pub fn unit_tests(repository: &Path) -> Tally {
 /// if there are none.
 pub fn native(repository: &Path, names: &[&str]) -> Tally {
     let mut tally = Tally::default();
+    let (nodes, names): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| **name == "node");
     let (engines, names): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| ENGINES.contains(name));
-    if engines.is_empty() || !names.is_empty() {
+    if !nodes.is_empty() {
+        tally.add(whole(repository, "node"));
+    }
+    if (nodes.is_empty() && engines.is_empty()) || !names.is_empty() {
         console::heading("the program, natively");
         let mut command = Command::new(env!("CARGO"));
         command.args(["test", "--package", "tests", "--no-fail-fast", "--"]).args(&names);
         tally.add(part("the program, natively", command.current_dir(repository)));
     }
-    let by_default = if names.is_empty() && engines.is_empty() { SETTLED } else { &[] };
+    let by_default = if names.is_empty() && engines.is_empty() && nodes.is_empty() { SETTLED } else { &[] };
     for engine in engines.iter().chain(by_default) {
         console::heading(&format!("{engine}, natively"));
         let mut command = Command::new(repository.join("hack/peers/room"));
@@ -116,11 +121,18 @@ pub fn virtual_machine(repository: &Path) -> Tally {
         command.arg(format!("tests/engines/{engine}")).arg("limits");
         tally.add(part(engine, command.current_dir(repository)));
     }
-    for (engine, options, arguments) in WHOLE {
+    tally.add(whole(repository, "critest"));
+    tally
+}
+
+/// One of `WHOLE`, in a virtual machine of its own.
+fn whole(repository: &Path, wanted: &str) -> Tally {
+    let mut tally = Tally::default();
+    for (engine, options, arguments) in WHOLE.iter().filter(|(engine, ..)| *engine == wanted) {
         console::heading(&format!("{engine}, in a virtual machine"));
         let mut command = Command::new(repository.join("hack/vm"));
-        command.args(["run", "--limit", "900", "--engines"]).args(options).arg("--");
-        command.arg(format!("tests/engines/{engine}")).args(arguments);
+        command.args(["run", "--limit", "900", "--engines"]).args(*options).arg("--");
+        command.arg(format!("tests/engines/{engine}")).args(*arguments);
         tally.add(part(engine, command.current_dir(repository)));
     }
     tally
