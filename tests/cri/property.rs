@@ -6,6 +6,7 @@
 
 use crate::surroundings;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -354,12 +355,19 @@ impl World {
         let status = self.client.wait(cri.pod_sandbox_status(request)).expect("a status").into_inner();
         let info: tests::Value = serde_json::from_str(&status.info["info"]).expect("JSON");
         let shim = i32::try_from(info["shimPid"].as_i64().expect("a pid")).expect("a pid");
+        // They become children of this process, which is a subreaper: a PID namespace ends with the last zombie in it.
+        let orphans =
+            std::fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).expect("its children");
+        let orphans: Vec<i32> = orphans.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
         kill(Pid::from_raw(shim), Signal::SIGKILL).expect("the shim runs");
         let pod = self.pods.get_mut(&pod).expect("it is there");
         pod.is_ready = false;
         pod.containers.values_mut().for_each(|(_, stage)| *stage = Stage::Exited);
         // Its death has to be seen first.
         tests::until("the lists say that the shim is dead", || {
+            for orphan in &orphans {
+                let _ = waitpid(Pid::from_raw(*orphan), Some(WaitPidFlag::WNOHANG));
+            }
             (self.listed() == self.expected()).then_some(())
         });
     }

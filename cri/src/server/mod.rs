@@ -1,5 +1,6 @@
 //! The server's life: start, recovery before the first answer, serving, draining. Pods outlive it.
 
+mod answer;
 mod condition;
 mod grpc;
 mod listen;

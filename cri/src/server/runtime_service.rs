@@ -1,25 +1,17 @@
 //! CRI's RuntimeService: each RPC is one call of what does it. It decides nothing.
 
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
+use super::answer::{Answer, Items, answer, chunks};
 use super::condition;
 use crate::api;
 use crate::api::runtime_service_server::RuntimeService;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::node::Node;
 use crate::{container, sandbox, stats};
-
-type Answer<T> = Result<Response<T>, Status>;
-type Items<T> = BoxStream<'static, Result<T, Status>>;
-
-/// How many items one message of a streamed list has.
-const CHUNK: usize = 200;
 
 /// The service.
 pub struct Service {
@@ -34,37 +26,10 @@ impl Service {
     }
 }
 
-/// Logs what went wrong, once, and turns it into a status.
-async fn answer<T>(work: impl Future<Output = Result<T>>) -> Answer<T> {
-    let began = Instant::now();
-    let result = work.await;
-    let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    match result {
-        Ok(message) => {
-            tracing::debug!(took_us, "done");
-            Ok(Response::new(message))
-        }
-        Err(error) => {
-            let status = Status::from(error);
-            tracing::warn!(took_us, code = ?status.code(), "{}", status.message());
-            Err(status)
-        }
-    }
-}
-
 /// CRIU would have to work with the runtime, and `rt` has no checkpoint.
 fn no_checkpoints(what: &str) -> Error {
     Error::unsupported(format!("{what}: rt can't checkpoint or restore processes, with CRIU or without"))
         .cure("run it anew: nothing was changed")
-}
-
-fn chunks<T, M>(items: Vec<T>, message: impl Fn(Vec<T>) -> M + Send + 'static) -> Answer<Items<M>>
-where
-    T: Send + 'static,
-    M: Send + 'static,
-{
-    let chunks = stream::iter(items).chunks(CHUNK).map(move |items| Ok(message(items)));
-    Ok(Response::new(chunks.boxed()))
 }
 
 #[tonic::async_trait]

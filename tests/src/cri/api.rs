@@ -12,7 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 /// CRI's messages and clients.
-#[allow(missing_docs, clippy::all, rust_2018_idioms, deprecated)]
+#[allow(missing_docs, clippy::all, rust_2018_idioms, rustdoc::all, deprecated)]
 pub mod v1 {
     tonic::include_proto!("runtime.v1");
 }
