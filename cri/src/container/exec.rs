@@ -35,11 +35,12 @@ pub async fn sync(node: &Arc<Node>, request: api::ExecSyncRequest) -> Result<api
     let call = Call { client, container: container.id.clone(), exec: paths::new_id()?, limit };
     let command = request.cmd;
     // A task of its own, so that a client that goes away leaves no exec behind.
-    let work = tokio::spawn(async move {
+    let work = async move {
         let result = call.run(command).await;
         call.forget().await;
         result
-    });
+    };
+    let work = tokio::spawn(shim::client::with_request(shim::client::request(), work));
     let result = work.await.map_err(|error| Error::internal(format!("exec: {error}")))?;
     result.map_err(|error| error.during(format!("exec in container {}", container.name())))
 }

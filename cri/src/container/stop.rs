@@ -19,7 +19,8 @@ pub async fn stop(node: &Arc<Node>, id: &str, seconds: i64) -> Result<()> {
     let grace = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     let node = Arc::clone(node);
     // A task of its own: a client that goes away does not stop it.
-    let work = tokio::spawn(async move { one(&node, &container, grace).await });
+    let work = async move { one(&node, &container, grace).await };
+    let work = tokio::spawn(shim::client::with_request(shim::client::request(), work));
     work.await.map_err(|error| Error::internal(format!("stop a container: {error}")))?
 }
 

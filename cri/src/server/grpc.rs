@@ -52,8 +52,9 @@ async fn until(stop: &mut watch::Receiver<bool>) {
 async fn one(stream: UnixStream, routes: Routes, mut stop: watch::Receiver<bool>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let mut routes = routes.clone();
-        let span = span(&request);
-        async move {
+        let id = id();
+        let span = span(&request, &id);
+        let work = async move {
             let (path, began) = (request.uri().path().to_owned(), Instant::now());
             let answer = routes.call(request.map(Body::new)).await;
             // An error is said in the head; what has none there went well, or is a stream that has begun.
@@ -62,8 +63,8 @@ async fn one(stream: UnixStream, routes: Routes, mut stop: watch::Receiver<bool>
             });
             crate::metrics::rpc(&path, code, began.elapsed());
             answer.map(blame)
-        }
-        .instrument(span)
+        };
+        shim::client::with_request(Some(id.into()), work).instrument(span)
     });
     let connection =
         http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
@@ -94,10 +95,13 @@ fn blame(mut answer: Response<Body>) -> Response<Body> {
     answer
 }
 
-/// Each request has an id that all its lines carry.
-fn span(request: &Request<Incoming>) -> tracing::Span {
+/// Each request has an id that all its lines carry, the shim's too.
+fn id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("{:x}-{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn span(request: &Request<Incoming>, id: &str) -> tracing::Span {
     let method = request.uri().path().rsplit('/').next().unwrap_or_default();
-    let id = format!("{:x}-{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     tracing::info_span!("request", id, method)
 }
