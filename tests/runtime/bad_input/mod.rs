@@ -6,7 +6,7 @@ mod bundle;
 mod limits;
 mod mounts;
 mod namespaces;
-mod process;
+mod processes;
 
 use tests::*;
 
