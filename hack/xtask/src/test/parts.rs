@@ -31,7 +31,7 @@ const SETTLED: &[&str] =
 const LIMITED: &[&str] = &["podman", "docker", "containerd", "shim"];
 
 /// What needs a kernel with all controllers, AppArmor or systemd: a caller, what `hack/vm run` is told, the caller's arguments. `critest` is
-/// part of the run by default; `node` runs when it is named, until it has passed whole and in less time than the rest together.
+/// part of the run by default; `node` runs when it is named: it takes minutes, and has passed whole but once.
 const WHOLE: [(&str, &[&str], &[&str]); 2] = [
     (
         "critest",
