@@ -234,19 +234,13 @@ fn clients_attach_type_see_and_go() {
             ..Default::default()
         };
         let attached: pod::AttachResponse = shim.client().ask(POD, "Attach", &request);
-        let mut stdout = shim.client().into_stream(&attached.token, "stdout");
+        // Stdin first, and typed once: what is typed waits for the output's connection.
         let mut stdin = shim.client().into_stream(&attached.token, "stdin");
-        // The output's connection may be taken up after the first word: ask until it shows.
-        let mut seen = String::new();
-        stdout.set_read_timeout(Some(Duration::from_millis(100))).expect("set a deadline");
-        until("it answers", || {
-            stdin.write_all(format!("{word}\n").as_bytes()).expect("type");
-            let mut chunk = [0; 1000];
-            if let Ok(read) = stdout.read(&mut chunk) {
-                seen.push_str(&String::from_utf8_lossy(&chunk[..read]));
-            }
-            seen.contains(&format!("got {word}\n")).then_some(())
-        });
+        stdin.write_all(format!("{word}\n").as_bytes()).expect("type");
+        let mut stdout = shim.client().into_stream(&attached.token, "stdout");
+        let mut seen = vec![0; format!("got {word}\n").len()];
+        stdout.read_exact(&mut seen).expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&seen), format!("got {word}\n"));
     }
     assert_eq!(shim.watch(0, 0).containers[0].status, pod::Status::Running as i32, "stdin stays open");
     shim.stop(bundle.id(), 0);
@@ -254,6 +248,31 @@ fn clients_attach_type_see_and_go() {
     assert!(
         logged.contains(&"stdout F got one".to_owned()) && logged.contains(&"stdout F got two".to_owned())
     );
+    shim.remove(bundle.id());
+}
+
+#[test]
+fn clients_that_leave_while_a_container_prints_take_nobody_along() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.with_busybox().args(["/bin/sh", "-c", "while :; do echo; done"]);
+    let log = shim.create(&bundle);
+    shim.start(bundle.id());
+    let attach = || {
+        let request = pod::AttachRequest { id: bundle.id().to_owned(), stdout: true, ..Default::default() };
+        let attached: pod::AttachResponse = shim.client().ask(POD, "Attach", &request);
+        shim.client().into_stream(&attached.token, "stdout")
+    };
+    let mut stays = attach();
+    for _ in 0..200 {
+        let mut leaves = attach();
+        leaves.read_exact(&mut [0; 8]).expect("output");
+        drop(leaves);
+        stays.read_exact(&mut [0; 8]).expect("output");
+    }
+    fs::write(&log, "").expect("empty the log");
+    shim.stop(bundle.id(), 0);
     shim.remove(bundle.id());
 }
 

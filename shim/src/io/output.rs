@@ -35,12 +35,19 @@ const STACK: usize = 192 << 10;
 /// The thread, seen from outside. Dropped: the thread reads no more and ends.
 #[derive(Debug)]
 pub struct Output {
+    clients: Sender<Client>,
     orders: Sender<Order>,
     wake: OwnedFd,
 }
 
+/// A socket that gets what is printed to a stream.
+#[derive(Debug)]
+struct Client {
+    stream: Stream,
+    socket: OwnedFd,
+}
+
 enum Order {
-    Attach(Stream, OwnedFd),
     Reopen(oneshot::Sender<Result<()>>),
     Drain(oneshot::Sender<()>),
 }
@@ -59,11 +66,13 @@ impl Output {
     pub fn start(sources: Sources, log: Option<Log>) -> Result<Self> {
         let what = || "start the thread of a log";
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).what(what)?;
+        let (clients, arrivals) = channel();
         let (orders, inbox) = channel();
         let mut worker = Worker {
             sources: Vec::new(),
             log,
             clients: Vec::new(),
+            arrivals,
             inbox,
             wake: rustix::io::fcntl_dupfd_cloexec(&wake, 3).what(what)?,
             buffer: Vec::new(),
@@ -75,12 +84,14 @@ impl Output {
         }
         let thread = std::thread::Builder::new().name("log".into()).stack_size(STACK);
         thread.spawn(move || worker.run()).what(what)?;
-        Ok(Self { orders, wake })
+        Ok(Self { clients, orders, wake })
     }
 
-    /// Output from now on goes to this socket too.
-    pub fn attach(&self, stream: Stream, client: OwnedFd) {
-        self.order(Order::Attach(stream, client));
+    /// What is printed after this call goes to this socket too. After the end of the stream the socket is closed at once.
+    pub fn attach(&self, stream: Stream, socket: OwnedFd) {
+        if self.clients.send(Client { stream, socket }).is_ok() {
+            wake(&self.wake);
+        }
     }
 
     /// See [`Log::reopen`].
@@ -120,7 +131,8 @@ fn wake(event: &OwnedFd) {
 struct Worker {
     sources: Vec<Source>,
     log: Option<Log>,
-    clients: Vec<(Stream, OwnedFd)>,
+    clients: Vec<Client>,
+    arrivals: Receiver<Client>,
     inbox: Receiver<Order>,
     wake: OwnedFd,
     buffer: Vec<u8>,
@@ -158,11 +170,12 @@ impl Worker {
                 Err(Errno::EINTR) => continue,
                 Err(_) => break,
             };
-            for index in ready.sources.into_iter().rev() {
-                self.read(index);
-            }
+            // ORDER: before anything is read: what is read goes to clients, and those of them that are gone go then as well.
             for index in ready.gone.into_iter().rev() {
                 self.clients.remove(index);
+            }
+            for index in ready.sources.into_iter().rev() {
+                self.read(index);
             }
             if ready.orders && self.obey() == Wanted::No {
                 break;
@@ -181,7 +194,9 @@ impl Worker {
         loop {
             let mut fds = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
             fds.extend(self.sources.iter().map(|source| PollFd::new(source.fd.as_fd(), PollFlags::POLLIN)));
-            fds.extend(self.clients.iter().map(|(_, fd)| PollFd::new(fd.as_fd(), PollFlags::empty())));
+            fds.extend(
+                self.clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::empty())),
+            );
             let busy = !self.buffer.is_empty();
             let timeout = if busy {
                 PollTimeout::try_from(QUIET).unwrap_or(PollTimeout::MAX)
@@ -210,10 +225,21 @@ impl Worker {
                     source.resize(true);
                 }
                 let stream = source.stream;
+                // ORDER: after reading: who was attached before these bytes were printed has arrived by now.
+                self.welcome();
                 self.spread(stream, length);
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(_) => self.end(index),
+        }
+    }
+
+    /// Takes in those who have attached.
+    fn welcome(&mut self) {
+        while let Ok(client) = self.arrivals.try_recv() {
+            if self.sources.iter().any(|source| source.stream == client.stream) {
+                self.clients.push(client);
+            }
         }
     }
 
@@ -222,7 +248,7 @@ impl Worker {
         if let Some(log) = &mut self.log {
             log.append(stream, bytes);
         }
-        self.clients.retain(|(wanted, client)| *wanted != stream || give(client, bytes).is_ok());
+        self.clients.retain(|client| client.stream != stream || give(&client.socket, bytes).is_ok());
     }
 
     fn end(&mut self, index: usize) {
@@ -230,19 +256,15 @@ impl Worker {
         if let Some(log) = &mut self.log {
             log.end(stream);
         }
-        self.clients.retain(|(wanted, _)| *wanted != stream);
+        self.clients.retain(|client| client.stream != stream);
     }
 
     fn obey(&mut self) -> Wanted {
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.wake, &mut count[..]);
+        self.welcome();
         loop {
             match self.inbox.try_recv() {
-                Ok(Order::Attach(stream, client)) => {
-                    if self.sources.iter().any(|source| source.stream == stream) {
-                        self.clients.push((stream, client));
-                    }
-                }
                 Ok(Order::Reopen(done)) => {
                     let reopened = match &mut self.log {
                         Some(log) => log.reopen(),
@@ -324,4 +346,60 @@ fn give(client: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    fn output() -> (Output, std::fs::File) {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let sources = Sources { stdout: Some(read), stderr: None };
+        (Output::start(sources, None).unwrap(), write.into())
+    }
+
+    fn attach(output: &Output) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        output.attach(Stream::Stdout, theirs.into());
+        ours
+    }
+
+    #[test]
+    fn what_is_printed_after_someone_has_attached_reaches_him() {
+        let (output, mut printer) = output();
+        for turn in 0..2000 {
+            let mut client = attach(&output);
+            let line = format!("{turn}\n");
+            printer.write_all(line.as_bytes()).unwrap();
+            let mut seen = vec![0; line.len()];
+            client.read_exact(&mut seen).unwrap_or_else(|error| panic!("turn {turn}: {error}"));
+            assert_eq!(String::from_utf8_lossy(&seen), line);
+        }
+    }
+
+    #[test]
+    fn clients_that_leave_while_output_flows_take_nobody_along() {
+        let (output, mut printer) = output();
+        let mut stays = attach(&output);
+        let reader = std::thread::spawn(move || {
+            let mut seen = Vec::new();
+            stays.read_to_end(&mut seen).unwrap();
+            seen.len()
+        });
+        for _ in 0..2000 {
+            let leaves = attach(&output);
+            printer.write_all(b"x").unwrap();
+            drop(leaves);
+            printer.write_all(b"y").unwrap();
+        }
+        drop(printer);
+        assert_eq!(reader.join().unwrap(), 4000);
+    }
 }

@@ -44,25 +44,37 @@ impl Owner {
     }
 
     fn expire(&mut self, token: &str) {
-        if let Some(target) = self.tokens.expire(token)
-            && let Ok(Process { streams: Some(streams), .. }) = self.process(&target)
-        {
+        let Some((target, typist)) = self.tokens.expire(token) else { return };
+        if let Ok(Process { streams: Some(streams), .. }) = self.process(&target) {
             streams.expire();
+        }
+        if let Some(typist) = typist
+            && let Err(error) = self.feed(&target, typist)
+        {
+            tracing::debug!("connect stdin of {target}: {error}");
         }
     }
 
-    /// See [`super::Pod::stream`].
+    /// See [`super::Pod::stream`]. Who attaches may open his connections in any order: what he types waits until he sees what is printed.
     pub fn stream(&mut self, token: &str, name: StreamName, connection: UnixStream) -> Result<()> {
         let target = self.tokens.redeem(token, name)?;
-        let line = self.line.clone();
-        let process = self.process(&target)?;
-        let Some(streams) = &mut process.streams else {
+        let Some(streams) = &mut self.process(&target)?.streams else {
             return Err(Error::not_found(format!("{target} has no streams")));
         };
         if name != StreamName::Stdin {
-            return streams.show(name, connection);
+            streams.show(name, connection)?;
+            return self.tokens.complete(token).map_or(Ok(()), |typist| self.feed(&target, typist));
         }
-        let (from, to) = streams.input(connection)?;
+        let typist = if streams.is_shared() { self.tokens.hold(token, connection) } else { Some(connection) };
+        typist.map_or(Ok(()), |typist| self.feed(&target, typist))
+    }
+
+    fn feed(&mut self, target: &Target, typist: UnixStream) -> Result<()> {
+        let Some(streams) = &self.process(target)?.streams else {
+            return Err(Error::not_found(format!("{target} has no streams")));
+        };
+        let (from, to) = streams.input(typist)?;
+        let (line, target) = (self.line.clone(), target.clone());
         tokio::spawn(async move {
             let all_said = pump::input(from, to).await;
             line.send(move |owner| owner.stdin_over(&target, all_said));
