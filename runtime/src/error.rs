@@ -27,6 +27,23 @@ pub enum Kind {
     Internal,
 }
 
+impl Kind {
+    /// In one word, for callers that read the log: `{"level":"error","kind":"not-found",…}`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NotFound => "not-found",
+            Self::Exists => "exists",
+            Self::InvalidConfig => "invalid",
+            Self::WrongStatus => "wrong-status",
+            Self::Unsupported => "unsupported",
+            Self::Denied => "denied",
+            Self::Timeout => "timeout",
+            Self::Os(_) => "os",
+            Self::Internal => "internal",
+        }
+    }
+}
+
 /// An error: `what` is verb + object, lower case ("mount proc at /proc"); the chain of causes is printed once, at the edge.
 pub struct Error {
     kind: Kind,
@@ -156,6 +173,11 @@ impl Error {
 }
 
 static EMPTY: String = String::new();
+
+/// `ENOENT`.
+pub fn errno_name(errno: i32) -> String {
+    format!("{:?}", nix::errno::Errno::from_raw(errno))
+}
 
 /// `no such file or directory (ENOENT)`: the words that engines search for are Go's, which are lower case.
 pub fn errno_text(errno: i32) -> String {

@@ -14,7 +14,7 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Event, Metadata, Subscriber, span};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, errno_name};
 
 /// The options of the command line that concern messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,7 +33,8 @@ pub enum LogFormat {
     /// `time="…" level=error msg="…"`, as logrus does. An error alone on standard error is `rt: …`.
     #[default]
     Text,
-    /// `{"level":"error","msg":"…","time":"…"}`, one object a line: the shims of containerd and podman show its msg.
+    /// `{"level":"error","msg":"…","time":"…"}`, one object a line: the shims of containerd and podman show its msg. An error that ends
+    /// the command also has its `kind` in a word, and the `errno` at its root, if there is one.
     Json,
 }
 
@@ -100,7 +101,9 @@ pub fn install(options: &LogOptions) -> Result<()> {
 /// Reports the error that ends the command: in the log, and on standard error for whoever looks there.
 pub fn report(error: &Error) {
     let log = LOG.get();
-    let line = |format| line(format, tracing::Level::ERROR, &error.to_string(), &[]);
+    let mut fields = vec![("kind", error.kind().word().to_owned())];
+    fields.extend(error.errno().map(|errno| ("errno", errno_name(errno))));
+    let line = |format| line(format, tracing::Level::ERROR, &error.to_string(), &fields);
     let file = log.and_then(|log| log.file.as_ref().map(|file| (file, log.format)));
     if let Some((file, format)) = file {
         write(file, &line(format));

@@ -164,3 +164,38 @@ fn log_file_holds_the_error_as_json() {
     assert!(last["msg"].as_str().is_some_and(|m| m.contains("does not exist")), "{last}");
     assert!(last["time"].is_string(), "{last}");
 }
+
+#[test]
+fn log_says_what_kind_of_error_it_was() {
+    only_rt!("their logs have a message only");
+    let case = case!();
+    let last = |arguments: &[&str]| -> Value {
+        let log = case.dir().join("kinds.json");
+        let mut call = case.program(Runtime::under_test().path());
+        call.arg("--root").arg(case.state_root()).arg("--log").arg(&log).args(["--log-format", "json"]);
+        call.args(arguments).run().exits(1);
+        let text = std::fs::read_to_string(&log).expect("the log");
+        text.lines()
+            .last()
+            .and_then(|line| serde_json::from_str(line).ok())
+            .unwrap_or_else(|| panic!("{text}"))
+    };
+    let nowhere = last(&["state", "nobody"]);
+    assert_eq!((nowhere["kind"].as_str(), nowhere.get("errno")), (Some("not-found"), None), "{nowhere}");
+    let invalid = last(&["state", "no/body"]);
+    assert_eq!(invalid["kind"], "invalid", "{invalid}");
+    let missing = last(&["create", "--bundle", "/nonexistent", "a"]);
+    assert_eq!(
+        (missing["kind"].as_str(), missing["errno"].as_str()),
+        (Some("os"), Some("ENOENT")),
+        "{missing}"
+    );
+
+    let mut bundle = case.bundle();
+    let running = case.start_sleeping(&mut bundle);
+    let path = bundle.dir().to_string_lossy().into_owned();
+    let taken = last(&["create", "--bundle", &path, running.id()]);
+    assert_eq!(taken["kind"], "exists", "{taken}");
+    let started = last(&["start", running.id()]);
+    assert_eq!(started["kind"], "wrong-status", "{started}");
+}
