@@ -52,17 +52,27 @@ pub fn failpoints() -> &'static Path {
 }
 
 fn build_failpoints() -> PathBuf {
-    // Beside the others' output: cargo puts every build of a program under the same name.
-    let directory = target().join("failpoints");
+    built_with_failpoints("rt", "runtime")
+}
+
+/// In the usual place, with the features of the whole workspace: its dependencies are built there already. Then copied, so that nobody
+/// takes it for the usual program.
+fn built_with_failpoints(program: &str, package: &str) -> PathBuf {
     let status = Command::new(option_env!("CARGO").unwrap_or("cargo"))
         .current_dir(repository())
-        .args(["build", "--quiet", "--package", "runtime", "--bin", "rt", "--features", "failpoints"])
-        .arg("--target-dir")
-        .arg(&directory)
+        .args(["build", "--quiet", "--workspace", "--bin", program, "--features"])
+        .arg(format!("{package}/failpoints"))
         .status()
         .expect("cargo runs");
-    assert!(status.success(), "rt with fail points doesn't build");
-    directory.join("debug/rt")
+    assert!(status.success(), "{program} with fail points doesn't build");
+    let directory = target().join("failpoints");
+    std::fs::create_dir_all(&directory).expect("make a directory");
+    let path = directory.join(program);
+    // By another name first: a test may be executing the former one.
+    let draft = directory.join(format!(".{program}.{}", std::process::id()));
+    std::fs::copy(target().join("debug").join(program), &draft).expect("copy the program");
+    std::fs::rename(&draft, &path).expect("rename the program");
+    path
 }
 
 /// rt-cri built so that it dies or fails at the stage that a variable names: `$RT_CRI_FAILPOINTS`, or built by cargo.
@@ -74,15 +84,5 @@ pub fn cri_failpoints() -> &'static Path {
 }
 
 fn build_cri_failpoints() -> PathBuf {
-    // In the usual place, where its many dependencies are built already; then copied, so that nobody takes it for the usual one.
-    let status = Command::new(option_env!("CARGO").unwrap_or("cargo"))
-        .current_dir(repository())
-        .args(["build", "--quiet", "--package", "cri", "--bin", "rt-cri", "--features", "failpoints"])
-        .status()
-        .expect("cargo runs");
-    assert!(status.success(), "rt-cri with fail points doesn't build");
-    let path = target().join("failpoints/rt-cri");
-    std::fs::create_dir_all(target().join("failpoints")).expect("make a directory");
-    std::fs::copy(target().join("debug/rt-cri"), &path).expect("copy rt-cri");
-    path
+    built_with_failpoints("rt-cri", "cri")
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use table::{Figures, Results};
 
 const USAGE: &str = "bench --floor PATH --rt PATH [--crun PATH] [--runc PATH] --busybox PATH --seccomp FILE \
-    [--rounds N] [--row N] [--json FILE]";
+    [--seccomp-cost PATH] [--rounds N] [--row N] [--json FILE]";
 
 fn main() -> std::process::ExitCode {
     match run() {
@@ -60,7 +60,13 @@ fn run() -> Result<(), String> {
     let rounds = options.number("--rounds", 100)?;
     let row = options.number("--row", 1000)?;
     let arena = arena(&options)?;
-    let outcome = compare(&arena, &sides, rounds, row);
+    let outcome = compare(&arena, &sides, rounds, row).and_then(|mut results| {
+        if let Some(program) = options.path("--seccomp-cost") {
+            let profile = options.need("--seccomp")?;
+            (0..3 * rounds).try_for_each(|_| measure::filter(&program, &profile, &mut results.samples))?;
+        }
+        Ok(results)
+    });
     sides.iter().filter(|s| s.name != "floor").for_each(|side| arena.clean(side));
     remove(&arena);
     let results = outcome?;

@@ -28,7 +28,7 @@ pub struct Arena {
 }
 
 /// The operations in the order of the table.
-pub const OPERATIONS: [&str; 12] = [
+pub const OPERATIONS: [&str; 13] = [
     "run",
     "run, no seccomp",
     "run, bare",
@@ -41,7 +41,24 @@ pub const OPERATIONS: [&str; 12] = [
     "delete -f",
     "delete",
     "--version",
+    FILTER,
 ];
+
+/// What `seccomp_cost` measures inside a process that has just started.
+pub const FILTER: &str = "seccomp: build and load";
+
+/// One sample of [`FILTER`]: the program prints nanoseconds to build, to build again and to load.
+pub fn filter(program: &Path, profile: &Path, samples: &mut Samples) -> Result<(), String> {
+    let output = Command::new(program).arg(profile).arg("--once").stdin(Stdio::null()).output();
+    let output = output.map_err(|e| format!("run {}: {e}", program.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+    let [build, _, load, _] = numbers[..] else {
+        return Err(format!("{} printed {text:?}", program.display()));
+    };
+    samples.entry((FILTER, "rt")).or_default().push((build + load) / 1000.0);
+    Ok(())
+}
 
 impl Arena {
     fn bundle(&self, name: &str) -> &Bundle {

@@ -9,6 +9,9 @@ use super::part;
 use crate::console;
 use crate::tally::Tally;
 
+/// The test programs of `tests`.
+const PROGRAMS: [&str; 6] = ["--test", "runtime", "--test", "shim", "--test", "cri"];
+
 /// The callers of `tests/engines`, in the order in which they are run.
 const ENGINES: [&str; 10] = [
     "podman",
@@ -43,26 +46,25 @@ const WHOLE: [(&str, &[&str], &[&str]); 2] = [
 
 /// What rt passes in the virtual machine: parts of the names of tests.
 const SETTLED_IN_VM: &[&str] =
-    &["cgroup::", "devices::", "idmapped::", "lifecycle::", "overlay::", "process::"];
+    &["cgroup::", "devices::", "idmapped::", "lifecycle::", "overlay::", "process::", "starting::"];
 
-/// The packages whose tests run programs; all others have unit tests.
-const BLACK_BOX: [(&str, &str); 4] = [
-    ("tests", "tests/Cargo.toml"),
-    ("probe", "tests/probe/Cargo.toml"),
-    ("bench", "tests/bench/Cargo.toml"),
-    ("load", "tests/load/Cargo.toml"),
-];
+/// Of these, what has another arrangement of cgroups under systemd.
+const SETTLED_UNDER_SYSTEMD: &[&str] = &["systemd::", "devices::"];
 
-/// The unit tests of all crates, and a second of each fuzzing target.
+/// Programs of `runtime/tests` that prove something: the filter against its profile, the cgroup conversions against their vectors.
+const PROOFS: [&str; 4] = ["--test", "seccomp", "--test", "cgroup"];
+
+/// The unit tests of all crates, the proofs, and a second of each fuzzing target.
+///
+/// The whole workspace is named, here and wherever tests are built: cargo would build dependencies again for each choice of packages,
+/// since each has another set of features.
 pub fn unit_tests(repository: &Path) -> Tally {
     console::heading("unit tests");
     let mut command = Command::new(env!("CARGO"));
-    command.args(["test", "--workspace", "--lib", "--bins", "--test", "fuzz", "--no-fail-fast"]);
-    for (package, manifest) in BLACK_BOX {
-        if repository.join(manifest).exists() {
-            command.args(["--exclude", package]);
-        }
-    }
+    command
+        .args(["test", "--workspace", "--lib", "--bins", "--test", "fuzz"])
+        .args(PROOFS)
+        .arg("--no-fail-fast");
     part("unit tests", command.current_dir(repository))
 }
 
@@ -78,7 +80,7 @@ pub fn native(repository: &Path, names: &[&str]) -> Tally {
     if (nodes.is_empty() && engines.is_empty()) || !names.is_empty() {
         console::heading("the program, natively");
         let mut command = Command::new(env!("CARGO"));
-        command.args(["test", "--package", "tests", "--no-fail-fast", "--"]).args(&names);
+        command.args(["test", "--workspace"]).args(PROGRAMS).args(["--no-fail-fast", "--"]).args(&names);
         tally.add(part("the program, natively", command.current_dir(repository)));
     }
     let by_default = if names.is_empty() && engines.is_empty() && nodes.is_empty() { SETTLED } else { &[] };
@@ -94,7 +96,7 @@ pub fn native(repository: &Path, names: &[&str]) -> Tally {
 /// What needs a kernel of its own, or controllers that this machine's cgroup v2 lacks.
 pub fn virtual_machine(repository: &Path) -> Tally {
     let mut tally = Tally::default();
-    let tests = match test_program(repository) {
+    let tests = match test_program(repository).and_then(|tests| failpoints(repository).map(|()| tests)) {
         Ok(path) => path,
         Err(error) => {
             tally.failed.push(format!("the program, in a virtual machine: {error}"));
@@ -102,15 +104,13 @@ pub fn virtual_machine(repository: &Path) -> Tally {
         }
     };
     let probe = format!("PROBE={}", repository.join("target/bin/probe").display());
+    let failpoints = format!("RT_FAILPOINTS={}", repository.join(FAILPOINTS).display());
     // A bare PID 1 starts quicker; what needs systemd is a topic of its own.
-    for (systemd, filters) in [(None, SETTLED_IN_VM), (Some("--systemd"), &["systemd::"])] {
-        if filters.is_empty() {
-            continue; // no filter would mean all
-        }
+    for (systemd, filters) in [(None, SETTLED_IN_VM), (Some("--systemd"), SETTLED_UNDER_SYSTEMD)] {
         console::heading(&format!("the program, in a virtual machine ({})", filters.join(" ")));
         let mut command = Command::new(repository.join("hack/vm"));
         command.args(["run", "--limit", "1200"]).args(systemd);
-        command.args(["--with", &tests, "--", "env", &probe]);
+        command.args(["--with", &tests, "--with", FAILPOINTS, "--", "env", &probe, &failpoints]);
         command.arg(repository.join(&tests)).args(["--test-threads", "2"]).args(filters);
         tally.add(part("the program, in a virtual machine", command.current_dir(repository)));
     }
@@ -141,7 +141,7 @@ fn whole(repository: &Path, wanted: &str) -> Tally {
 /// Builds the test program of `tests` and gives its path inside the repository.
 fn test_program(repository: &Path) -> Result<String, String> {
     let output = Command::new(env!("CARGO"))
-        .args(["test", "--package", "tests", "--test", "runtime", "--no-run"])
+        .args(["test", "--workspace", "--test", "runtime", "--no-run"])
         .current_dir(repository)
         .stdin(Stdio::null())
         .output()
@@ -152,4 +152,24 @@ fn test_program(repository: &Path) -> Result<String, String> {
         .lines()
         .find_map(|line| line.trim().strip_prefix("Executable ")?.split_once('(')?.1.strip_suffix(')'));
     path.map(str::to_owned).ok_or_else(|| format!("cargo built no test program: {said}"))
+}
+
+/// rt with fail points, in the place where `tests` puts it, too.
+const FAILPOINTS: &str = "target/failpoints/rt";
+
+fn failpoints(repository: &Path) -> Result<(), String> {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--workspace", "--bin", "rt", "--features", "runtime/failpoints"])
+        .current_dir(repository)
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| format!("run cargo: {error}"))?;
+    if !built.success() {
+        return Err("rt with fail points doesn't build".to_owned());
+    }
+    let copy = || {
+        std::fs::create_dir_all(repository.join("target/failpoints"))?;
+        std::fs::copy(repository.join("target/debug/rt"), repository.join(FAILPOINTS))
+    };
+    copy().map(drop).map_err(|error| format!("copy rt to {FAILPOINTS}: {error}"))
 }
