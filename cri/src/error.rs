@@ -1,6 +1,6 @@
 //! The one error type of the CRI server: what was being done, to what, why it failed, and the cure where one is known.
 //!
-//! It does not log. Its kind becomes a gRPC code once, at the edge, by `From<Error> for tonic::Status`.
+//! Not the runtime's, though alike: a foreign type can't become a [`tonic::Status`] by `?`. It does not log. Its kind becomes a gRPC code once, at the edge, by `From<Error> for tonic::Status`.
 
 use std::fmt;
 
@@ -187,11 +187,12 @@ impl From<runtime::error::Error> for Error {
         let kind = match error.kind() {
             From::NotFound => Kind::NotFound,
             From::Exists => Kind::Exists,
-            From::InvalidConfig => Kind::Invalid,
+            From::Invalid => Kind::Invalid,
             From::WrongStatus => Kind::WrongStatus,
             From::Unsupported => Kind::Unsupported,
             From::Denied => Kind::Denied,
             From::Timeout => Kind::Timeout,
+            From::Unavailable => Kind::Unavailable,
             // Its text has the errno's words already.
             From::Os(_) | From::Internal => Kind::Internal,
         };

@@ -1,6 +1,6 @@
-//! The one error type of the runtime: what was being done, to what, why it failed, and the cure where one is known.
+//! The one error type of the runtime and the shim: what was being done, to what, why it failed, and the cure where one is known.
 //!
-//! It does not log and does not choose exit codes; the command line does, once, at the edge.
+//! It does not log and does not choose exit codes or codes of protocols; the command line or the server does, once, at the edge.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub enum Kind {
     /// The id, path or cgroup is already taken.
     Exists,
     /// `config.json` or an argument asks for something that makes no sense.
-    InvalidConfig,
+    Invalid,
     /// The operation does not fit the container's status.
     WrongStatus,
     /// This host, kernel or build can't do it.
@@ -21,6 +21,8 @@ pub enum Kind {
     Denied,
     /// A deadline passed.
     Timeout,
+    /// A part that is needed does not answer now: the same call may succeed later.
+    Unavailable,
     /// A system call failed with this errno.
     Os(i32),
     /// A broken promise inside this program.
@@ -33,11 +35,12 @@ impl Kind {
         match self {
             Self::NotFound => "not-found",
             Self::Exists => "exists",
-            Self::InvalidConfig => "invalid",
+            Self::Invalid => "invalid",
             Self::WrongStatus => "wrong-status",
             Self::Unsupported => "unsupported",
             Self::Denied => "denied",
             Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
             Self::Os(_) => "os",
             Self::Internal => "internal",
         }
@@ -45,6 +48,9 @@ impl Kind {
 }
 
 /// An error: `what` is verb + object, lower case ("mount proc at /proc"); the chain of causes is printed once, at the edge.
+///
+/// It can be cloned, since several callers may wait for one result.
+#[derive(Clone)]
 pub struct Error {
     kind: Kind,
     what: String,
@@ -63,7 +69,12 @@ impl Error {
 
     /// A mistake in `config.json` or an argument.
     pub fn invalid(what: impl Into<String>) -> Self {
-        Self::new(Kind::InvalidConfig, what)
+        Self::new(Kind::Invalid, what)
+    }
+
+    /// Something that isn't there.
+    pub fn not_found(what: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, what)
     }
 
     /// Something this host or build can't do.
@@ -118,13 +129,14 @@ impl Error {
         let (kind, errno) = match self.kind {
             Kind::NotFound => (1, 0),
             Kind::Exists => (2, 0),
-            Kind::InvalidConfig => (3, 0),
+            Kind::Invalid => (3, 0),
             Kind::WrongStatus => (4, 0),
             Kind::Unsupported => (5, 0),
             Kind::Denied => (6, 0),
             Kind::Timeout => (7, 0),
             Kind::Os(errno) => (8, errno),
             Kind::Internal => (9, 0),
+            Kind::Unavailable => (10, 0),
         };
         let mut bytes = vec![kind];
         bytes.extend(i32::to_le_bytes(errno));
@@ -151,12 +163,13 @@ impl Error {
         let kind = match kind {
             1 => Kind::NotFound,
             2 => Kind::Exists,
-            3 => Kind::InvalidConfig,
+            3 => Kind::Invalid,
             4 => Kind::WrongStatus,
             5 => Kind::Unsupported,
             6 => Kind::Denied,
             7 => Kind::Timeout,
             8 => Kind::Os(errno),
+            10 => Kind::Unavailable,
             _ => Kind::Internal,
         };
         let texts = String::from_utf8_lossy(texts);

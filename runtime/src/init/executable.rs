@@ -54,8 +54,7 @@ fn direct(name: &CStr) -> Result<CString> {
         Ok(stat) => not_ourselves(name, &stat).map(|()| name.to_owned()),
         Err(Errno::NOENT | Errno::NOTDIR) => {
             let why = format!("stat {}: no such file or directory", name.to_string_lossy());
-            Err(says(name, Kind::InvalidConfig, &why)
-                .cure("it must exist in the container's root filesystem"))
+            Err(says(name, Kind::Invalid, &why).cure("it must exist in the container's root filesystem"))
         }
         Err(Errno::ISDIR) => Err(says(name, Kind::Denied, "is a directory: permission denied")),
         Err(Errno::ACCESS) => {
@@ -83,7 +82,7 @@ fn search(name: &CStr, environment: &[CString]) -> Result<CString> {
             says(name, Kind::Denied, "permission denied").cure("the user must be allowed to execute it")
         );
     }
-    Err(says(name, Kind::InvalidConfig, "executable file not found in $PATH"))
+    Err(says(name, Kind::Invalid, "executable file not found in $PATH"))
 }
 
 /// A file that this user may execute.

@@ -44,10 +44,7 @@ fn run_ps(args: &[std::ffi::OsString]) -> Result<String> {
         })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::new(
-            Kind::InvalidConfig,
-            format!("{}: {}: {}", what(), output.status, said.trim()),
-        ));
+        return Err(Error::new(Kind::Invalid, format!("{}: {}: {}", what(), output.status, said.trim())));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

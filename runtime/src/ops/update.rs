@@ -75,7 +75,7 @@ fn parse(source: impl Read, name: &Path) -> Result<Resources> {
     let mut text = Vec::new();
     source.take(LONGEST + 1).read_to_end(&mut text).what(what)?;
     if text.len() as u64 > LONGEST {
-        return Err(Error::new(Kind::InvalidConfig, format!("{}: longer than {LONGEST} bytes", what())));
+        return Err(Error::new(Kind::Invalid, format!("{}: longer than {LONGEST} bytes", what())));
     }
     serde_json::from_slice(&text).map_err(|error| Error::invalid(format!("{}: {error}", what())))
 }

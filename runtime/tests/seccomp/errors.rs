@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 fn table() -> Vec<(Value, Kind, &'static str)> {
     let rule = |rule: Value| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
     let arg = |arg: Value| json!({"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [arg]});
-    let invalid = Kind::InvalidConfig;
+    let invalid = Kind::Invalid;
     vec![
         (
             json!({"defaultAction": "SCMP_ACT_DENY"}),
