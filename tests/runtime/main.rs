@@ -14,6 +14,7 @@ mod leftovers;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod notify;
 mod overlay;
 mod privileges;
 mod process;

@@ -7,6 +7,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::notify::Listener;
 use super::relay::{self, Relay};
 use crate::error::{Context, Result};
 
@@ -19,8 +20,13 @@ pub fn block_signals() -> Result<SigSet> {
     Ok(before)
 }
 
-/// Forwards signals and terminal bytes until the process ends; gives its exit code, 128 + n after a signal.
-pub fn attend(pid: Pid, pidfd: &OwnedFd, terminal: Option<OwnedFd>) -> Result<i32> {
+/// Forwards signals, terminal bytes and the word that it is ready until the process ends; gives its exit code, 128 + n after a signal.
+pub fn attend(
+    pid: Pid,
+    pidfd: &OwnedFd,
+    terminal: Option<OwnedFd>,
+    mut notify: Option<Listener>,
+) -> Result<i32> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .what(|| "open a signal descriptor")?;
     let mut relay = terminal.map(Relay::new).transpose()?;
@@ -31,9 +37,13 @@ pub fn attend(pid: Pid, pidfd: &OwnedFd, terminal: Option<OwnedFd>) -> Result<i3
             }
             return Ok(code);
         }
+        let ready = notify.as_ref().and_then(Listener::waiting);
         match &mut relay {
-            None => relay::wait(signals.as_fd())?,
-            Some(relay) => relay.turn(signals.as_fd())?,
+            None => relay::wait(signals.as_fd(), ready)?,
+            Some(relay) => relay.turn(signals.as_fd(), ready)?,
+        }
+        if let Some(notify) = &mut notify {
+            notify.pass_on(None)?;
         }
         while let Some(signal) = signals.read_signal().what(|| "read a signal")? {
             forward(signal.ssi_signo as i32, pidfd, relay.as_mut())?;

@@ -56,7 +56,7 @@ pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
         launch::pid_file(path, child.pid.as_raw())?;
     }
     child.keep();
-    if options.detach { Ok(0) } else { attend::attend(child.pid, &child.pidfd, terminal) }
+    if options.detach { Ok(0) } else { attend::attend(child.pid, &child.pidfd, terminal, None) }
 }
 
 /// Engines know these words from runc.

@@ -7,6 +7,7 @@ use nix::sys::signal::SigSet;
 
 use super::birth::{Pace, awaits_go, bring_up};
 use super::console::{self, Terminal};
+use super::notify::{Listener, Notify};
 use super::options::{CgroupDriver, Global, Launch};
 use super::sealed;
 use super::share::Partner;
@@ -40,6 +41,8 @@ pub struct Launched {
     pub terminal: Option<OwnedFd>,
     /// Whether init waits for Start.
     pub pace: Pace,
+    /// Hears from the container that it is ready, if somebody waits for that and this process starts it.
+    pub notify: Option<Listener>,
 }
 
 /// Who starts it.
@@ -82,12 +85,15 @@ pub struct Planned {
     pub spec: Spec,
     /// The container that lends its namespaces.
     pub partner: Option<Partner>,
+    /// Who waits for the container to be ready.
+    pub notify: Option<Notify>,
 }
 
 /// The plan of a bundle under the options of the command line.
 pub fn plan(global: &Global, id: &Id, options: &Launch, terminal: Terminal) -> Result<Planned> {
     let Bundle { path, mut spec } = Bundle::load(&options.bundle, options.config.as_deref())?;
     let partner = options.share.as_ref().map(|share| Partner::find(global, share)).transpose()?;
+    let notify = Notify::wanted(global, id).filter(|notify| notify.rewrite(&mut spec));
     let warnings = partner.as_ref().map(|partner| partner.sharing.rewrite(&mut spec));
     let mut plan = Plan::new(id.as_str(), &path, &spec, driver(global))?;
     plan.warnings.extend(warnings.into_iter().flatten());
@@ -105,7 +111,7 @@ pub fn plan(global: &Global, id: &Id, options: &Launch, terminal: Terminal) -> R
     }
     console::check(plan.task.process.terminal.is_some(), options.console_socket.is_some(), terminal)?;
     pass_descriptors(&mut plan.task.process, options.preserve_fds)?;
-    Ok(Planned { plan, spec, partner })
+    Ok(Planned { plan, spec, partner, notify })
 }
 
 fn driver(global: &Global) -> Option<Driver> {
@@ -118,7 +124,7 @@ fn driver(global: &Global) -> Option<Driver> {
 
 /// Makes the container. Whatever fails, nothing is left: each guard undoes its part when it is dropped.
 pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Result<Launched> {
-    let Planned { mut plan, spec, partner } = plan(global, id, options, caller.terminal)?;
+    let Planned { mut plan, spec, partner, notify } = plan(global, id, options, caller.terminal)?;
     shield(&plan, &caller)?;
     possible_capabilities(&mut plan.task)?;
     warn(&plan);
@@ -133,6 +139,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     let mut record = record(id, &plan, spec, &berth);
     reserved.commit(&record)?;
     reach(Step::Reserve)?;
+    let notify = notify.map_or(Ok(None), |notify| notify.prepare(caller.start))?;
     let mut prepared = prepare::prepare(&plan, berth.site())?;
     partner.map_or(Ok(()), |partner| partner.lend(&plan, &mut prepared))?;
     let shared_root = shared_root(&plan, &prepared, &mut record, &reserved)?;
@@ -159,7 +166,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     berth.keep();
     SharedRoot::keep(shared_root);
     fresh.keep();
-    Ok(Launched { container, child, terminal, pace })
+    Ok(Launched { container, child, terminal, pace, notify })
 }
 
 /// What init is born with.

@@ -14,6 +14,7 @@ pub mod kill;
 pub mod launch;
 pub mod limits;
 pub mod list;
+pub mod notify;
 pub mod options;
 pub mod pause;
 pub mod plan;

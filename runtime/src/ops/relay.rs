@@ -88,8 +88,8 @@ impl Relay {
         }
     }
 
-    /// Waits for bytes or a signal, and passes on what can be passed on.
-    pub fn turn(&mut self, signals: BorrowedFd<'_>) -> Result<()> {
+    /// Waits for bytes, a signal or `other`, and passes on what can be passed on.
+    pub fn turn(&mut self, signals: BorrowedFd<'_>, other: Option<BorrowedFd<'_>>) -> Result<()> {
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
         let want = |yes: bool, flag: PollFlags| if yes { flag } else { PollFlags::empty() };
         let master_events = want(self.output.is_empty() && !self.output.ended, PollFlags::IN)
@@ -106,6 +106,7 @@ impl Relay {
         let master = add(self.master.as_fd(), master_events);
         let input = add(stdin.as_fd(), want(read_input, PollFlags::IN));
         let output = add(stdout.as_fd(), want(!self.output.is_empty(), PollFlags::OUT));
+        fds.extend(other.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         rustix::io::retry_on_intr(|| poll(&mut fds, None)).what(|| "wait for the terminal")?;
         let ready = |at: Option<usize>| at.map_or(PollFlags::empty(), |at| fds[at].revents());
         let (master, input, output) = (ready(master), ready(input), ready(output));
@@ -149,8 +150,9 @@ impl Drop for Relay {
     }
 }
 
-/// Waits for a signal only.
-pub fn wait(signals: BorrowedFd<'_>) -> Result<()> {
-    let mut fds = [PollFd::from_borrowed_fd(signals, PollFlags::IN)];
+/// Waits for a signal or `other` only.
+pub fn wait(signals: BorrowedFd<'_>, other: Option<BorrowedFd<'_>>) -> Result<()> {
+    let mut fds = vec![PollFd::from_borrowed_fd(signals, PollFlags::IN)];
+    fds.extend(other.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
     rustix::io::retry_on_intr(|| poll(&mut fds, None)).what(|| "wait for a signal").map(drop)
 }

@@ -6,6 +6,7 @@ use super::attend;
 use super::birth;
 use super::console::Terminal;
 use super::launch::{self, Caller, Launched, StartedBy};
+use super::notify::Listener;
 use super::options::{Global, Run};
 use super::poststart;
 use crate::error::{Context, Result};
@@ -24,7 +25,7 @@ pub fn run(global: &Global, options: &Run) -> Result<i32> {
     let caller = Caller { start: StartedBy::Link, terminal, signals: before };
     let what = || format!("run container {:?}", options.id.as_str());
     let launched = launch::launch(global, &options.id, &options.launch, caller).what(what)?;
-    let Launched { mut container, mut child, terminal, pace } = launched;
+    let Launched { mut container, mut child, terminal, pace, notify } = launched;
     launch::send_pidfd(&child, options.launch.pidfd_socket.as_deref())?;
     let started = birth::go(&child.link, pace).and_then(|()| poststart::run(&container)).what(what);
     if let Err(error) = started {
@@ -32,9 +33,10 @@ pub fn run(global: &Global, options: &Run) -> Result<i32> {
     }
     child.keep();
     if options.detach {
-        return Ok(0);
+        let ready = |notify: Listener| notify.wait_ready(child.pid.as_raw(), &child.pidfd);
+        return notify.map_or(Ok(()), ready).map(|()| 0);
     }
-    let code = attend::attend(child.pid, &child.pidfd, terminal)?;
+    let code = attend::attend(child.pid, &child.pidfd, terminal, notify)?;
     if !options.keep {
         container.reaped();
         super::delete::remove(container)?;

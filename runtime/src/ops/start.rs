@@ -6,6 +6,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::notify::Notify;
 use super::options::Global;
 use super::poststart;
 use crate::error::{Context, Error, Kind, Result};
@@ -36,6 +37,7 @@ pub fn start(global: &Global, id: &Id) -> Result<i32> {
             ));
         }
     }
+    let notify = Notify::wanted(global, id).map_or(Ok(None), Notify::listen)?;
     let answer = release(&container)?;
     // Others may act now: `delete --force` must not wait for a startContainer hook that hangs.
     container.unlock();
@@ -46,7 +48,11 @@ pub fn start(global: &Global, id: &Id) -> Result<i32> {
             return Err(super::delete::instead(container, error));
         }
     }
-    Ok(0)
+    let init = container.record().init;
+    match (notify, init.map(|init| init.open()).transpose()?.flatten(), init) {
+        (Some(notify), Some(pidfd), Some(init)) => notify.wait_ready(init.pid, &pidfd).map(|()| 0),
+        _ => Ok(0),
+    }
 }
 
 /// Lets init go on; gives the end of the FIFO where it says what goes wrong. If it has died, nobody has the FIFO open (ENXIO).

@@ -38,6 +38,7 @@ pub fn act(verb: &str, rest: &[String]) -> Done {
         "sysv-write" => sysv(first()?, Some(second()?)),
         "sysv-read" => sysv(first()?, None),
         "signal-wait" => signal_wait(rest.first()),
+        "notify" => notify(first()?),
         "print-lines" => print_lines(first()?),
         "eat-memory" => eat_memory(first()?),
         "spin" => spin(first()?),
@@ -161,6 +162,13 @@ fn connect(port: &str, text: &str) -> Done {
 fn sysv(key: &str, text: Option<&str>) -> Done {
     let seen = sys::sysv_segment(parse(key)?, text).map_err(|e| format!("shmget: errno {e}"))?;
     say(&seen)
+}
+
+/// As sd_notify(3) does.
+fn notify(text: &str) -> Done {
+    let path = std::env::var("NOTIFY_SOCKET").map_err(|e| format!("NOTIFY_SOCKET: {e}"))?;
+    let socket = std::os::unix::net::UnixDatagram::unbound().map_err(|e| e.to_string())?;
+    socket.send_to(text.as_bytes(), &path).map(|_| 0).map_err(|e| format!("{path}: {e}"))
 }
 
 fn signal_wait(count: Option<&String>) -> Done {

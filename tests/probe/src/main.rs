@@ -19,6 +19,7 @@ probe try-syscall NAME|NUMBER ARG…  prints the result or errno; ARG: number, 0
 probe listen PORT [COUNT] | connect PORT TEXT
 probe shm-write NAME TEXT | shm-read NAME | sysv-write KEY TEXT | sysv-read KEY
 probe signal-wait [COUNT]           prints `ready`, then each signal's number as it comes
+probe notify TEXT                   sends it to $NOTIFY_SOCKET
 probe print-lines BYTES             lines of 100 bytes on stdout, 64 KiB at once
 probe eat-memory BYTES | spin SECONDS | fork COUNT | orphan | tty-size
 probe hook FILE [exit=N] [sleep=S]  writes what a hook is given (argv, env, stdin, namespaces) as JSON to FILE

@@ -1,0 +1,138 @@
+//! `NOTIFY_SOCKET`: that a service in the container is ready, passed on to the systemd that waits for it. SPEC: sd_notify(3)
+//!
+//! systemd hears only processes of the unit's own cgroup, where the container's are not. So the container gets a socket of its own, and this
+//! process says the word for it. As runc does: nothing but `READY=1` goes through, with init's pid if nobody of ours stays.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::PathBuf;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::launch::StartedBy;
+use super::options::Global;
+use crate::error::{Context, Result};
+use crate::id::Id;
+use crate::spec::{Mount, Spec};
+
+const VARIABLE: &str = "NOTIFY_SOCKET";
+/// Where the container has it: the directory is mounted, so that `start` may put the socket there later.
+const INSIDE: &str = "/run/notify";
+const NAME: &str = "notify.sock";
+
+/// The longest message that is read whole; sd_notify's are far shorter.
+const LONGEST: usize = 4096;
+
+/// Somebody waits for a container to be ready.
+#[derive(Debug)]
+pub struct Notify {
+    host: OsString,
+    directory: PathBuf,
+}
+
+impl Notify {
+    /// None if `$NOTIFY_SOCKET` is not set.
+    pub fn wanted(global: &Global, id: &Id) -> Option<Self> {
+        let host = std::env::var_os(VARIABLE).filter(|name| !name.is_empty())?;
+        Some(Self { host, directory: global.root.join(id.as_str()).join("notify") })
+    }
+
+    /// Puts the variable and the mount in the config; false where they can't be there, or are there: engines that listen themselves do so.
+    pub fn rewrite(&self, spec: &mut Spec) -> bool {
+        let (Some(process), Some(linux)) = (&mut spec.process, &spec.linux) else { return false };
+        let own_mounts = linux.namespaces.iter().any(|space| space.kind == "mount" && space.path.is_none());
+        let told = process.env.iter().any(|entry| entry.starts_with("NOTIFY_SOCKET="));
+        if !own_mounts || told {
+            return false;
+        }
+        process.env.push(format!("{VARIABLE}={INSIDE}/{NAME}"));
+        let options = ["bind", "nosuid", "noexec", "nodev", "ro"].map(str::to_owned).to_vec();
+        spec.mounts.push(Mount {
+            destination: INSIDE.to_owned(),
+            kind: Some("bind".to_owned()),
+            source: Some(self.directory.to_string_lossy().into_owned()),
+            options: options.into(),
+            ..Mount::default()
+        });
+        true
+    }
+
+    /// Makes the directory that is mounted, which goes with the container's state; and the socket in it, if this process starts the container.
+    pub fn prepare(self, start: StartedBy) -> Result<Option<Listener>> {
+        std::fs::create_dir(&self.directory).what(|| format!("make {}", self.directory.display()))?;
+        if start == StartedBy::Link { self.listen() } else { Ok(None) }
+    }
+
+    /// Makes the socket; None if the container has no place for it.
+    pub fn listen(self) -> Result<Option<Listener>> {
+        let what = || format!("listen in {} for the container to be ready", self.directory.display());
+        let Ok(directory) = std::fs::File::open(&self.directory) else { return Ok(None) };
+        // By descriptor: an address has but 108 bytes.
+        let path = format!("/proc/self/fd/{}/{NAME}", std::os::fd::AsRawFd::as_raw_fd(&directory));
+        let _ = std::fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).what(what)?;
+        // Whoever the container's users are: the directory is nowhere but in the container and in ours.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).what(what)?;
+        socket.set_nonblocking(true).what(what)?;
+        Ok(Some(Listener { host: self.host, socket, done: false }))
+    }
+}
+
+/// The socket that the container has.
+#[derive(Debug)]
+pub struct Listener {
+    host: OsString,
+    socket: UnixDatagram,
+    done: bool,
+}
+
+impl Listener {
+    /// What to poll; None once there is nothing more to pass on.
+    pub fn waiting(&self) -> Option<BorrowedFd<'_>> {
+        (!self.done).then(|| self.socket.as_fd())
+    }
+
+    /// Reads what there is, and says that the container is ready, if it is.
+    pub fn pass_on(&mut self, main_pid: Option<i32>) -> Result<()> {
+        let mut message = [0; LONGEST];
+        while !self.done {
+            let Ok(length) = self.socket.recv(&mut message) else { return Ok(()) };
+            if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
+                self.done = true;
+                self.say(main_pid)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until it is ready or has ended, for those who then leave.
+    pub fn wait_ready(mut self, pid: i32, pidfd: &OwnedFd) -> Result<()> {
+        loop {
+            self.pass_on(Some(pid))?;
+            let Some(socket) = self.waiting() else { return Ok(()) };
+            let mut fds =
+                [PollFd::from_borrowed_fd(socket, PollFlags::IN), PollFd::new(pidfd, PollFlags::IN)];
+            rustix::io::retry_on_intr(|| poll(&mut fds, None))
+                .what(|| "wait for the container to be ready")?;
+            if fds[0].revents().is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn say(&self, main_pid: Option<i32>) -> Result<()> {
+        let what = || format!("say to {} that the container is ready", self.host.display());
+        let address = match self.host.as_bytes().strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name),
+            None => SocketAddr::from_pathname(&self.host),
+        };
+        let main_pid = main_pid.map_or(String::new(), |pid| format!("MAINPID={pid}\n"));
+        let socket = UnixDatagram::unbound().what(what)?;
+        socket.send_to_addr(format!("{main_pid}READY=1\n").as_bytes(), &address.what(what)?).what(what)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! sd_notify(3): that a service in a container is ready reaches whoever gave the runtime a `NOTIFY_SOCKET`.
+
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use tests::*;
+
+/// The socket of somebody who waits, and its path.
+fn waiting(case: &Case) -> (UnixDatagram, String) {
+    let path = case.dir().join("host-notify.sock");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit");
+    (socket, path.to_string_lossy().into_owned())
+}
+
+fn hear(socket: &UnixDatagram) -> String {
+    let mut text = [0; 4096];
+    let length = socket.recv(&mut text).expect("a message");
+    String::from_utf8_lossy(&text[..length]).into_owned()
+}
+
+/// Says something else first, which is not passed on.
+fn says_ready(bundle: &mut Bundle, then: [&'static str; 2]) {
+    let first =
+        ["/probe", "chain", "notify", "STATUS=up\nMAINPID=1", ",", "notify", "STATUS=done\nREADY=1", ","];
+    bundle.args(first.into_iter().chain(then));
+}
+
+#[test]
+fn ready_reaches_who_waits_for_run() {
+    unless!("crun", "it binds the caller's own socket");
+    let case = case!();
+    let (socket, path) = waiting(&case);
+    let mut bundle = case.bundle();
+    says_ready(&mut bundle, ["exit", "3"]);
+    bundle.write();
+    let call = case.call(["run", "--bundle"]).arg(bundle.dir()).arg(bundle.id()).env("NOTIFY_SOCKET", &path);
+    let running = call.spawn();
+    assert_eq!(hear(&socket), "READY=1\n");
+    running.wait().exits(3);
+}
+
+#[test]
+fn start_waits_until_it_is_ready_and_names_the_process() {
+    unless!("crun", "it binds the caller's own socket");
+    let case = case!();
+    let (socket, path) = waiting(&case);
+    let mut bundle = case.bundle();
+    says_ready(&mut bundle, ["sleep", "100"]);
+    bundle.write();
+    let create =
+        case.call(["create", "--bundle"]).arg(bundle.dir()).arg(bundle.id()).env("NOTIFY_SOCKET", &path);
+    let container = Running::new(&case, bundle.id(), create);
+    container.call("start").env("NOTIFY_SOCKET", &path).run().ok();
+    let mut heard = hear(&socket);
+    // runc sends two messages.
+    if !heard.contains("READY=1") {
+        heard.push_str(&hear(&socket));
+    }
+    assert!(heard.contains(&format!("MAINPID={}\n", container.pid())), "{heard}");
+    assert!(heard.contains("READY=1\n") && !heard.contains("STATUS"), "{heard}");
+}
+
+#[test]
+fn start_comes_back_when_what_should_be_ready_ends() {
+    unless!("crun", "it binds the caller's own socket");
+    let case = case!();
+    let (_socket, path) = waiting(&case);
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "exit", "0"]).write();
+    let create =
+        case.call(["create", "--bundle"]).arg(bundle.dir()).arg(bundle.id()).env("NOTIFY_SOCKET", &path);
+    let container = Running::new(&case, bundle.id(), create);
+    container.call("start").env("NOTIFY_SOCKET", &path).run().ok();
+}
+
+#[test]
+fn a_socket_that_the_config_brings_is_left_alone() {
+    only_rt!("runc adds its own beside it");
+    let case = case!();
+    let (_socket, path) = waiting(&case);
+    let mut bundle = case.bundle();
+    bundle.config["process"]["env"] = json!(["NOTIFY_SOCKET=/run/mine"]);
+    bundle.args(["/probe", "report"]).write();
+    let call = case.call(["run", "--bundle"]).arg(bundle.dir()).arg(bundle.id()).env("NOTIFY_SOCKET", &path);
+    let report = Report::parse(&call.run().ok().stdout);
+    assert_eq!(report.env("NOTIFY_SOCKET").as_deref(), Some("/run/mine"));
+}
