@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Context, Result};
+use runtime::parent::mountinfo;
+
+use crate::error::Result;
 use crate::oci::SourcePropagation;
 
 /// Mount points with their propagation.
@@ -14,25 +16,20 @@ pub struct Mounts {
 impl Mounts {
     /// As this process sees them.
     pub fn read() -> Result<Self> {
-        let table = std::fs::read_to_string("/proc/self/mountinfo").what(|| "read /proc/self/mountinfo")?;
-        Ok(Self::parse(&table))
+        Ok(Self::parse(&mountinfo::own()?))
     }
 
     fn parse(table: &str) -> Self {
-        let entry = |line: &str| {
-            let (before, _) = line.split_once(" - ")?;
-            let mut fields = before.split(' ').skip(4);
-            let point = PathBuf::from(unescape(fields.next()?));
-            let tags: Vec<&str> = fields.skip(1).collect();
-            let has = |tag: &str| tags.iter().any(|there| there.starts_with(tag));
+        let entry = |mount: mountinfo::Entry<'_>| {
+            let has = |tag: &str| mount.tags.iter().any(|there| there.starts_with(tag));
             let propagation = match (has("shared:"), has("master:")) {
                 (true, _) => SourcePropagation::Shared,
                 (false, true) => SourcePropagation::Slave,
                 (false, false) => SourcePropagation::Private,
             };
-            Some((point, propagation))
+            (PathBuf::from(mount.point), propagation)
         };
-        Self { entries: table.lines().filter_map(entry).collect() }
+        Self { entries: mountinfo::entries(table).map(entry).collect() }
     }
 
     /// Where something is mounted, what lies deeper first.
@@ -47,25 +44,6 @@ impl Mounts {
         let on = self.entries.iter().rev().filter(|(point, _)| path.starts_with(point));
         on.max_by_key(|(point, _)| point.components().count()).map(|(_, kind)| *kind).unwrap_or_default()
     }
-}
-
-/// `\040` is a space, and so on.
-fn unescape(text: &str) -> String {
-    let mut parts = text.split('\\');
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                plain.push(char::from(byte));
-                plain.push_str(&part[3..]);
-            }
-            None => {
-                plain.push('\\');
-                plain.push_str(part);
-            }
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

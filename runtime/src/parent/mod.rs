@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod filesystem;
+pub mod mountinfo;
 pub mod occupants;
 pub mod overlay;
 pub mod place;

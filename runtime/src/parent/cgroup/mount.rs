@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::error::{Context, Error, Result};
+use crate::parent::mountinfo;
 
 // KERNEL: include/uapi/linux/magic.h
 const CGROUP2: u64 = 0x6367_7270;
@@ -30,8 +31,7 @@ impl Mount {
                 return Ok(mount);
             }
         }
-        let table = std::fs::read_to_string("/proc/self/mountinfo").what(|| "read /proc/self/mountinfo")?;
-        for path in mounted(&table) {
+        for path in mounted(&mountinfo::own()?) {
             if let Some(mount) = Self::at(path)? {
                 return Ok(mount);
             }
@@ -51,40 +51,12 @@ impl Mount {
     }
 }
 
-/// Mount points of cgroup2 in the form of /proc/self/mountinfo, those of a whole tree first. SPEC: proc_pid_mountinfo(5)
+/// Mount points of cgroup2 in the table, those of a whole tree first.
 fn mounted(table: &str) -> Vec<PathBuf> {
-    let mut whole = Vec::new();
-    let mut part = Vec::new();
-    for line in table.lines() {
-        let Some((before, after)) = line.split_once(" - ") else { continue };
-        let mut fields = before.split(' ').skip(3);
-        let (Some(root), Some(point)) = (fields.next(), fields.next()) else { continue };
-        if after.split(' ').next() == Some("cgroup2") {
-            let list = if root == "/" { &mut whole } else { &mut part };
-            list.push(PathBuf::from(unescape(point)));
-        }
-    }
-    whole.append(&mut part);
-    whole
-}
-
-/// `\040` is a space, and so on.
-fn unescape(text: &str) -> String {
-    let mut parts = text.split('\\');
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        match part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                plain.push(char::from(byte));
-                plain.push_str(&part[3..]);
-            }
-            None => {
-                plain.push('\\');
-                plain.push_str(part);
-            }
-        }
-    }
-    plain
+    let (whole, part): (Vec<_>, Vec<_>) = mountinfo::entries(table)
+        .filter(|mount| mount.kind == "cgroup2")
+        .partition(|mount| mount.root == "/");
+    whole.into_iter().chain(part).map(|mount| PathBuf::from(mount.point)).collect()
 }
 
 #[cfg(test)]
