@@ -171,8 +171,9 @@ fn log_says_what_kind_of_error_it_was() {
     let case = case!();
     let last = |arguments: &[&str]| -> Value {
         let log = case.dir().join("kinds.json");
-        let mut call = case.program(Runtime::under_test().path());
-        call.arg("--root").arg(case.state_root()).arg("--log").arg(&log).args(["--log-format", "json"]);
+        let call = case.program(Runtime::under_test().path());
+        let call =
+            call.arg("--root").arg(case.state_root()).arg("--log").arg(&log).args(["--log-format", "json"]);
         call.args(arguments).run().exits(1);
         let text = std::fs::read_to_string(&log).expect("the log");
         text.lines()

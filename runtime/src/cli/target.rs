@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::absolute;
 use super::tables::parse_id;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::id::Id;
 
 const CONFIG: &str = "config.json";
@@ -53,18 +53,23 @@ fn decide(said: Said, exists: impl Fn(&Path) -> bool) -> Result<Option<(PathBuf,
         return id.map(|id| bundle_or_here(&bundle).map(|bundle| (bundle, id))).transpose();
     };
     let path = Path::new(&argument);
-    let has_slash = argument.as_encoded_bytes().contains(&b'/');
+    // No id is written like these.
+    let is_path = argument.as_encoded_bytes().contains(&b'/') || [".", ".."].map(Path::new).contains(&path);
     let is_bundle = !bundle_said
-        && (exists(&path.join(CONFIG)) || (config.is_some() && has_slash))
-        && (has_slash || !exists(Path::new(CONFIG)));
+        && (exists(&path.join(CONFIG)) || (config.is_some() && is_path))
+        && (is_path || !exists(Path::new(CONFIG)));
     if is_bundle {
         let bundle = absolute(path)?;
         let id = id.map_or_else(|| id_from_bundle(&bundle), Ok)?;
         return Ok(Some((bundle, id)));
     }
-    if has_slash && !bundle_said {
+    if is_path && !bundle_said && !exists(path) {
+        let what = format!("open bundle {}: there is no such directory", path.display());
+        return Err(Error::invalid(what).cure("a bundle is a directory with a config.json"));
+    }
+    if is_path && !bundle_said {
         let what = format!("open bundle {}: there is no {CONFIG}", path.display());
-        return Err(Error::new(Kind::NotFound, what).cure("`rt spec` writes one"));
+        return Err(Error::invalid(what).cure(format!("`rt spec -b {}` writes one", path.display())));
     }
     if let Some(id) = id {
         let what = format!("rt run: two container ids, {id} by --id and {} as an argument", path.display());
@@ -105,6 +110,7 @@ mod tests {
         assert_eq!(run("", Some("x"), Some("/b/web"), &["/b/web/config.json"]), "x in /b/web");
         assert_eq!(run("", None, Some("web"), &[]), "web in ");
         assert_eq!(run("/b", None, Some("web"), &[web]), "web in /b", "with -b it is an id");
+        assert_eq!(run("", Some("x"), Some("."), &["./config.json", here]), "x in ", "no id is a dot");
         assert_eq!(run("/b", Some("x"), None, &[]), "x in /b");
         assert_eq!(run("", Some("x"), None, &[]), "x in ");
         assert_eq!(run("", None, None, &[here]), "nothing");
@@ -114,8 +120,12 @@ mod tests {
     #[test]
     fn what_can_not_be_meant_is_an_error() {
         assert_eq!(
+            run("", None, Some("./web"), &["./web"]),
+            "open bundle ./web: there is no config.json (`rt spec -b ./web` writes one)"
+        );
+        assert_eq!(
             run("", None, Some("./web"), &[]),
-            "open bundle ./web: there is no config.json (`rt spec` writes one)"
+            "open bundle ./web: there is no such directory (a bundle is a directory with a config.json)"
         );
         assert_eq!(
             run("/b", Some("x"), Some("y"), &[]),

@@ -86,7 +86,7 @@ fn chmod(handle: &OwnedFd, mode: u32) -> Result<()> {
 
 /// SPEC: runtime-linux.md#dev-symbolic-links
 fn links(dev: &OwnedFd) -> Result<()> {
-    let kcore = super::proc::exists("/proc/kcore").then_some(("core", "/proc/kcore"));
+    let kcore = Path::new("/proc/kcore").exists().then_some(("core", "/proc/kcore"));
     for (name, to) in LINKS.into_iter().chain(kcore) {
         match rustix::fs::symlinkat(to, dev, name) {
             Ok(()) | Err(Errno::EXIST) => {}

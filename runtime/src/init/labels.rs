@@ -1,6 +1,8 @@
 //! AppArmor and SELinux: what the kernel shall change to at execve. A label that can't be written is an error.
 
-use super::proc::{HostProc, exists};
+use rustix::io::Errno;
+
+use super::proc::HostProc;
 use crate::error::{Context, Error, Result};
 use crate::plan::Task;
 
@@ -19,22 +21,27 @@ pub fn set(task: &Task, proc: &HostProc) -> Result<()> {
     Ok(())
 }
 
+// KERNEL(5.8): the file of AppArmor's own, which is there if the kernel was built with it.
+const APPARMOR: &str = "self/attr/apparmor/exec";
+
 fn apparmor(profile: &str, proc: &HostProc) -> Result<()> {
     let what = || format!("change to the AppArmor profile {profile:?}");
-    // SPEC: "unconfined" asks for nothing where there is no AppArmor.
-    let value = format!("exec {profile}");
-    match proc.write("self/attr/apparmor/exec", value.as_bytes()) {
-        // KERNEL(5.8): before, the file that all modules share.
-        Err(rustix::io::Errno::NOENT) if proc_enabled() => {
-            proc.write("self/attr/exec", value.as_bytes()).what(what)
-        }
-        Err(rustix::io::Errno::NOENT) if profile == "unconfined" => Ok(()),
-        Err(rustix::io::Errno::NOENT) => Err(Error::unsupported(what())
-            .cure("AppArmor is not enabled in this kernel; boot with apparmor=1 security=apparmor, or remove apparmorProfile")),
-        written => written.what(what).map_err(|error| error.cure("load the profile with apparmor_parser(8) first")),
+    let disabled = |error: Error| {
+        error.cure("AppArmor is not enabled in this kernel; boot with apparmor=1 security=apparmor, or remove apparmorProfile")
+    };
+    match proc.write(APPARMOR, format!("exec {profile}").as_bytes()) {
+        // SPEC: "unconfined" asks for nothing where there is no AppArmor.
+        Err(Errno::NOENT | Errno::INVAL) if profile == "unconfined" => Ok(()),
+        Err(Errno::NOENT) if proc.has(APPARMOR) => Err(Error::invalid(format!(
+            "{}: it is not loaded",
+            what()
+        ))
+        .cure(
+            "load it with apparmor_parser(8); /sys/kernel/security/apparmor/profiles lists those that are",
+        )),
+        Err(Errno::NOENT | Errno::INVAL) => Err(disabled(Error::unsupported(what()))),
+        written => written.what(what).map_err(|error| {
+            error.cure("the profile or the privileges that the runtime itself has don't allow the change")
+        }),
     }
-}
-
-fn proc_enabled() -> bool {
-    exists("/sys/module/apparmor")
 }

@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, AtFlags, Mode, OFlags, ResolveFlags};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::mount::is_procfs;
@@ -34,6 +34,11 @@ impl HostProc {
         rustix::io::write(&file, value).map(drop)
     }
 
+    /// Whether it has this file.
+    pub fn has(&self, path: &str) -> bool {
+        rustix::fs::accessat(&self.0, path, Access::EXISTS, AtFlags::empty()).is_ok()
+    }
+
     /// Sets kernel parameters, of the namespaces that this process is in.
     pub fn set_sysctl(&self, parameters: &[(String, String)]) -> Result<()> {
         for (path, value) in parameters {
@@ -42,9 +47,4 @@ impl HostProc {
         }
         Ok(())
     }
-}
-
-/// A writing end of a file below the container's own root, for what is not in procfs.
-pub fn exists(path: &str) -> bool {
-    rustix::fs::accessat(CWD, path, rustix::fs::Access::EXISTS, rustix::fs::AtFlags::empty()).is_ok()
 }

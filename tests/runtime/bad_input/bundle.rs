@@ -1,6 +1,8 @@
 //! Mistakes of the bundle: what is missing, unreadable or no config.
 
-use super::{Mistake, check, text};
+use std::os::unix::fs::PermissionsExt;
+
+use super::{Mistake, check, plain, text};
 use tests::*;
 
 #[test]
@@ -97,4 +99,49 @@ fn mistakes_of_the_bundle() {
             },
         ],
     );
+}
+
+#[test]
+fn unreadable_bundles_are_errors() {
+    only_rt!("the words are its own");
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "exit", "0"]).write();
+    let config = bundle.dir().join("config.json");
+    let say = |path: &std::path::Path, mode: u32, says: &str| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+        // Root without the capability that lets it read everything.
+        let call = case.program(std::path::Path::new("setpriv"));
+        let call =
+            call.args(["--bounding-set", "-dac_override,-dac_read_search"]).arg(Runtime::under_test().path());
+        let call =
+            call.arg("--root").arg(case.state_root()).args(["run", "--bundle"]).arg(bundle.dir()).arg("x");
+        let output = call.run().exits(1);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+        assert_eq!(plain(&output.stderr).replace(&*bundle.dir().to_string_lossy(), "{bundle}"), says);
+    };
+    say(
+        &config,
+        0o000,
+        "rt: run container \"x\": read config {bundle}/config.json: permission denied (EACCES)",
+    );
+    say(
+        bundle.dir(),
+        0o000,
+        "rt: run container \"x\": read config {bundle}/config.json: permission denied (EACCES)",
+    );
+    assert_eq!(case.leaks(), Vec::<String>::new());
+}
+
+#[test]
+fn an_id_that_is_taken_is_an_error() {
+    only_rt!("the words are its own");
+    let case = case!();
+    let mut bundle = case.bundle();
+    let container = case.start_sleeping(&mut bundle);
+    let again = case.call(["run", "--bundle"]).arg(bundle.dir()).arg(container.id()).run().exits(1);
+    let says =
+        "rt: run container \"{id}\": container with given ID already exists: \"{id}\" (`rt delete` frees it)";
+    assert_eq!(plain(&again.stderr), says.replace("{id}", container.id()));
+    assert_eq!(container.status(), "running");
 }
