@@ -12,6 +12,8 @@ mod empty;
 pub mod host;
 mod lsm;
 mod mounts;
+#[cfg(test)]
+mod mutations;
 pub mod namespaces;
 pub mod place;
 mod process;

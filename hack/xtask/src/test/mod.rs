@@ -9,6 +9,7 @@ mod results;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
 
 use crate::check;
 use crate::tally::Tally;
@@ -55,8 +56,9 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Runs one part, shows what it prints as it comes (tests that held stay silent) and counts.
+/// Runs one part, shows what it prints as it comes (tests that held stay silent), how long it took, and counts.
 fn part(name: &str, command: &mut Command) -> Tally {
+    let begin = Instant::now();
     let mut results = Results::default();
     let outcome = stream(command, |line| {
         if results.read(line) {
@@ -64,6 +66,7 @@ fn part(name: &str, command: &mut Command) -> Tally {
         }
     });
     let mut tally = results.tally();
+    println!("{} passed, {} skipped in {:.0} s", tally.passed, tally.skipped.len(), begin.elapsed().as_secs_f64());
     match outcome {
         Ok(true) => {}
         // It counted its failures itself.
