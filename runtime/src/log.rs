@@ -80,7 +80,12 @@ struct Log {
     file: Option<OwnedFd>,
     format: LogFormat,
     filter: LevelFilter,
+    /// What the caller calls the request that this command is a part of.
+    request: Option<String>,
 }
+
+/// The caller's name for its request: it stands in every line. Containers and hooks have an environment of their own.
+const REQUEST: &str = "RT_REQUEST_ID";
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
@@ -91,7 +96,8 @@ pub fn install(options: &LogOptions) -> Result<()> {
         _ => None,
     };
     let filter = options.level.unwrap_or(Level::Warning).filter();
-    if LOG.set(Log { file, format: options.format, filter }).is_ok() {
+    let request = std::env::var(REQUEST).ok().filter(|id| is_request_id(id));
+    if LOG.set(Log { file, format: options.format, filter, request }).is_ok() {
         // Someone who uses this crate as a library may have a subscriber already; then events are theirs.
         let _ = tracing::dispatcher::set_global_default(Dispatch::new(Lines));
     }
@@ -102,6 +108,7 @@ pub fn install(options: &LogOptions) -> Result<()> {
 pub fn report(error: &Error) {
     let log = LOG.get();
     let mut fields = vec![("kind", error.kind().word().to_owned())];
+    fields.extend(log.and_then(Log::request));
     fields.extend(error.errno().map(|errno| ("errno", errno_name(errno))));
     let line = |format| line(format, tracing::Level::ERROR, &error.to_string(), &fields);
     let file = log.and_then(|log| log.file.as_ref().map(|file| (file, log.format)));
@@ -114,6 +121,17 @@ pub fn report(error: &Error) {
         }
         _ => write(std::io::stderr(), &format!("rt: {error}\n")),
     }
+}
+
+impl Log {
+    fn request(&self) -> Option<(&'static str, String)> {
+        self.request.as_ref().map(|id| ("request", id.clone()))
+    }
+}
+
+/// Nothing that could make two lines of one, or a long one.
+fn is_request_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {
@@ -187,6 +205,7 @@ impl Subscriber for Lines {
         let Some(log) = LOG.get() else { return };
         let mut parts = Parts::default();
         event.record(&mut parts);
+        parts.fields.extend(log.request());
         let level = *event.metadata().level();
         match &log.file {
             Some(file) => write(file, &line(log.format, level, &parts.message, &parts.fields)),
@@ -251,6 +270,14 @@ mod tests {
         let text = line(LogFormat::Text, tracing::Level::ERROR, "open \"x\"", &[("pid", "7".into())]);
         assert!(text.starts_with("time=\"20"), "{text}");
         assert!(text.ends_with("Z\" level=error msg=\"open \\\"x\\\"\" pid=\"7\"\n"), "{text}");
+    }
+
+    #[test]
+    fn a_request_id_is_one_short_word() {
+        assert!(is_request_id("7f3a-12/x"));
+        for id in ["", "two words", "a\nb", "é", &"x".repeat(65)] {
+            assert!(!is_request_id(id), "{id:?}");
+        }
     }
 
     #[test]

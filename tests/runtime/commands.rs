@@ -174,7 +174,7 @@ fn log_says_what_kind_of_error_it_was() {
         let call = case.program(Runtime::under_test().path());
         let call =
             call.arg("--root").arg(case.state_root()).arg("--log").arg(&log).args(["--log-format", "json"]);
-        call.args(arguments).run().exits(1);
+        call.args(arguments).env("RT_REQUEST_ID", "req-1").run().exits(1);
         let text = std::fs::read_to_string(&log).expect("the log");
         text.lines()
             .last()
@@ -182,6 +182,7 @@ fn log_says_what_kind_of_error_it_was() {
             .unwrap_or_else(|| panic!("{text}"))
     };
     let nowhere = last(&["state", "nobody"]);
+    assert_eq!(nowhere["request"], "req-1", "{nowhere}");
     assert_eq!((nowhere["kind"].as_str(), nowhere.get("errno")), (Some("not-found"), None), "{nowhere}");
     let invalid = last(&["state", "no/body"]);
     assert_eq!(invalid["kind"], "invalid", "{invalid}");

@@ -332,3 +332,25 @@ fn dumpable_again_for_the_container() {
     let case = case!();
     assert_eq!(case.see(&mut case.bundle())["dumpable"], 1);
 }
+
+#[test]
+fn apparmor_profile_that_is_not_loaded_is_an_error_that_says_so() {
+    only_rt!("the words are its own");
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    if enabled.is_ok_and(|enabled| enabled.trim() != "Y") || !Path::new("/sys/module/apparmor").exists() {
+        skip!("AppArmor is disabled on this host");
+    }
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.config["process"]["apparmorProfile"] = json!("unconfined");
+    bundle.args(["/probe", "exit", "0"]);
+    case.run(&bundle).ok();
+    bundle.config["process"]["apparmorProfile"] = json!("nowhere-loaded");
+    let output = case.run(&bundle).exits(1);
+    let says = format!(
+        "rt: run container \"{}\": change to the AppArmor profile \"nowhere-loaded\": it is not loaded (load it with apparmor_parser(8); \
+         /sys/kernel/security/apparmor/profiles lists those that are)",
+        bundle.id()
+    );
+    assert_eq!(output.stderr.trim_end(), says);
+}

@@ -261,7 +261,12 @@ fn container_spec(
 /// What comes of a request, to be compared; a spec goes through rt's planner, which may refuse it and may not panic.
 fn outcome(made: Result<Made>) -> std::result::Result<serde_json::Value, String> {
     let made = made.map_err(|error| error.to_string())?;
-    let spec = serde_json::to_value(&made.spec).expect("a spec as JSON");
+    let mut spec = serde_json::to_value(&made.spec).expect("a spec as JSON");
+    // Sets, in any order.
+    for set in spec["process"]["capabilities"].as_object_mut().into_iter().flat_map(|sets| sets.values_mut())
+    {
+        set.as_array_mut().into_iter().for_each(|names| names.sort_by_key(ToString::to_string));
+    }
     if let Ok(read) = serde_json::from_value::<runtime::spec::Spec>(spec.clone()) {
         let driver = runtime::plan::cgroup::Driver::Cgroupfs;
         let _ = runtime::plan::Plan::new("x", std::path::Path::new("/bundle"), &read, Some(driver));

@@ -66,7 +66,12 @@ fn part(name: &str, command: &mut Command) -> Tally {
         }
     });
     let mut tally = results.tally();
-    println!("{} passed, {} skipped in {:.0} s", tally.passed, tally.skipped.len(), begin.elapsed().as_secs_f64());
+    println!(
+        "{} passed, {} skipped in {:.0} s",
+        tally.passed,
+        tally.skipped.len(),
+        begin.elapsed().as_secs_f64()
+    );
     match outcome {
         Ok(true) => {}
         // It counted its failures itself.

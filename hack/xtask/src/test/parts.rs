@@ -62,7 +62,7 @@ pub fn unit_tests(repository: &Path) -> Tally {
     console::heading("unit tests");
     let mut command = Command::new(env!("CARGO"));
     command
-        .args(["test", "--workspace", "--lib", "--bins", "--test", "fuzz"])
+        .args(["test", "--workspace", "--lib", "--bin", "xtask", "--bin", "critest-tally", "--test", "fuzz"])
         .args(PROOFS)
         .arg("--no-fail-fast");
     part("unit tests", command.current_dir(repository))
