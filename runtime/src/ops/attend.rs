@@ -31,7 +31,12 @@ pub fn attend(
         .what(|| "open a signal descriptor")?;
     let mut relay = terminal.map(Relay::new).transpose()?;
     loop {
-        if let Some(code) = reap(pid)? {
+        let ended = reap(pid)?;
+        // After the look at the process: its last word may have come right before its end.
+        if let Some(notify) = &mut notify {
+            notify.pass_on(None);
+        }
+        if let Some(code) = ended {
             if let Some(relay) = &mut relay {
                 relay.drain();
             }
@@ -41,9 +46,6 @@ pub fn attend(
         match &mut relay {
             None => relay::wait(signals.as_fd(), ready)?,
             Some(relay) => relay.turn(signals.as_fd(), ready)?,
-        }
-        if let Some(notify) = &mut notify {
-            notify.pass_on(None)?;
         }
         while let Some(signal) = signals.read_signal().what(|| "read a signal")? {
             forward(signal.ssi_signo as i32, pidfd, relay.as_mut())?;

@@ -96,24 +96,25 @@ impl Listener {
         (!self.done).then(|| self.socket.as_fd())
     }
 
-    /// Reads what there is, and says that the container is ready, if it is.
-    pub fn pass_on(&mut self, main_pid: Option<i32>) -> Result<()> {
+    /// Reads what there is, and says that the container is ready, if it is. The container runs, whether or not somebody hears of it.
+    pub fn pass_on(&mut self, main_pid: Option<i32>) {
         let mut message = [0; LONGEST];
         while !self.done {
-            let Ok(length) = self.socket.recv(&mut message) else { return Ok(()) };
+            let Ok(length) = self.socket.recv(&mut message) else { return };
             if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
                 self.done = true;
-                self.say(main_pid)?;
+                if let Err(error) = self.say(main_pid) {
+                    tracing::warn!("{error}");
+                }
             }
         }
-        Ok(())
     }
 
-    /// Waits until it is ready or has ended, for those who then leave.
-    pub fn wait_ready(mut self, pid: i32, pidfd: &OwnedFd) -> Result<()> {
+    /// Waits until it is ready or has ended (no pidfd: it has), for those who then leave.
+    pub fn wait_ready(mut self, pid: i32, pidfd: Option<&OwnedFd>) -> Result<()> {
         loop {
-            self.pass_on(Some(pid))?;
-            let Some(socket) = self.waiting() else { return Ok(()) };
+            self.pass_on(Some(pid));
+            let (Some(socket), Some(pidfd)) = (self.waiting(), pidfd) else { return Ok(()) };
             let mut fds =
                 [PollFd::from_borrowed_fd(socket, PollFlags::IN), PollFd::new(pidfd, PollFlags::IN)];
             rustix::io::retry_on_intr(|| poll(&mut fds, None))

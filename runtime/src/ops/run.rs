@@ -33,7 +33,7 @@ pub fn run(global: &Global, options: &Run) -> Result<i32> {
     }
     child.keep();
     if options.detach {
-        let ready = |notify: Listener| notify.wait_ready(child.pid.as_raw(), &child.pidfd);
+        let ready = |notify: Listener| notify.wait_ready(child.pid.as_raw(), Some(&child.pidfd));
         return notify.map_or(Ok(()), ready).map(|()| 0);
     }
     let code = attend::attend(child.pid, &child.pidfd, terminal, notify)?;

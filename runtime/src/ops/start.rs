@@ -48,11 +48,10 @@ pub fn start(global: &Global, id: &Id) -> Result<i32> {
             return Err(super::delete::instead(container, error));
         }
     }
-    let init = container.record().init;
-    match (notify, init.map(|init| init.open()).transpose()?.flatten(), init) {
-        (Some(notify), Some(pidfd), Some(init)) => notify.wait_ready(init.pid, &pidfd).map(|()| 0),
-        _ => Ok(0),
+    if let (Some(notify), Some(init)) = (notify, container.record().init) {
+        notify.wait_ready(init.pid, init.open()?.as_ref())?;
     }
+    Ok(0)
 }
 
 /// Lets init go on; gives the end of the FIFO where it says what goes wrong. If it has died, nobody has the FIFO open (ENXIO).
