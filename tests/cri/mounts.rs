@@ -152,3 +152,26 @@ fn an_image_is_a_volume_too() {
         json!([{"container_path": "/x", "image": {"image": BUSYBOX}, "image_sub_path": "no/such"}]);
     missing.refused(&["no/such"]);
 }
+
+/// A vendor's specification as nvidia-ctk writes it, in YAML, and one in JSON.
+#[test]
+fn cdi_devices_bring_what_their_vendors_say() {
+    let here = surroundings!();
+    std::fs::create_dir("/run/cdi").expect("make a directory");
+    std::fs::write("/run/cdi/vendor.yaml", "cdiVersion: 0.6.0\nkind: vendor.com/gpu\ncontainerEdits:\n  env:\n  - VENDOR=1\ndevices:\n- name: \"0\"\n  containerEdits:\n    deviceNodes:\n    - path: /dev/gpu0\n      hostPath: /dev/null\n")
+        .expect("write a specification");
+    let other = json!({"cdiVersion": "0.6.0", "kind": "other.com/disk", "devices": [{"name": "a", "containerEdits": {
+        "mounts": [{"hostPath": "/run/cdi", "containerPath": "/specifications", "options": ["ro"]}]}}]});
+    std::fs::write("/run/cdi/other.json", other.to_string()).expect("write a specification");
+    let pod = here.pod("cdi").run();
+    let mut container = pod.container("c", &["sleep", "1000"]);
+    container.config["CDI_devices"] = json!([{"name": "vendor.com/gpu=0"}, {"name": "other.com/disk=a"}]);
+    let container = container.run();
+    let script =
+        "echo $VENDOR; stat -c '%t:%T %F' /dev/gpu0; echo x >/dev/gpu0 && echo written; ls /specifications";
+    let output = said(&container, &["sh", "-c", script]);
+    assert_eq!(output, "1\n1:3 character special file\nwritten\nother.json\nvendor.yaml");
+    let mut unknown = pod.container("unknown", &["true"]);
+    unknown.config["CDI_devices"] = json!([{"name": "vendor.com/gpu=9"}]);
+    unknown.refused(&["unresolvable CDI device", "vendor.com/gpu=9", "/etc/cdi"]);
+}

@@ -137,7 +137,9 @@ fn cdi(config: &api::ContainerConfig) -> Result<Cdi> {
             .flatten()
             .flatten()
             .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|kind| kind == "json" || kind == "yaml"))
+            .filter(|path| {
+                path.extension().is_some_and(|kind| kind == "json" || kind == "yaml" || kind == "yml")
+            })
             .collect();
         paths.sort();
         for path in paths {
@@ -145,28 +147,11 @@ fn cdi(config: &api::ContainerConfig) -> Result<Cdi> {
             files.push((path, text));
         }
     }
-    let nodes = cdi_nodes(&files);
+    // A device that is nowhere, or a file that is wrong, is told when the edits are made.
+    let named = oci::container::cdi_nodes(config, &files).unwrap_or_default();
+    let look = |path: String| Some((host::nodes(Path::new(&path)).ok()?.pop()?, path));
+    let nodes = named.into_iter().filter_map(look).map(|(node, path)| (path, node)).collect();
     Ok((files, nodes))
-}
-
-/// The device nodes that CDI files name, looked at on the host.
-fn cdi_nodes(files: &[(PathBuf, Vec<u8>)]) -> BTreeMap<String, oci::Node> {
-    let mut nodes = BTreeMap::new();
-    for (_, text) in files {
-        let Ok(value) = serde_json::from_slice::<serde_json::Value>(text) else { continue };
-        let edits = value["devices"].as_array().into_iter().flatten().map(|device| &device["containerEdits"]);
-        for edit in edits.chain([&value["containerEdits"]]) {
-            for node in edit["deviceNodes"].as_array().into_iter().flatten() {
-                for key in ["hostPath", "path"] {
-                    let Some(path) = node[key].as_str() else { continue };
-                    if let Some(found) = host::nodes(Path::new(path)).ok().and_then(|mut all| all.pop()) {
-                        nodes.insert(path.to_owned(), found);
-                    }
-                }
-            }
-        }
-    }
-    nodes
 }
 
 /// With PID mode TARGET: the process whose namespace is joined.

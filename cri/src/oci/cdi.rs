@@ -1,6 +1,6 @@
 //! CDI devices: what a vendor's specification changes in a container. <https://github.com/cncf-tags/container-device-interface>
 //!
-//! It reads no files: specifications and device nodes come as values. Specifications in YAML are not understood yet.
+//! It reads no files: specifications, in JSON or YAML, and device nodes come as values.
 
 use std::path::{Path, PathBuf};
 
@@ -144,29 +144,40 @@ pub fn host_nodes(wanted: &[api::CdiDevice], specs: &[(PathBuf, Vec<u8>)]) -> Re
     Ok(edits.iter().flat_map(|edits| &edits.device_nodes).map(|node| node.source().to_owned()).collect())
 }
 
-/// Those of the vendors, each once, and those of the devices.
+/// Those of the specifications, each once, and those of the devices. The last specification that has a device counts, so
+/// that /var/run/cdi comes before /etc/cdi. One that can't be read is no matter to devices of others.
 fn edits(wanted: &[api::CdiDevice], specs: &[(PathBuf, Vec<u8>)]) -> Result<Vec<Edits>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let vendors: Vec<Vendor> = specs.iter().map(parse).collect::<Result<_>>()?;
+    let (mut vendors, mut unreadable) = (Vec::new(), None);
+    for spec in specs {
+        match parse(spec) {
+            Ok(vendor) => vendors.push(vendor),
+            Err(error) => unreadable = Some(error),
+        }
+    }
     let mut all = Vec::new();
-    let mut used: Vec<&str> = Vec::new();
+    let mut used: Vec<usize> = Vec::new();
     for device in wanted {
         let name = device.name.as_str();
         let (kind, short) = name
             .split_once('=')
             .ok_or_else(|| Error::invalid(format!("CDI device {name:?} is not VENDOR/CLASS=NAME")))?;
-        let of_kind = vendors.iter().rev().filter(|vendor| vendor.kind == kind);
+        let of_kind = vendors.iter().enumerate().rev().filter(|(_, vendor)| vendor.kind == kind);
         let found = of_kind
-            .filter_map(|vendor| Some((vendor, vendor.devices.iter().find(|device| device.name == short)?)))
+            .filter_map(|(at, vendor)| {
+                Some((at, vendor, vendor.devices.iter().find(|device| device.name == short)?))
+            })
             .next();
-        let (vendor, device) = found.ok_or_else(|| {
-            Error::invalid(format!("unresolvable CDI device {name:?}"))
-                .cure("its specification is looked for in /etc/cdi and /var/run/cdi")
-        })?;
-        if !used.contains(&kind) {
-            used.push(kind);
+        let Some((at, vendor, device)) = found else {
+            return Err(unreadable.unwrap_or_else(|| {
+                Error::invalid(format!("unresolvable CDI device {name:?}"))
+                    .cure("its specification is looked for in /etc/cdi and /var/run/cdi")
+            }));
+        };
+        if !used.contains(&at) {
+            used.push(at);
             all.push(vendor.container_edits.clone());
         }
         all.push(device.container_edits.clone());
@@ -175,11 +186,14 @@ fn edits(wanted: &[api::CdiDevice], specs: &[(PathBuf, Vec<u8>)]) -> Result<Vec<
 }
 
 fn parse((path, text): &(PathBuf, Vec<u8>)) -> Result<Vendor> {
-    let what = || format!("read CDI specification {}", path.display());
-    if path.extension().is_some_and(|kind| kind != "json") {
-        return Err(Error::unsupported("only JSON is understood yet").during(what()));
-    }
-    serde_json::from_slice(text).map_err(|error| Error::invalid(error.to_string()).during(what()))
+    let read = if path.extension().is_some_and(|kind| kind == "json") {
+        serde_json::from_slice(text).map_err(|error| error.to_string())
+    } else {
+        // As Go's reader, by which vendors try theirs: 0666 is octal; an excerpt of the file is no part of a message.
+        let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+        serde_saphyr::from_slice_with_options(text, options).map_err(|error| error.to_string())
+    };
+    read.map_err(|error| Error::invalid(error).during(format!("read CDI specification {}", path.display())))
 }
 
 fn environment(spec: &mut Spec, edits: &Edits) {

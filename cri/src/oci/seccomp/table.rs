@@ -68,7 +68,7 @@ pub const ALWAYS: &[(&str, &str)] = &[
          getresgid32 getgroups getgroups32 setuid setuid32 setgid setgid32 setreuid setreuid32 setregid \
          setregid32 setresuid setresuid32 setresgid setresgid32 setfsuid setfsuid32 setfsgid setfsgid32 \
          setgroups setgroups32 capget capset seccomp landlock_create_ruleset landlock_add_rule \
-         landlock_restrict_self",
+         landlock_restrict_self lsm_get_self_attr lsm_set_self_attr lsm_list_modules",
     ),
     (
         "time; setting it needs CAP_SYS_TIME anyway",
@@ -112,7 +112,7 @@ pub const WITH_CAPABILITY: &[(Capability, &str)] = &[
         Capability::SysAdmin,
         "clone clone3 unshare setns mount umount umount2 mount_setattr move_mount open_tree fsopen fsconfig \
          fsmount fspick sethostname setdomainname quotactl quotactl_fd fanotify_init lookup_dcookie bpf \
-         perf_event_open syslog lsm_get_self_attr lsm_set_self_attr lsm_list_modules",
+         perf_event_open syslog",
     ),
     (Capability::SysBoot, "reboot"),
     (Capability::SysChroot, "chroot"),
