@@ -4,6 +4,7 @@
 //! Needs a build of rt-cri with the feature `failpoints`, which the harness makes.
 
 use crate::surroundings;
+use serde_json::json;
 use tests::cri::Surroundings;
 
 /// The server dies at `point` in the middle of `call`, and is there again.
@@ -30,6 +31,25 @@ fn a_pod_that_was_being_made_is_gone_and_can_be_made() {
     let config = here.pod("half").file();
     let config = config.to_str().expect("a path").to_owned();
     for stage in stages {
+        die_at(&mut here, &format!("run/{stage}"), &["runp", &config]);
+        assert!(here.words(["pods", "--quiet"]).is_empty(), "{stage}: the half-made pod is listed");
+        assert_eq!(here.remains(), Vec::<String>::new(), "{stage}");
+        let id = here.crictl(["runp", &config]).run().ok().stdout.trim().to_owned();
+        here.crictl(["rmp", "--force", &id]).run().ok();
+    }
+}
+
+/// Its network is made after its pause process, which has the user namespace that owns it.
+#[test]
+fn a_pod_with_a_user_namespace_that_was_being_made_is_gone_and_can_be_made() {
+    let mut here = surroundings!();
+    let mut pod = here.pod("half");
+    let map = json!([{"host_id": 1_000_000, "container_id": 0, "length": 65_536}]);
+    pod.config["linux"]["security_context"]["namespace_options"] =
+        json!({"pid": 1, "userns_options": {"mode": 0, "uids": map, "gids": map}});
+    let config = path(&pod.file());
+    for stage in ["start-pause-container", "adopt-network-namespace", "set-up-network", "write-network-files"]
+    {
         die_at(&mut here, &format!("run/{stage}"), &["runp", &config]);
         assert!(here.words(["pods", "--quiet"]).is_empty(), "{stage}: the half-made pod is listed");
         assert_eq!(here.remains(), Vec::<String>::new(), "{stage}");

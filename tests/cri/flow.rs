@@ -1,6 +1,8 @@
 //! The way of a pod from `runp` to `rmp`, step by step, as crictl shows it.
 
 use crate::surroundings;
+use serde_json::json;
+use std::os::unix::fs::PermissionsExt;
 use tests::cri::BUSYBOX;
 
 #[test]
@@ -68,6 +70,30 @@ fn a_container_that_ends_by_itself_says_completed_or_error() {
     assert_eq!((&status["exitCode"], &status["reason"]), (&3.into(), &"Error".into()), "{status}");
     let status = pod.script("killed", "kill -9 $$").run().wait();
     assert_eq!((&status["exitCode"], &status["reason"]), (&137.into(), &"Error".into()), "{status}");
+}
+
+#[test]
+fn a_program_that_the_kernel_refuses_is_a_start_error() {
+    let here = surroundings!();
+    let directory = here.case().dir().join("programs");
+    std::fs::create_dir(&directory).expect("make a directory");
+    let program = directory.join("text");
+    std::fs::write(&program, "neither a program nor a script\n").expect("write a file");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("make it executable");
+    let pod = here.pod("refused").run();
+    let mut container = pod.container("text", &["/programs/text"]);
+    container.config["mounts"] = json!([{ "host_path": directory, "container_path": "/programs" }]);
+    let container = container.create();
+    here.crictl(["start", container.id()]).run().fails(&["/programs/text", "ENOEXEC"]);
+    let status = container.inspect()["status"].clone();
+    assert_eq!(
+        (&status["state"], &status["exitCode"], &status["reason"]),
+        (&"CONTAINER_EXITED".into(), &128.into(), &"StartError".into()),
+        "{status}"
+    );
+    assert!(status["message"].as_str().is_some_and(|said| said.contains("ENOEXEC")), "{status}");
+    here.crictl(["start", container.id()]).run().fails(&["exited, not created"]);
+    here.crictl(["rm", container.id()]).run().ok();
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod images;
 mod mounts;
 mod namespaces;
 mod property;
+mod reboot;
 mod security;
 mod users;
 

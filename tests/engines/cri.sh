@@ -85,7 +85,7 @@ serve_containerd() {
 	[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 	runtime_type = "io.containerd.runc.v2"
 	[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-	BinaryName = "$PEERS/bin/runc"
+	BinaryName = "${RUNC:-$PEERS/bin/runc}"
 	SystemdCgroup = false
 	END
     exec containerd --config /tmp/containerd.toml

@@ -17,6 +17,7 @@ use crate::case::{Case, Cgroups};
 use crate::programs::target;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use registry::Registry;
 use serde_json::Value;
 use server::Server;
@@ -51,11 +52,7 @@ impl Surroundings {
             Kind::RtCri => Cgroups::Unified,
         };
         let case = Case::on(name, cgroups);
-        unshare(CloneFlags::CLONE_NEWNET).expect("a network of our own");
-        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip runs");
-        assert!(up.success(), "lo can't be set up");
-        let options = Some("mode=755");
-        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), options).expect("a /run of our own");
+        fresh_network_and_run();
         let registry = Registry::start(&case);
         let server = Server::start(&case, &registry.hosts());
         let made = Self { server: Some(server), registry: Some(registry), case };
@@ -138,6 +135,37 @@ impl Surroundings {
         self.server = Some(Server::start(&self.case, &hosts));
     }
 
+    /// What a restart of the machine leaves: no process, no network, an empty /run, another boot id; and then the server.
+    pub fn reboot(&mut self) {
+        self.end_server(nix::sys::signal::Signal::SIGKILL);
+        self.registry.take();
+        let pods = self.case.cgroup_dir(self.case.cgroup());
+        let running = || {
+            let left = self.case.leaks();
+            left.into_iter().filter(|leak| leak.starts_with("process ")).collect::<Vec<_>>()
+        };
+        // They become children of this process, which is a subreaper: a PID namespace ends with the last zombie in it.
+        let mut orphans = std::collections::BTreeSet::new();
+        let ended = crate::wait::within(crate::wait::DEADLINE, || {
+            orphans.extend(server::end_processes_of(&self.case, true));
+            let _ = std::fs::write(pods.join("cgroup.kill"), "1");
+            for orphan in &orphans {
+                let _ = waitpid(*orphan, Some(WaitPidFlag::WNOHANG));
+            }
+            running().is_empty().then_some(())
+        });
+        assert!(ended.is_some(), "processes that can't be ended: {:?}", running());
+        crate::leaks::remove_cgroups(&pods);
+        std::fs::create_dir_all(&pods).expect("make the test's cgroup");
+        umount2("/run", MntFlags::MNT_DETACH).expect("unmount /run");
+        fresh_network_and_run();
+        let id = self.case.dir().join("boot_id");
+        std::fs::write(&id, "00000000-0000-4000-8000-000000000000\n").expect("write a boot id");
+        mount(Some(&id), BOOT_ID, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("mount a boot id");
+        self.registry = Some(Registry::start(&self.case));
+        self.start_server();
+    }
+
     /// Ends the server and starts one that kills itself at a fail point.
     pub fn restart_server_to_die_at(&mut self, point: &str) {
         self.end_server(nix::sys::signal::Signal::SIGTERM);
@@ -172,6 +200,18 @@ impl Surroundings {
     }
 }
 
+/// In the kernel's words, which boot this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Of this thread, and of what it starts.
+fn fresh_network_and_run() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("a network of our own");
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip runs");
+    assert!(up.success(), "lo can't be set up");
+    let options = Some("mode=755");
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), options).expect("a /run of our own");
+}
+
 impl Drop for Surroundings {
     fn drop(&mut self) {
         let failing = std::thread::panicking();
@@ -179,6 +219,7 @@ impl Drop for Surroundings {
         let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.remove_all()));
         server::end_processes_of(&self.case, left.is_err() || failing);
         let _ = umount2("/run", MntFlags::MNT_DETACH);
+        let _ = umount2(BOOT_ID, MntFlags::MNT_DETACH); // there after a `reboot`
         if failing {
             let end = log.len().saturating_sub(6000);
             eprintln!("the server's log:\n{}", log.get(end..).unwrap_or(&log));

@@ -156,17 +156,15 @@ impl Server {
     }
 }
 
-/// Kills what a failed test's server left running.
-pub fn end_processes_of(case: &Case, failed: bool) {
+/// Kills what a failed test's server left running; gives those that got the signal.
+pub fn end_processes_of(case: &Case, failed: bool) -> Vec<Pid> {
     if !failed {
-        return; // the leak check is to see them
+        return Vec::new(); // the leak check is to see them
     }
-    for leak in case.leaks() {
-        let pid = leak.strip_prefix("process ").and_then(|rest| rest.split(' ').next()?.parse().ok());
-        if let Some(pid) = pid {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        }
-    }
+    let pid =
+        |leak: &String| leak.strip_prefix("process ")?.split(' ').next()?.parse().ok().map(Pid::from_raw);
+    let found = case.leaks();
+    found.iter().filter_map(pid).filter(|pid| kill(*pid, Signal::SIGKILL).is_ok()).collect()
 }
 
 fn socket(kind: Kind) -> &'static str {

@@ -13,7 +13,7 @@ use crate::tally::Tally;
 const PROGRAMS: [&str; 6] = ["--test", "runtime", "--test", "shim", "--test", "cri"];
 
 /// The callers of `tests/engines`, in the order in which they are run.
-const ENGINES: [&str; 10] = [
+const ENGINES: [&str; 11] = [
     "podman",
     "docker",
     "docker26",
@@ -21,14 +21,25 @@ const ENGINES: [&str; 10] = [
     "shim",
     "validation",
     "critest",
+    "specs",
     "streaming",
     "cni",
     "kubelet",
 ];
 
 /// Those that rt passes: part of the run by default. The others run when they are named.
-const SETTLED: &[&str] =
-    &["podman", "docker", "docker26", "containerd", "shim", "validation", "critest", "cni", "kubelet"];
+const SETTLED: &[&str] = &[
+    "podman",
+    "docker",
+    "docker26",
+    "containerd",
+    "shim",
+    "validation",
+    "critest",
+    "specs",
+    "cni",
+    "kubelet",
+];
 
 /// Those that have tests of limits, which run in the virtual machine.
 const LIMITED: &[&str] = &["podman", "docker", "containerd", "shim"];
