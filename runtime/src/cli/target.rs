@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::absolute;
-use super::tables::parse_id;
+use super::values::parse_id;
 use crate::error::{Error, Result};
 use crate::id::Id;
 

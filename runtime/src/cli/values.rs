@@ -1,10 +1,19 @@
 //! The small languages in which values are written: sizes, signals, users, shared namespaces. Pure.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::ops::options::{Overlay, Share, SharedNamespace};
+
+/// An argument as an id.
+pub fn parse_id(argument: &OsString) -> Result<Id> {
+    match argument.to_str() {
+        Some(text) => Id::parse(text),
+        None => Err(Error::invalid(format!("invalid container id {argument:?}: it is not UTF-8"))),
+    }
+}
 
 /// Bytes: `-1` (no limit), or a number with an optional unit of 1024: `64m`, `1.5GiB`, `512 kB`, as docker's go-units.
 pub fn size(text: &str) -> Option<i64> {

@@ -139,7 +139,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     let mut record = record(id, &plan, spec, &berth);
     reserved.commit(&record)?;
     reach(Step::Reserve)?;
-    let notify = notify.map_or(Ok(None), |notify| notify.prepare(caller.start))?;
+    let notify = hear(notify, caller.start)?;
     let mut prepared = prepare::prepare(&plan, berth.site())?;
     partner.map_or(Ok(()), |partner| partner.lend(&plan, &mut prepared))?;
     let shared_root = shared_root(&plan, &prepared, &mut record, &reserved)?;
@@ -167,6 +167,16 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     SharedRoot::keep(shared_root);
     fresh.keep();
     Ok(Launched { container, child, terminal, pace, notify })
+}
+
+/// Where the container will say that it is ready; who starts it listens.
+fn hear(notify: Option<Notify>, start: StartedBy) -> Result<Option<Listener>> {
+    let Some(notify) = notify else { return Ok(None) };
+    notify.make()?;
+    match start {
+        StartedBy::Link => notify.listen(),
+        StartedBy::Fifo => Ok(None),
+    }
 }
 
 /// What init is born with.

@@ -13,7 +13,6 @@ use std::path::PathBuf;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use super::launch::StartedBy;
 use super::options::Global;
 use crate::error::{Context, Result};
 use crate::id::Id;
@@ -61,10 +60,9 @@ impl Notify {
         true
     }
 
-    /// Makes the directory that is mounted, which goes with the container's state; and the socket in it, if this process starts the container.
-    pub fn prepare(self, start: StartedBy) -> Result<Option<Listener>> {
-        std::fs::create_dir(&self.directory).what(|| format!("make {}", self.directory.display()))?;
-        if start == StartedBy::Link { self.listen() } else { Ok(None) }
+    /// Makes the directory that is mounted. It goes with the container's state.
+    pub fn make(&self) -> Result<()> {
+        std::fs::create_dir(&self.directory).what(|| format!("make {}", self.directory.display()))
     }
 
     /// Makes the socket; None if the container has no place for it.

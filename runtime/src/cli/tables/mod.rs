@@ -12,6 +12,7 @@ use lexopt::Parser;
 
 use super::Command;
 use super::flag::{Doc, Flag, Given, OptionsEnd, Read, Takes, read};
+use super::values::parse_id;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::log::{Level, LogFormat, LogOptions};
@@ -179,14 +180,6 @@ fn only_id(command: &str, arguments: Vec<OsString>) -> Result<Id> {
     let id = arguments.next().ok_or_else(|| needs_id(command))?;
     nothing_more(command, arguments)?;
     parse_id(&id)
-}
-
-/// An argument as an id.
-pub fn parse_id(argument: &OsString) -> Result<Id> {
-    match argument.to_str() {
-        Some(text) => Id::parse(text),
-        None => Err(Error::invalid(format!("invalid container id {argument:?}: it is not UTF-8"))),
-    }
 }
 
 fn needs_id(command: &str) -> Error {

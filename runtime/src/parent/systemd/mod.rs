@@ -8,7 +8,7 @@ mod wire;
 use std::time::Duration;
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::cgroup::unit::{Property, Value};
+use crate::plan::cgroup::property::{Property, Value};
 use connection::{Connection, Refusal, refused};
 use wire::{Call, Message, Writer};
 

@@ -2,7 +2,7 @@
 //!
 //! SPEC: dbus-specification, "Message Protocol". Little-endian only: both sides are on one machine, and the peer must take either.
 
-use crate::plan::cgroup::unit::{Property, Value};
+use crate::plan::cgroup::property::{Property, Value};
 
 /// Type of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@ mod convert;
 mod devices;
 mod limits;
 mod place;
+pub mod property;
 mod resources;
 pub mod unit;
 mod variant;
@@ -68,7 +69,7 @@ pub struct CgroupPlan {
     pub memory_check: Option<MemoryCheck>,
     /// Properties of the systemd unit; empty with cgroupfs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub properties: Vec<unit::Property>,
+    pub properties: Vec<property::Property>,
     /// What is ignored here, to be shown.
     pub warnings: Vec<String>,
 }

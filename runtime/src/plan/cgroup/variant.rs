@@ -1,6 +1,6 @@
 //! `org.systemd.property.NAME: VALUE` annotations: the text form of GLib's variants, as far as unit properties need it.
 
-use super::unit::{Property, Value};
+use super::property::{Property, Value};
 use crate::error::{Error, Result};
 
 /// `name` is the annotation's whole name less `org.systemd.property.`. As for runc, `…Sec` in seconds becomes `…USec`.
