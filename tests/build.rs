@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "runtime/task/v3/shim.proto",
         "runtime/bootstrap/v1/bootstrap.proto",
         "types/introspection.proto",
+        "cgroups/cgroup2/stats/metrics.proto",
     ];
     let places = ["../shim/proto", "../shim/proto/containerd"];
     let mut config = prost_build::Config::new();

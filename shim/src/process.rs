@@ -38,6 +38,8 @@ pub struct Process {
     pub waiters: Vec<oneshot::Sender<Ended>>,
     /// They wait for its removal.
     pub removers: Vec<Answer<Removed>>,
+    /// Whether a SIGKILL of ours was on its way.
+    pub felled: bool,
     /// What a kill that doesn't take is waiting for.
     pub stuck: String,
 }
@@ -59,7 +61,9 @@ pub struct Container {
     pub ladder: Option<Ladder>,
     /// Tells of kills for memory.
     pub oom: Option<crate::oom::Watch>,
-    /// How many of those were told.
+    /// What it and those above it counted; none where there is no memory controller.
+    pub memory: Option<crate::oom::Counts>,
+    /// How many kills for memory were told.
     pub oom_kills: u64,
     /// Extra processes.
     pub execs: std::collections::BTreeMap<String, Execution>,
@@ -98,6 +102,7 @@ impl Process {
             streams: None,
             waiters: Vec::new(),
             removers: Vec::new(),
+            felled: false,
             stuck: String::new(),
         }
     }

@@ -8,3 +8,4 @@ mod killed;
 mod life;
 mod starting;
 mod streams;
+mod systemd;

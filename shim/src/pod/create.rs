@@ -89,6 +89,7 @@ impl Owner {
                     creators: vec![answer],
                     ladder: None,
                     oom: None,
+                    memory: None,
                     oom_kills: 0,
                     execs: std::collections::BTreeMap::new(),
                 };
@@ -177,10 +178,11 @@ impl Owner {
         let (line, id) = (self.line.clone(), target.container.clone());
         let container = self.container(&target.container)?;
         if let Some((cgroup, own_pid_namespace)) = recorded {
+            container.memory = cgroup.as_deref().and_then(crate::oom::Counts::open);
             container.oom = cgroup.as_deref().and_then(|cgroup| {
-                crate::oom::watch(cgroup, move |kills| {
+                crate::oom::watch(cgroup, move || {
                     let id = id.clone();
-                    line.send(move |owner| owner.oom(&id, kills));
+                    line.send(move |owner| owner.killed_for_memory(&id));
                 })
             });
             container.cgroup = cgroup;

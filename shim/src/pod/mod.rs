@@ -4,6 +4,7 @@ mod bundle;
 mod create;
 mod host_rootfs;
 mod limits;
+mod memory;
 mod owner;
 mod remove;
 pub mod report;

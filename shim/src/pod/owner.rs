@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::process::{Container, Process};
 use crate::rt::Runtime;
 use crate::state::{Effect, Event, News};
-use crate::{oom, record, request};
+use crate::{record, request};
 
 /// How long the end of a process waits for its output to be written: a disk that hangs must not hide an end.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
@@ -192,7 +192,8 @@ impl Owner {
 
     /// The process is gone. Its cgroup is looked at before anyone can remove it; its end is told when its output is written.
     fn reaped(&mut self, target: Target, exit_code: i32) {
-        let oom_cgroup = if target.exec.is_none() { self.last_look(&target.container) } else { None };
+        let oom_cgroup =
+            if target.exec.is_none() { self.last_look(&target.container, exit_code) } else { None };
         let Ok(process) = self.process(&target) else { return };
         process.alive = false;
         let reason = std::mem::take(&mut process.reason);
@@ -214,29 +215,6 @@ impl Owner {
                 let _ = tokio::time::timeout(DRAIN_PATIENCE, drained).await;
                 line.send(tell);
             })),
-        }
-    }
-
-    /// What the cgroup of a container that has ended says. Without a PID namespace of its own nobody else ends what its process
-    /// leaves behind, and who would print to a log that is done?
-    fn last_look(&mut self, id: &str) -> Option<String> {
-        let container = self.container(id).ok()?;
-        let (cgroup, own_pid_namespace) = (container.cgroup.clone()?, container.own_pid_namespace);
-        container.oom = None;
-        let kills = oom::kills(&cgroup);
-        self.oom(id, kills);
-        if !own_pid_namespace && let Err(error) = crate::cgroup::kill(&cgroup) {
-            tracing::error!("{error}");
-        }
-        (kills > 0).then(|| cgroup.display().to_string())
-    }
-
-    /// The kernel has killed for memory so often. Told once per rise, and before the end if that was the end of it.
-    pub(super) fn oom(&mut self, id: &str, kills: u64) {
-        let Ok(container) = self.container(id) else { return };
-        if kills > container.oom_kills {
-            container.oom_kills = kills;
-            self.publish(&Target::container(id), Happening::Oom);
         }
     }
 

@@ -40,6 +40,7 @@ impl Owner {
                 format!("{target} has ended: process already finished"),
             ));
         }
+        process.felled |= signal == libc::SIGKILL;
         match cgroup {
             Some(cgroup) if signal == libc::SIGKILL => cgroup::kill(&cgroup),
             Some(cgroup) => {

@@ -53,14 +53,23 @@ impl Case {
 
     /// Starts one that runs this `rt`, with these variables.
     pub fn shim_with(&self, name: &str, rt: &Path, variables: &[(&str, &str)]) -> Shim<'_> {
+        self.start_shim(name, rt, variables, &[])
+    }
+
+    /// Starts one that has systemd make its containers' cgroups.
+    pub fn shim_of_systemd(&self, name: &str) -> Shim<'_> {
+        self.start_shim(name, Runtime::under_test().path(), &[], &["--systemd-cgroup"])
+    }
+
+    fn start_shim(&self, name: &str, rt: &Path, variables: &[(&str, &str)], more: &[&str]) -> Shim<'_> {
         let place = self.dir().join(name);
         std::fs::create_dir_all(&place).expect("make the shim's place");
         let socket = place.join("s");
         let listener = UnixListener::bind(&socket).expect("make the socket");
         let log = std::fs::File::create(place.join("log")).expect("make its log");
         let mut command = Command::new(program());
-        command.args(["serve", "--id", "pod", "--listen", "0", "--log-level", "debug", "--dir"]);
-        command.arg(place.join("dir")).arg("--rt").arg(rt);
+        command.args(["serve", "--id", "pod", "--listen", "0", "--log-level", "debug"]).args(more);
+        command.arg("--dir").arg(place.join("dir")).arg("--rt").arg(rt);
         command.arg("--rt-root").arg(self.state_root()).arg("--socket").arg(&socket);
         command.env("RT_TEST_CASE", self.name()).env("TMPDIR", self.dir().join("tmp"));
         command.envs(variables.iter().copied());

@@ -107,8 +107,10 @@ pub fn native(repository: &Path, names: &[&str]) -> Tally {
 /// What needs a kernel of its own, or controllers that this machine's cgroup v2 lacks.
 pub fn virtual_machine(repository: &Path) -> Tally {
     let mut tally = Tally::default();
-    let tests = match test_program(repository).and_then(|tests| failpoints(repository).map(|()| tests)) {
-        Ok(path) => path,
+    let built = failpoints(repository)
+        .and_then(|()| Ok((test_program(repository, "runtime")?, test_program(repository, "shim")?)));
+    let (runtime, shim) = match built {
+        Ok(paths) => paths,
         Err(error) => {
             tally.failed.push(format!("the program, in a virtual machine: {error}"));
             return tally;
@@ -117,12 +119,16 @@ pub fn virtual_machine(repository: &Path) -> Tally {
     let probe = format!("PROBE={}", repository.join("target/bin/probe").display());
     let failpoints = format!("RT_FAILPOINTS={}", repository.join(FAILPOINTS).display());
     // A bare PID 1 starts quicker; what needs systemd is a topic of its own.
-    for (systemd, filters) in [(None, SETTLED_IN_VM), (Some("--systemd"), SETTLED_UNDER_SYSTEMD)] {
+    for (systemd, tests, filters) in [
+        (None, &runtime, SETTLED_IN_VM),
+        (Some("--systemd"), &runtime, SETTLED_UNDER_SYSTEMD),
+        (Some("--systemd"), &shim, &["systemd::"]),
+    ] {
         console::heading(&format!("the program, in a virtual machine ({})", filters.join(" ")));
         let mut command = Command::new(repository.join("hack/vm"));
         command.args(["run", "--limit", "1200"]).args(systemd);
-        command.args(["--with", &tests, "--with", FAILPOINTS, "--", "env", &probe, &failpoints]);
-        command.arg(repository.join(&tests)).args(["--test-threads", "2"]).args(filters);
+        command.args(["--with", tests, "--with", FAILPOINTS, "--", "env", &probe, &failpoints]);
+        command.arg(repository.join(tests)).args(["--test-threads", "2"]).args(filters);
         tally.add(part("the program, in a virtual machine", command.current_dir(repository)));
     }
     for engine in LIMITED {
@@ -149,10 +155,10 @@ fn whole(repository: &Path, wanted: &str) -> Tally {
     tally
 }
 
-/// Builds the test program of `tests` and gives its path inside the repository.
-fn test_program(repository: &Path) -> Result<String, String> {
+/// Builds a test program of `tests` and gives its path inside the repository.
+fn test_program(repository: &Path, program: &str) -> Result<String, String> {
     let output = Command::new(env!("CARGO"))
-        .args(["test", "--workspace", "--test", "runtime", "--no-run"])
+        .args(["test", "--workspace", "--test", program, "--no-run"])
         .current_dir(repository)
         .stdin(Stdio::null())
         .output()
