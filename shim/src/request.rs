@@ -8,6 +8,9 @@ use crate::ttrpc::{Metadatum, Request};
 /// The metadata's key.
 pub const KEY: &str = "rt-request-id";
 
+/// The variable in which `rt` gets it, for its own lines.
+pub const VARIABLE: &str = "RT_REQUEST_ID";
+
 /// Longer ones are cut: they are someone else's words in our log.
 const MOST: usize = 64;
 
@@ -33,7 +36,7 @@ pub fn during<T>(id: Option<Arc<str>>, work: impl FnOnce() -> T) -> T {
 /// What a caller sent.
 pub fn of(request: &Request) -> Option<Arc<str>> {
     let found = request.metadata.iter().find(|one| one.key == KEY)?;
-    Some(found.value.chars().take(MOST).collect::<String>().into())
+    Some(found.value.chars().filter(char::is_ascii_graphic).take(MOST).collect::<String>().into())
 }
 
 /// What a caller sends.

@@ -117,6 +117,9 @@ impl Runtime {
         for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"] {
             command.env_remove(name);
         }
+        if let Some(request) = request::current() {
+            command.env(request::VARIABLE, &*request);
+        }
         command
     }
 }
@@ -136,7 +139,7 @@ impl Running {
         let _ = std::fs::remove_file(&self.log);
         match (ended?, said) {
             (0, _) => Ok(()),
-            (_, Some(said)) => Err(self.error(kind_of(&said), said)),
+            (_, Some(said)) => Err(self.error(said.kind(), said.msg)),
             // Kind::Unavailable: what it has begun may be half done.
             (code, None) if code > 128 && code != 255 => {
                 Err(self.error(Kind::Unavailable, format!("killed by signal {}", code - 128)))
@@ -183,14 +186,15 @@ fn sealed(path: &Path) -> Result<OwnedFd> {
     })
 }
 
-/// The message of the last error in a log of JSON lines; its warnings go to the shim's own log.
-fn last_error(log: &Path) -> Option<String> {
+/// The last error in a log of JSON lines; its warnings go to the shim's own log, and all of it to who wants to see much.
+fn last_error(log: &Path) -> Option<Line> {
     let text = std::fs::read_to_string(log).ok()?;
     let mut last = None;
     for line in text.lines() {
+        tracing::debug!("rt: {line}");
         let Ok(line) = serde_json::from_str::<Line>(line) else { continue };
         match line.level.as_str() {
-            "error" | "fatal" | "panic" => last = Some(line.msg),
+            "error" | "fatal" | "panic" => last = Some(line),
             "warning" => tracing::warn!("rt: {}", line.msg),
             _ => {}
         }
@@ -198,15 +202,35 @@ fn last_error(log: &Path) -> Option<String> {
     last
 }
 
-/// As logrus writes it.
+/// As logrus writes it, and what `rt` adds.
 #[derive(serde::Deserialize)]
 struct Line {
     level: String,
     msg: String,
+    #[serde(default)]
+    kind: String,
 }
 
-/// Words of runc's that `rt` keeps for those who search for them.
-fn kind_of(said: &str) -> Kind {
+impl Line {
+    /// What `rt` says that it is; of another runtime, and of a kind that is newer than this shim, what its words mean.
+    fn kind(&self) -> Kind {
+        match self.kind.as_str() {
+            "not-found" => Kind::NotFound,
+            "exists" => Kind::Exists,
+            "invalid" => Kind::Invalid,
+            "wrong-status" => Kind::WrongStatus,
+            "unsupported" => Kind::Unsupported,
+            "denied" => Kind::Denied,
+            "timeout" => Kind::Timeout,
+            // A system call of `rt`'s is none of the shim's: its words say which, and who called can't branch on more.
+            "os" | "internal" => Kind::Internal,
+            _ => meaning(&self.msg),
+        }
+    }
+}
+
+/// Words of runc's that other runtimes keep for those who search for them.
+fn meaning(said: &str) -> Kind {
     let has = |words: &str| said.contains(words);
     if has("container with given ID already exists") {
         Kind::Exists
@@ -233,8 +257,21 @@ mod tests {
         let lines = "{\"level\":\"error\",\"msg\":\"first\"}\n{\"level\":\"error\",\"msg\":\"a \\\"b\\\"\"}\n\
                      {\"level\":\"warning\",\"msg\":\"no\"}\nhalf a li";
         std::fs::write(&path, lines).unwrap();
-        assert_eq!(last_error(&path).as_deref(), Some("a \"b\""));
+        assert_eq!(last_error(&path).unwrap().msg, "a \"b\"");
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(last_error(&path), None);
+        assert!(last_error(&path).is_none());
+    }
+
+    #[test]
+    fn rt_says_what_kind_of_error_it_is_and_others_by_their_words() {
+        let kind = |line: &str| serde_json::from_str::<Line>(line).unwrap().kind();
+        let said = |kind: &str| format!("{{\"level\":\"error\",\"msg\":\"container not running\"{kind}}}");
+        assert_eq!(kind(&said(r#","kind":"invalid","errno":"EINVAL""#)), Kind::Invalid);
+        assert_eq!(kind(&said(r#","kind":"os""#)), Kind::Internal);
+        assert_eq!(kind(&said(r#","kind":"of tomorrow""#)), Kind::WrongStatus);
+        assert_eq!(kind(&said("")), Kind::WrongStatus);
+        assert_eq!(meaning("container with given ID already exists"), Kind::Exists);
+        assert_eq!(meaning("container \"x\" does not exist"), Kind::NotFound);
+        assert_eq!(meaning("mount proc: EPERM"), Kind::Internal);
     }
 }

@@ -65,6 +65,49 @@ fn an_exec_has_streams_and_an_exit_code() {
 }
 
 #[test]
+fn a_requests_id_is_in_the_shims_lines_and_in_rts() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.args(["/no/such/program"]).write();
+    let request = tests::shim::of(&bundle);
+    let refused = shim.client().labelled("r-4711").call::<pod::CreateResponse>(POD, "Create", &request);
+    refused.expect_err("there is no such program");
+    let log = shim.log();
+    let own = log.lines().find(|line| line.contains("msg=\"Create: ")).unwrap_or_else(|| panic!("{log}"));
+    assert!(own.ends_with(" request=\"r-4711\""), "{own}");
+    let rts = log.lines().find(|line| line.contains("msg=\"rt: {")).unwrap_or_else(|| panic!("{log}"));
+    assert!(rts.contains(r#"\"request\":\"r-4711\""#), "{rts}");
+    // Another caller's work has no such label.
+    let _: pod::VersionResponse = shim.client().ask(POD, "Version", &pod::VersionRequest {});
+    assert_eq!(shim.client().call::<()>(POD, "Dance", &()).map_err(|refused| refused.code), Err(12));
+    let other = shim.log();
+    let other = other.lines().find(|line| line.contains("Dance")).expect("a line").to_owned();
+    assert!(!other.contains("request="), "{other}");
+}
+
+#[test]
+fn what_rt_refuses_has_the_code_of_its_kind() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    bundle.config["linux"]["namespaces"] = serde_json::json!([{ "type": "no-such" }]);
+    bundle.write();
+    let create = |bundle: &Bundle| {
+        let refused = shim.client().call::<pod::CreateResponse>(POD, "Create", &tests::shim::of(bundle));
+        refused.map_err(|refused| (refused.code, refused.message))
+    };
+    let (code, message) = create(&bundle).expect_err("there is no such namespace");
+    assert_eq!(code, 3, "{message}");
+    let mut bundle = case.bundle();
+    bundle.args(["/no/such/program"]).write();
+    let (code, message) = create(&bundle).expect_err("there is no such program");
+    assert_eq!(code, 3, "{message}");
+    assert!(message.contains("/no/such/program"), "{message}");
+}
+
+#[test]
 fn both_services_see_the_same_container() {
     let case = case!();
     let shim = case.shim();

@@ -12,6 +12,7 @@ use crate::wait::DEADLINE;
 pub struct Client {
     stream: UnixStream,
     next: u32,
+    request_id: Option<String>,
 }
 
 /// An answer that is no success: gRPC's code, and the text.
@@ -31,6 +32,16 @@ struct Request {
     method: String,
     #[prost(bytes = "vec", tag = "3")]
     payload: Vec<u8>,
+    #[prost(message, repeated, tag = "5")]
+    metadata: Vec<Metadatum>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Metadatum {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -60,8 +71,17 @@ pub fn frame(stream: u32, kind: u8, flags: u8, message: &[u8]) -> Vec<u8> {
 
 /// The message of a call.
 pub fn request(service: &str, method: &str, payload: &[u8]) -> Vec<u8> {
-    let request =
-        Request { service: service.to_owned(), method: method.to_owned(), payload: payload.to_owned() };
+    labelled(service, method, payload, None)
+}
+
+fn labelled(service: &str, method: &str, payload: &[u8], request_id: Option<&str>) -> Vec<u8> {
+    let label = |id: &str| Metadatum { key: "rt-request-id".to_owned(), value: id.to_owned() };
+    let request = Request {
+        service: service.to_owned(),
+        method: method.to_owned(),
+        payload: payload.to_owned(),
+        metadata: request_id.map(label).into_iter().collect(),
+    };
     request.encode_to_vec()
 }
 
@@ -77,7 +97,14 @@ impl Client {
         let stream = UnixStream::connect(socket).ok()?;
         stream.set_read_timeout(Some(DEADLINE)).expect("set a deadline");
         stream.set_write_timeout(Some(DEADLINE)).expect("set a deadline");
-        Some(Self { stream, next: 1 })
+        Some(Self { stream, next: 1, request_id: None })
+    }
+
+    /// All its calls carry this id of the caller's.
+    #[must_use]
+    pub fn labelled(mut self, request_id: &str) -> Self {
+        self.request_id = Some(request_id.to_owned());
+        self
     }
 
     /// Calls and expects success.
@@ -108,7 +135,8 @@ impl Client {
     pub fn send(&mut self, service: &str, method: &str, argument: &impl Message) -> u32 {
         let stream = self.next;
         self.next += 2;
-        self.raw(&frame(stream, 1, 0, &request(service, method, &argument.encode_to_vec())));
+        let message = labelled(service, method, &argument.encode_to_vec(), self.request_id.as_deref());
+        self.raw(&frame(stream, 1, 0, &message));
         stream
     }
 
