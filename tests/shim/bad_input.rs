@@ -5,13 +5,15 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use tests::shim::api::{pod, task};
-use tests::shim::{Client, POD, Shim, TASK, frame, of};
+use tests::shim::{Client, POD, Shim, TASK, frame, of, shell};
 use tests::*;
 
+const UNKNOWN: i32 = 2;
 const INVALID: i32 = 3;
 const NOT_FOUND: i32 = 5;
 const EXISTS: i32 = 6;
 const EXHAUSTED: i32 = 8;
+const WRONG_STATUS: i32 = 9;
 const UNIMPLEMENTED: i32 = 12;
 
 fn code<R: prost::Message + Default>(
@@ -71,6 +73,124 @@ fn an_id_is_given_once() {
     // The same request joins the first; another one under the same id is refused.
     shim.create(&bundle);
     assert_eq!(code::<pod::CreateResponse>(&shim, (POD, "Create"), &of(&bundle)), EXISTS);
+}
+
+#[test]
+fn what_does_not_fit_the_status_is_refused_with_it() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.with_busybox().args(["/bin/sleep", "1000"]);
+    shim.create(&bundle);
+    let id = bundle.id().to_owned();
+    let start = || code::<pod::StartResponse>(&shim, (POD, "Start"), &pod::StartRequest { id: id.clone() });
+    let exec = || code::<pod::ExecResponse>(&shim, (POD, "Exec"), &shell(&id, "e", "true"));
+    let remove = || {
+        code::<pod::Empty>(
+            &shim,
+            (POD, "Remove"),
+            &pod::RemoveRequest { id: id.clone(), ..Default::default() },
+        )
+    };
+    let resume = || code::<()>(&shim, (TASK, "Resume"), &task::ResumeRequest { id: id.clone() });
+    assert_eq!(resume(), WRONG_STATUS, "created");
+    assert_eq!(start(), 0);
+    assert_eq!([start(), remove(), resume()], [WRONG_STATUS; 3], "running");
+    shim.stop(&id, 0);
+    let kill = pod::KillRequest { id: id.clone(), signal: "TERM".into(), ..Default::default() };
+    assert_eq!(
+        [start(), exec(), resume(), code::<pod::Empty>(&shim, (POD, "Kill"), &kill)],
+        [WRONG_STATUS; 4],
+        "ended"
+    );
+    assert_eq!([remove(), start()], [0, NOT_FOUND]);
+    works(&shim);
+}
+
+#[test]
+fn a_bundle_that_goes_takes_no_container_along() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    shim.start_sleeping(&mut bundle);
+    let config = bundle.dir().join("config.json");
+    std::fs::remove_file(&config).expect("remove the bundle's config");
+    let refused = shim.client().call::<pod::ExecResponse>(POD, "Exec", &shell(bundle.id(), "e", "true"));
+    let refused = refused.expect_err("its config is gone");
+    assert!(refused.message.contains("config.json"), "{refused:?}");
+    assert_eq!(shim.stop(bundle.id(), 0).exit_code, 137);
+    shim.remove(bundle.id());
+    works(&shim);
+}
+
+/// Named pipes that nobody ever opens: containerd died between making them and opening them.
+#[test]
+fn pipes_that_nobody_opens_hold_up_nothing() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.with_busybox().args(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"]).write();
+    let fifo = |name: &str| {
+        let path = case.dir().join(name);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("make a pipe");
+        path.to_string_lossy().into_owned()
+    };
+    let create = task::CreateTaskRequest {
+        id: bundle.id().to_owned(),
+        bundle: bundle.dir().to_string_lossy().into_owned(),
+        stdin: fifo("pipe-in"),
+        stdout: fifo("pipe-out"),
+        stderr: fifo("pipe-err"),
+        ..Default::default()
+    };
+    let id = || bundle.id().to_owned();
+    let begin = Instant::now();
+    let absent = task::CreateTaskRequest { stdout: "/no/such/pipe".into(), ..create.clone() };
+    assert_eq!(code::<task::CreateTaskResponse>(&shim, (TASK, "Create"), &absent), UNKNOWN);
+    let file = task::CreateTaskRequest { stdout: "/etc/passwd".into(), ..create.clone() };
+    assert_eq!(code::<task::CreateTaskResponse>(&shim, (TASK, "Create"), &file), INVALID);
+    let _: task::CreateTaskResponse = shim.client().ask(TASK, "Create", &create);
+    let start = task::StartRequest { id: id(), ..Default::default() };
+    let _: task::StartResponse = shim.client().ask(TASK, "Start", &start);
+    let wait = task::WaitRequest { id: id(), ..Default::default() };
+    let ended: task::WaitResponse = shim.client().ask(TASK, "Wait", &wait);
+    assert_eq!(ended.exit_status, 3);
+    let delete = task::DeleteRequest { id: id(), ..Default::default() };
+    let _: task::DeleteResponse = shim.client().ask(TASK, "Delete", &delete);
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+}
+
+/// It asks and asks, and never reads: nothing is kept for it without a bound, and nobody waits for it.
+#[test]
+fn a_client_that_stops_reading_holds_up_nobody() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    shim.start_sleeping(&mut bundle);
+    let (holds, before) = (held(shim.pid()), resident_kb(shim.pid()));
+    let deaf = UnixStream::connect(shim.socket()).expect("connect");
+    deaf.set_write_timeout(Some(Duration::from_millis(200))).expect("set a deadline");
+    let request = tests::shim::request(POD, "Watch", &[]);
+    for number in 0u32..50_000 {
+        if (&deaf).write_all(&frame(number * 2 + 1, 1, 0, &request)).is_err() {
+            break; // it is not read any more, which is as good
+        }
+    }
+    let begin = Instant::now();
+    works(&shim);
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    let grown = resident_kb(shim.pid()).saturating_sub(before);
+    assert!(grown < 4096, "{grown} kB for a client that does not read");
+    drop(deaf);
+    until("it holds what it held", || {
+        held(shim.pid()).iter().zip(holds).all(|(now, then)| *now <= then).then_some(())
+    });
+}
+
+fn resident_kb(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the shim runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its size");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use tests::shim::api::pod;
-use tests::shim::{POD, Refused, Shim, of, shell};
+use tests::shim::api::{pod, task};
+use tests::shim::{POD, Refused, Shim, TASK, of, shell};
 use tests::*;
 
 const UNKNOWN: i32 = 2;
@@ -26,6 +26,104 @@ fn a_create_that_dies_leaves_nothing_and_is_told() {
         assert!(refused.message.contains("rt create: "), "{step}: {refused:?}");
         assert_eq!(shim.watch(0, 0).containers, [], "{step}");
     }
+}
+
+/// runc's options, as far as they are needed.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Options {
+    #[prost(string, tag = "6")]
+    binary_name: String,
+}
+
+/// A runtime that dies at a step, when there is one in a file.
+fn mortal(case: &Case) -> (task::CreateTaskRequest, Bundle, std::path::PathBuf) {
+    let (script, step) = (case.dir().join("mortal-rt"), case.dir().join("step"));
+    let text = format!(
+        "#!/bin/sh\n[ ! -e {step} ] || export RT_DIE_AT=$(cat {step})\nexec {rt} \"$@\"\n",
+        step = step.display(),
+        rt = failpoints().display()
+    );
+    fs::write(&script, text).expect("write the script");
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("make it executable");
+    let mut bundle = case.bundle();
+    bundle.with_busybox().args(["/bin/sleep", "1000"]).write();
+    let options = Options { binary_name: script.to_string_lossy().into_owned() };
+    let options = prost_types::Any {
+        type_url: "containerd.runc.v1.Options".into(),
+        value: prost::Message::encode_to_vec(&options),
+    };
+    let request = task::CreateTaskRequest {
+        id: bundle.id().to_owned(),
+        bundle: bundle.dir().to_string_lossy().into_owned(),
+        options: Some(options),
+        ..Default::default()
+    };
+    (request, bundle, step)
+}
+
+#[test]
+fn a_start_that_dies_is_told_and_can_be_removed() {
+    let case = case!();
+    let shim = case.shim();
+    for at in ["release", "start", "start-hooks", "seccomp", "exec"] {
+        let (create, bundle, step) = mortal(&case);
+        // Who dies at `release` is the `rt start`; the others are steps of the process that `rt create` has made.
+        if at != "release" {
+            fs::write(&step, at).expect("name the step");
+        }
+        let id = || bundle.id().to_owned();
+        let made = shim.client().call::<task::CreateTaskResponse>(TASK, "Create", &create);
+        fs::write(&step, at).expect("name the step");
+        let start = pod::StartRequest { id: id() };
+        let started = made.and_then(|_| shim.client().call::<pod::StartResponse>(POD, "Start", &start));
+        fs::remove_file(&step).expect("no step any more");
+        match started {
+            Err(refused) => {
+                assert!(![0, UNKNOWN, DEADLINE_EXCEEDED].contains(&refused.code), "{at}: {refused:?}")
+            }
+            Ok(_) => assert!(shim.wait(bundle.id()).exit_code > 128, "{at}: it ended by a signal"),
+        }
+        let remove = pod::RemoveRequest { id: id(), force: true, ..Default::default() };
+        let _: pod::Empty = shim.client().ask(POD, "Remove", &remove);
+        assert_eq!(shim.watch(0, 0).containers, [], "{at}");
+    }
+}
+
+#[test]
+fn an_exec_that_dies_is_told_and_the_container_lives() {
+    let case = case!();
+    let shim = case.shim();
+    let (create, bundle, step) = mortal(&case);
+    let _: task::CreateTaskResponse = shim.client().ask(TASK, "Create", &create);
+    shim.start(bundle.id());
+    let steps = ["go", "join", "session", "limits", "user", "executable", "ready", "seccomp", "exec"];
+    for at in steps {
+        fs::write(&step, at).expect("name the step");
+        let exec = shell(bundle.id(), at, "exit 3");
+        let told = shim.client().call::<pod::ExecResponse>(POD, "Exec", &exec);
+        fs::remove_file(&step).expect("no step any more");
+        let code = match told {
+            Err(refused) => {
+                assert!(![0, UNKNOWN, DEADLINE_EXCEEDED].contains(&refused.code), "{at}: {refused:?}");
+                assert!(refused.message.contains("rt exec: "), "{at}: {refused:?}");
+                None
+            }
+            Ok(_) => shim.end_of(&exec).ended.map(|ended| ended.exit_code),
+        };
+        assert!(code.is_none_or(|code| code > 128), "{at}: {code:?}");
+        let again = shell(bundle.id(), &format!("{at}-again"), "exit 5");
+        let _: pod::ExecResponse = shim.client().ask(POD, "Exec", &again);
+        assert_eq!(shim.end_of(&again).ended.map(|ended| ended.exit_code), Some(5), "{at}");
+        assert_eq!(shim.watch(0, 0).containers[0].status, pod::Status::Running as i32, "{at}");
+    }
+    let cgroup = case.cgroup_dir(&shim.watch(0, 0).containers[0].cgroup);
+    let own = format!("{}\n", shim.watch(0, 0).containers[0].pid);
+    until("the container is alone", || {
+        (fs::read_to_string(cgroup.join("cgroup.procs")).expect("its processes") == own).then_some(())
+    });
+    shim.stop(bundle.id(), 0);
+    shim.remove(bundle.id());
 }
 
 /// Kills two of three `rt`s of the shim's that it sees, until told to stop.

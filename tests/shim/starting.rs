@@ -111,6 +111,24 @@ fn a_dead_shims_socket_is_replaced() {
 }
 
 #[test]
+fn a_socket_whose_path_is_too_long_is_refused_with_its_length() {
+    let case = case!();
+    let bundle = bundle(&case, "long", &json!({}));
+    let sockets = case.dir().join("x".repeat(100));
+    let params = bootstrap::BootstrapParams {
+        instance_id: "long".into(),
+        namespace: "default".into(),
+        socket_dir: Some(sockets.to_string_lossy().into_owned()),
+        ..Default::default()
+    };
+    let output = call(&case, &bundle, "start", &params.encode_to_vec());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+    assert!(said.contains("a socket's path has 107 bytes at most"), "{said}");
+    assert!(!sockets.exists());
+}
+
+#[test]
 fn it_says_what_it_is() {
     let output = Command::new(program()).arg("-v").output().expect("run the shim");
     assert!(output.status.success() && output.stdout.starts_with(b"containerd-shim-rt-v2 "), "{output:?}");
