@@ -21,6 +21,8 @@ pub enum Kind {
     Unsupported,
     /// A permission is missing, or the request is refused for security.
     Denied,
+    /// It is signed by nobody who is trusted.
+    Untrusted,
     /// A deadline passed.
     Timeout,
     /// A part that is needed does not answer now: the same call may succeed later.
@@ -40,7 +42,7 @@ impl Kind {
             Self::Invalid => Code::InvalidArgument,
             Self::WrongStatus => Code::FailedPrecondition,
             Self::Unsupported => Code::Unimplemented,
-            Self::Denied => Code::PermissionDenied,
+            Self::Denied | Self::Untrusted => Code::PermissionDenied,
             Self::Timeout => Code::DeadlineExceeded,
             Self::Unavailable => Code::Unavailable,
             Self::Os(libc::ENOSPC | libc::EDQUOT | libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {

@@ -56,6 +56,10 @@ const KEYS: &[(&str, &str)] = &[
         "registry.docker_config",
         "A config.json with credentials, as docker's; empty: $DOCKER_CONFIG, else ~/.docker.",
     ),
+    (
+        "registry.policy",
+        "A policy.json as podman's and CRI-O's, read at each pull: insecureAcceptAnything, reject, sigstoreSigned with keyPath. Empty: all images are taken.",
+    ),
     ("registry.concurrent_layers", "Layers downloaded and unpacked at a time, over all pulls."),
     ("registry.attempts", "Attempts of one request before the next host is tried."),
     ("registry.stall_seconds", "Seconds without a byte after which a download is taken up again."),

@@ -1,6 +1,6 @@
 //! Removal of what was found. It removes nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -34,7 +34,7 @@ pub fn all(config: &Config, found: &[Finding]) -> Result<()> {
         .collect();
     if !flaws.is_empty() {
         let store = Store::open(&paths.images(), &config.registry)?;
-        first = first.and(store.repair(&flaws));
+        first = first.and(store.repair(&flaws, &HashSet::new()).map(drop));
     }
     first
 }

@@ -11,6 +11,8 @@ pub struct RegistryConfig {
     pub config_path: Vec<PathBuf>,
     /// A `config.json` as docker's, for requests that bring no credentials; empty: `$DOCKER_CONFIG`, else `~/.docker`.
     pub docker_config: PathBuf,
+    /// A `policy.json` as podman's and CRI-O's, which says whose images are taken; empty: everybody's.
+    pub policy: PathBuf,
     /// Layers downloaded and unpacked at a time, over all pulls.
     pub concurrent_layers: usize,
     /// Attempts of one request, before the next host is tried.
@@ -46,6 +48,7 @@ impl Default for RegistryConfig {
         Self {
             config_path: vec!["/etc/rt/certs.d".into(), "/etc/containerd/certs.d".into()],
             docker_config: PathBuf::new(),
+            policy: PathBuf::new(),
             concurrent_layers: 4,
             attempts: 5,
             stall_seconds: 60,

@@ -3,51 +3,31 @@
 //! Dropping all futures that wait for a layer ends its download and removes what was unpacked of it.
 
 use super::digest::Digest;
+use super::flights::Working;
 use super::manifest::Descriptor;
 use super::progress::{Event, Progress};
 use super::pull::blocking;
 use super::registry::{Download, Repository};
 use super::store::disk::{Layer, Part};
+use super::store::partial::Partial;
 use super::store::{Held, Store};
 use super::unpack::{Expected, unpack};
 use crate::error::{Context, Error, Kind, Result};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared, WeakShared};
-use std::collections::HashMap;
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{Semaphore, mpsc};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// Pieces of a download that wait for the decompressor, each of up to 400 kB: more of them would only take memory.
 const AHEAD: usize = 1;
-
-type Flight = BoxFuture<'static, Result<Arc<Held>>>;
-
-/// Downloads under way, by content and place.
-pub struct Flights {
-    under_way: Mutex<HashMap<(Digest, Digest), WeakShared<Flight>>>,
-    slots: Semaphore,
-}
-
-impl Flights {
-    /// So many layers at a time.
-    pub fn new(most: usize) -> Self {
-        Self { under_way: Mutex::default(), slots: Semaphore::new(most.max(1)) }
-    }
-
-    /// The flight that is under way, or else `start`, and whether it is that one.
-    fn join(&self, key: (Digest, Digest), start: impl FnOnce() -> Flight) -> (Shared<Flight>, bool) {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.retain(|_, flight| flight.upgrade().is_some_and(|flight| flight.peek().is_none()));
-        if let Some(flight) = under_way.get(&key).and_then(WeakShared::upgrade) {
-            return (flight, false);
-        }
-        let flight = start().shared();
-        under_way.extend(flight.downgrade().map(|weak| (key, weak)));
-        (flight, true)
-    }
-}
+/// Compressed layers from this size on are kept on disk while they come, so that a download goes on after a crash.
+const KEPT: u64 = 1 << 20;
+/// But for those whose first bytes come so fast that fetching them anew costs less than writing them: 20 MB/s.
+const PROBE: u64 = 8 << 20;
+const SLOW: Duration = Duration::from_millis(400);
 
 /// A layer that an image needs.
 #[derive(Clone)]
@@ -74,8 +54,9 @@ pub async fn bring(
             return Ok(Arc::new(held));
         }
         progress.layer(&digest, Event::Waiting(wanted.descriptor.size));
-        let start = || fly(store.clone(), from.clone(), wanted.clone(), progress.clone()).boxed();
-        let (flight, own) = store.flights.join((wanted.diff.clone(), wanted.chain.clone()), start);
+        let (way, watcher) = ((store.clone(), from.clone()), progress.clone());
+        let start = |working| fly(way, wanted.clone(), watcher, working).boxed();
+        let (flight, own) = store.flights.join(&wanted, start);
         match flight.await {
             // It may have been another repository's trouble, or another caller's credentials.
             Err(error) if !own => {
@@ -91,40 +72,60 @@ pub async fn bring(
 
 /// Downloads and unpacks; from the next host where one sends something else.
 async fn fly(
-    store: Arc<Store>,
-    from: Arc<Repository>,
+    (store, from): (Arc<Store>, Arc<Repository>),
     wanted: Wanted,
     progress: Arc<dyn Progress>,
+    working: Working,
 ) -> Result<Arc<Held>> {
-    let _slot = store.flights.slots.acquire().await.map_err(|error| Error::internal(error.to_string()))?;
     let mut host = 0;
     loop {
-        let mut download = from.download(&wanted.descriptor.digest, wanted.descriptor.size, host);
-        let error = match one_host(&store, &mut download, (&wanted, &*progress)).await {
+        let slot = store.flights.slot().await?;
+        let partial = partial(&store, &wanted).await?;
+        let kept = partial.as_ref().map_or(0, Partial::length);
+        let mut download = from.download(&wanted.descriptor, host, kept);
+        progress.layer(&wanted.descriptor.digest, Event::Received(kept));
+        let making =
+            Making { store: store.clone(), wanted: wanted.clone(), partial, slot, working: working.clone() };
+        let error = match one_host(making, &mut download, &*progress).await {
             Ok(held) => return Ok(Arc::new(held)),
             Err(error) => error,
         };
-        host = download.host() + 1;
+        // What was kept may be what is wrong; it has been removed.
+        let again = error.kind() == Kind::Invalid && kept > 0;
+        host = if again { download.host() } else { download.host() + 1 };
         if error.kind() != Kind::Invalid || host >= from.hosts() {
             return Err(error.during(format!("bring layer {}", wanted.descriptor.digest)));
         }
-        tracing::warn!(%error, "next host asked for a layer");
+        tracing::warn!(%error, host, "layer downloaded anew");
     }
 }
 
-async fn one_host(
-    store: &Arc<Store>,
-    download: &mut Download,
-    (wanted, progress): (&Wanted, &dyn Progress),
-) -> Result<Held> {
+/// What has come of the layer before; None for those that are sooner downloaded anew.
+async fn partial(store: &Arc<Store>, wanted: &Wanted) -> Result<Option<Partial>> {
+    let Descriptor { digest, size, .. } = wanted.descriptor.clone();
+    if size < KEPT && !store.config.keep_blobs {
+        return Ok(None);
+    }
+    let store = store.clone();
+    blocking(move || store.disk.partial(&digest, size)).await
+}
+
+async fn one_host(making: Making, download: &mut Download, progress: &dyn Progress) -> Result<Held> {
     let (sender, receiver) = mpsc::channel(AHEAD);
-    let (maker, layer) = (store.clone(), wanted.clone());
-    let input = Pieces { receiver, piece: Bytes::new(), left: wanted.descriptor.size };
-    let making = tokio::spawn(blocking(move || make(&maker, input, &layer)));
+    let digest = making.wanted.descriptor.digest.clone();
+    let input = Pieces { receiver, piece: Bytes::new(), left: download.left(), waited: Duration::ZERO };
+    let (answer, made) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let working = making.working.clone();
+        // Where nobody waits any more the layer is let go here.
+        let _ = answer.send(making.run(input));
+        // ORDER: last, so that who waits for it finds the layer whole, gone, or somebody's.
+        drop(working);
+    });
     let fed = loop {
         match download.piece().await {
             Ok(Some(piece)) => {
-                progress.layer(&wanted.descriptor.digest, Event::Received(piece.len() as u64));
+                progress.layer(&digest, Event::Received(piece.len() as u64));
                 // Closed: unpacking failed and says why.
                 if sender.send(piece).await.is_err() {
                     break Ok(());
@@ -135,34 +136,84 @@ async fn one_host(
         }
     };
     drop(sender);
-    let made = making.await.map_err(|error| Error::internal(format!("unpack layer: {error}")))?;
+    let made = made.await.map_err(|_| Error::internal("unpack layer: the thread panicked"))?;
     fed?;
     made
 }
 
-/// Unpacks and commits. Blocks.
-fn make(store: &Arc<Store>, input: impl Read + Send, wanted: &Wanted) -> Result<Held> {
-    let part = store.disk.begin_layer()?;
-    let expected = Expected { blob: Some(&wanted.descriptor.digest), diff: &wanted.diff };
-    make_in(store, part, (input, &expected), &wanted.chain)
+/// What a thread that unpacks has.
+struct Making {
+    store: Arc<Store>,
+    wanted: Wanted,
+    partial: Option<Partial>,
+    slot: OwnedSemaphorePermit,
+    working: Working,
 }
 
-/// The same for a layer whose compressed digest may be unknown.
-pub fn make_in(
+impl Making {
+    /// Unpacks and commits. Blocks.
+    fn run(self, input: Pieces) -> Result<Held> {
+        let Self { store, wanted, partial, slot, .. } = self;
+        let part = store.disk.begin_layer()?;
+        let expected = Expected { blob: Some(&wanted.descriptor.digest), diff: &wanted.diff };
+        let given_up = AtomicBool::new(false);
+        let input = Resumed {
+            partial: partial.as_ref(),
+            input,
+            at: 0,
+            given_up: &given_up,
+            keep: store.config.keep_blobs,
+        };
+        let made = unpack_in(&store, &part, (input, &expected), &wanted.chain);
+        if made.is_err() && !given_up.into_inner() {
+            // What came is wrong, or there is no room for it.
+            partial.iter().try_for_each(Partial::remove)?;
+        }
+        let layer = made?;
+        // The disk is waited for without keeping others from their turn.
+        drop(slot);
+        let held = commit(&store, part, layer.clone())?;
+        match partial {
+            Some(partial) if store.config.keep_blobs => partial.keep(&store.disk.blob(&layer.blob))?,
+            Some(partial) => partial.remove()?,
+            None => {}
+        }
+        Ok(held)
+    }
+}
+
+/// Unpacks and commits what needs no download; its compressed digest may be unknown. Blocks.
+pub fn make(
     store: &Arc<Store>,
-    part: Part<'_>,
     (input, expected): (impl Read + Send, &Expected<'_>),
     chain: &Digest,
 ) -> Result<Held> {
-    let kept = part.path.join("blob");
-    let keep = store.config.keep_blobs.then(|| std::fs::File::create(&kept)).transpose();
-    let input = Tee { input, copy: keep.what(|| format!("make {}", kept.display()))? };
+    let part = store.disk.begin_layer()?;
+    let copy = part.path.join("blob");
+    let file = store.config.keep_blobs.then(|| std::fs::File::create(&copy)).transpose();
+    let input = Tee { input, copy: file.what(|| format!("make {}", copy.display()))? };
+    let layer = unpack_in(store, &part, (input, expected), chain)?;
+    let blob = store.disk.blob(&layer.blob);
+    let held = commit(store, part, layer)?;
+    if store.config.keep_blobs {
+        let copy = store.disk.layer(held.number).join("blob");
+        std::fs::rename(copy, &blob).what(|| format!("keep {}", blob.display()))?;
+    }
+    Ok(held)
+}
+
+fn unpack_in(
+    store: &Store,
+    part: &Part<'_>,
+    (input, expected): (impl Read + Send, &Expected<'_>),
+    chain: &Digest,
+) -> Result<Layer> {
     let unpacked = unpack(input, &part.path, expected, &store.config.limits).map_err(|error| {
         // What a decompressor can't read is what was sent, and no fault in here.
         if error.kind() == Kind::Internal { error.with_kind(Kind::Invalid) } else { error }
     })?;
     let grown = unpacked.grown;
-    let layer = Layer {
+    Ok(Layer {
         diff: expected.diff.clone(),
         chain: (!grown.implied.is_empty()).then(|| chain.clone()),
         blob: unpacked.blob,
@@ -172,15 +223,12 @@ pub fn make_in(
         opaque_root: grown.opaque_root,
         exact: grown.exact,
         implied: grown.implied,
-    };
+    })
+}
+
+fn commit(store: &Arc<Store>, part: Part<'_>, layer: Layer) -> Result<Held> {
     let number = part.commit(&layer)?;
-    let blob = layer.blob.clone();
-    let held = store.add_layer(number, layer);
-    if store.config.keep_blobs {
-        let from = store.disk.layer(number).join("blob");
-        std::fs::rename(&from, store.disk.blob(&blob)).what(|| format!("keep {blob}"))?;
-    }
-    Ok(held)
+    Ok(store.add_layer(number, layer))
 }
 
 /// A download as a reader for the thread that unpacks it.
@@ -188,21 +236,68 @@ struct Pieces {
     receiver: mpsc::Receiver<Bytes>,
     piece: Bytes,
     left: u64,
+    /// For the network.
+    waited: Duration,
 }
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            match self.receiver.blocking_recv() {
+            let began = Instant::now();
+            let next = self.receiver.blocking_recv();
+            self.waited += began.elapsed();
+            match next {
                 Some(piece) => self.piece = piece,
                 None if self.left == 0 => return Ok(0),
-                None => return Err(io::Error::other("the download was given up")),
+                None => return Err(io::ErrorKind::ConnectionAborted.into()),
             }
         }
         let count = self.piece.len().min(buffer.len());
         buffer[..count].copy_from_slice(&self.piece.split_to(count));
         self.left = self.left.saturating_sub(count as u64);
         Ok(count)
+    }
+}
+
+/// What has come before, and then the download, which is kept in case it is broken off too.
+struct Resumed<'a> {
+    partial: Option<&'a Partial>,
+    input: Pieces,
+    at: u64,
+    given_up: &'a AtomicBool,
+    /// To the end, however fast it comes.
+    keep: bool,
+}
+
+impl Read for Resumed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(partial) = self.partial.filter(|partial| self.at < partial.length()) {
+            let count = partial.read_at(buffer, self.at)?;
+            self.at += count as u64;
+            return Ok(count);
+        }
+        let count = self.input.read(buffer).inspect_err(|_| self.given_up.store(true, Ordering::Relaxed))?;
+        if let Some(partial) = self.partial {
+            partial.write_at(&buffer[..count], self.at)?;
+        }
+        self.at += count as u64;
+        self.forget_if_fast();
+        Ok(count)
+    }
+}
+
+impl Resumed<'_> {
+    /// What comes fast is not worth keeping: it would only be written to be removed again.
+    fn forget_if_fast(&mut self) {
+        let Some(partial) =
+            self.partial.filter(|partial| partial.length() == 0 && !self.keep && self.at >= PROBE)
+        else {
+            return;
+        };
+        if self.input.waited < SLOW && partial.remove().is_ok() {
+            self.partial = None;
+        }
+        self.keep = true;
     }
 }
 

@@ -4,14 +4,17 @@
 
 mod archive;
 pub mod command;
+pub mod commands;
 pub mod config;
 pub mod digest;
 mod fit;
+mod flights;
 mod layer;
 pub mod manifest;
 pub mod merged;
 #[cfg(test)]
 mod mutations;
+mod policy;
 pub mod progress;
 mod pull;
 pub mod reference;

@@ -6,7 +6,8 @@ use super::digest::Digest;
 use super::layer::Wanted;
 use super::manifest::{self, Descriptor, Manifest, Named, Platform};
 use super::merged::Merged;
-use super::progress::{Progress, Unwatched};
+use super::policy::Policy;
+use super::progress::Progress;
 use super::reference::Reference;
 use super::registry::{Credentials, Document, Repository};
 use super::store::disk::Record;
@@ -17,22 +18,11 @@ use futures_util::future::try_join_all;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use super::layer::Flights;
-
 /// Indexes within indexes that are followed.
 const NESTED: usize = 3;
 
 impl Store {
-    /// Brings the image here. Dropping the future cancels what no other caller waits for.
-    pub async fn pull(
-        self: &Arc<Self>,
-        reference: &str,
-        credentials: Option<Credentials>,
-    ) -> Result<Arc<Image>> {
-        self.pull_watched(reference, credentials, Arc::new(Unwatched)).await
-    }
-
-    /// The same, telling `progress` of each layer.
+    /// Brings the image here, telling `progress` of each layer. Dropping the future cancels what no other caller waits for.
     pub async fn pull_watched(
         self: &Arc<Self>,
         reference: &str,
@@ -42,28 +32,32 @@ impl Store {
         let parsed = Reference::parse(reference)?;
         let pull = Pull { store: self.clone(), reference: parsed, progress };
         let result = pull.run(credentials.as_ref()).await;
-        result.map_err(|error| {
-            let full = matches!(error.errno(), Some(libc::ENOSPC | libc::EDQUOT));
-            let error = match full {
-                true => error.cure(format!("make room on the filesystem of {}", self.disk.root().display())),
-                false => error,
-            };
-            if full {
-                self.give_space_back();
-            }
-            // kubelet looks for this word at the beginning.
-            let gone = matches!(error.kind(), Kind::Unavailable | Kind::Timeout);
-            let word = if gone { "RegistryUnavailable: " } else { "" };
-            error.during(format!("{word}pull image {reference}"))
-        })
+        let Err(error) = result else { return result };
+        let full = matches!(error.errno(), Some(libc::ENOSPC | libc::EDQUOT));
+        let error = match full {
+            true => error.cure(format!("make room on the filesystem of {}", self.disk.root().display())),
+            false => error,
+        };
+        self.flights.given_up().await;
+        if full {
+            self.give_space_back().await;
+        }
+        // kubelet looks for these words at the beginning.
+        let gone = matches!(error.kind(), Kind::Unavailable | Kind::Timeout);
+        let word = match error.kind() {
+            Kind::Untrusted => "SignatureValidationFailed: ",
+            _ if gone => "RegistryUnavailable: ",
+            _ => "",
+        };
+        Err(error.during(format!("{word}pull image {reference}")))
     }
 
-    /// After a full disk: what this pull had brought goes too.
-    fn give_space_back(self: &Arc<Self>) {
-        if let Err(error) = self.make_room() {
+    /// After a full disk: what the pull had brought goes too.
+    async fn give_space_back(self: &Arc<Self>) {
+        let store = self.clone();
+        if let Err(error) = blocking(move || store.make_room().and_then(|()| store.disk.sweep())).await {
             tracing::warn!(%error, "space of an unfinished pull is not given back yet");
         }
-        self.sweep_soon();
     }
 }
 
@@ -76,17 +70,20 @@ struct Pull {
 
 impl Pull {
     async fn run(&self, credentials: Option<&Credentials>) -> Result<Arc<Image>> {
+        let policy = self.policy().await?;
         let repository = Arc::new(self.store.registries.repository(&self.reference, credentials).await?);
         // Also where the image is here: whoever pulls must be one whom the registry lets.
         let resolved = repository.resolve(self.reference.wanted()).await?;
         if let Some(digest) = &resolved
             && let Some(record) = self.present(digest)
         {
+            self.judge(policy.as_ref(), &repository, digest).await?;
             return self.add(record, digest).await;
         }
         let wanted = resolved.as_ref().map_or(self.reference.wanted(), Digest::as_str);
         let named = repository.document(wanted).await?;
         let top = named.digest.clone();
+        self.judge(policy.as_ref(), &repository, &top).await?;
         let (document, manifest) = self.manifest(&repository, named).await?;
         let config = repository.blob(&manifest.config.digest).await?;
         let (_, diffs) = manifest::config(&config, manifest.layers.len())?;
@@ -97,6 +94,21 @@ impl Pull {
         let image = self.add(record, &top).await;
         drop(layers);
         image
+    }
+
+    /// The policy of this moment, where there is one; what it rejects is not even asked for.
+    async fn policy(&self) -> Result<Option<Policy>> {
+        let path = self.store.config.policy.clone();
+        let policy = blocking(move || Policy::read(&path)).await?;
+        policy.iter().try_for_each(|policy| policy.allows(&self.reference))?;
+        Ok(policy)
+    }
+
+    async fn judge(&self, policy: Option<&Policy>, from: &Repository, digest: &Digest) -> Result<()> {
+        match policy {
+            Some(policy) => policy.judge(&self.reference, digest, from).await,
+            None => Ok(()),
+        }
     }
 
     /// The record of an image that is here under the same digest, whatever repository it came from.

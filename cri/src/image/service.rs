@@ -1,5 +1,6 @@
 //! CRI's ImageService over the store. It holds no state but the store and what containers use.
 
+use super::progress::{Logged, Progress, Unwatched};
 use super::pull::blocking;
 use super::store::{Credentials, Store, Usage};
 use super::{Image, Users};
@@ -80,17 +81,9 @@ impl api::image_service_server::ImageService for ImageRpc {
     ) -> Result<Response<api::PullImageResponse>, Status> {
         let request = request.into_inner();
         let name = named(request.image)?;
-        let started = std::time::Instant::now();
-        let pulled = self.store.pull(&name, request.auth.and_then(credentials)).await;
-        crate::metrics::pull(pulled.is_ok(), started.elapsed());
-        match &pulled {
-            Ok(image) => {
-                let milliseconds = started.elapsed().as_millis() as u64;
-                tracing::info!(image = name, id = image.id, bytes = image.size, milliseconds, "image pulled");
-            }
-            Err(error) => tracing::debug!(image = name, %error, "image not pulled"),
-        }
-        Ok(Response::new(api::PullImageResponse { image_ref: pulled?.id.clone() }))
+        let credentials = request.auth.and_then(credentials);
+        let pulled = pull(&self.store, &name, credentials, Arc::new(Unwatched)).await?;
+        Ok(Response::new(api::PullImageResponse { image_ref: pulled.id.clone() }))
     }
 
     async fn remove_image(
@@ -113,6 +106,27 @@ impl api::image_service_server::ImageService for ImageRpc {
         let container_filesystems = vec![usage.clone()];
         Ok(Response::new(api::ImageFsInfoResponse { image_filesystems: vec![usage], container_filesystems }))
     }
+}
+
+/// A pull that is logged and counted.
+pub async fn pull(
+    store: &Arc<Store>,
+    name: &str,
+    credentials: Option<Credentials>,
+    watcher: Arc<dyn Progress>,
+) -> Result<Arc<Image>> {
+    let started = std::time::Instant::now();
+    let watcher = Arc::new(Logged::new(name, watcher));
+    let pulled = store.pull_watched(name, credentials, watcher).await;
+    crate::metrics::pull(pulled.is_ok(), started.elapsed());
+    match &pulled {
+        Ok(image) => {
+            let milliseconds = started.elapsed().as_millis() as u64;
+            tracing::info!(image = name, id = image.id, bytes = image.size, milliseconds, "image pulled");
+        }
+        Err(error) => tracing::debug!(image = name, %error, "image not pulled"),
+    }
+    pulled
 }
 
 fn named(spec: Option<api::ImageSpec>) -> Result<String> {

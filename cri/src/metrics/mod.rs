@@ -54,6 +54,8 @@ struct Counts {
     rpc: Family<Rpc, Histogram>,
     stage: Family<Stage, Histogram>,
     pull: Family<Outcome, Histogram>,
+    layer_bytes: Counter,
+    layers: Counter,
     sessions: Family<Session, Gauge>,
     events_lost: Counter,
 }
@@ -62,6 +64,8 @@ static COUNTS: LazyLock<Counts> = LazyLock::new(|| Counts {
     rpc: Family::new_with_constructor(latencies),
     stage: Family::new_with_constructor(latencies),
     pull: Family::new_with_constructor(latencies),
+    layer_bytes: Counter::default(),
+    layers: Counter::default(),
     sessions: Family::default(),
     events_lost: Counter::default(),
 });
@@ -95,6 +99,16 @@ pub fn pull(is_ok: bool, took: Duration) {
     COUNTS.pull.get_or_create(&Outcome { outcome: outcome(is_ok) }).observe(took.as_secs_f64());
 }
 
+/// So many compressed bytes of layers came from a registry.
+pub fn layer_bytes(count: u64) {
+    COUNTS.layer_bytes.inc_by(count);
+}
+
+/// A layer that a pull wanted is there.
+pub fn layer_done() {
+    COUNTS.layers.inc();
+}
+
 /// A reader of container events was too slow for so many of them.
 pub fn events_lost(count: u64) {
     COUNTS.events_lost.inc_by(count);
@@ -122,6 +136,10 @@ impl Counts {
         registry.register_with_unit("rpc_duration", help, Unit::Seconds, self.rpc.clone());
         let help = "From the beginning to the end of a pull that a client asked for";
         registry.register_with_unit("image_pull_duration", help, Unit::Seconds, self.pull.clone());
+        let help = "Compressed layers that came from registries";
+        registry.register_with_unit("image_layer_received", help, Unit::Bytes, self.layer_bytes.clone());
+        let help = "Layers that pulls wanted and that are there";
+        registry.register("image_layers_ready", help, self.layers.clone());
         let help = "Stages of making sandboxes and containers";
         registry.register_with_unit("stage_duration", help, Unit::Seconds, self.stage.clone());
         registry.register("streaming_sessions", "Open exec, attach and port-forward", self.sessions.clone());

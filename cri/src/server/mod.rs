@@ -15,9 +15,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tonic::service::Routes;
 
 use crate::api::image_service_server::ImageServiceServer;
+use crate::api::images::images_server::ImagesServer;
 use crate::api::runtime_service_server::RuntimeServiceServer;
 use crate::config::Config;
 use crate::error::{Context, Result};
+use crate::image::commands::CommandRpc;
 use crate::image::service::ImageRpc;
 use crate::node::Node;
 
@@ -47,7 +49,7 @@ pub async fn serve(config: Config) -> Result<()> {
     let service = RuntimeServiceServer::new(runtime_service::Service::new(Arc::clone(&node), streams))
         .max_decoding_message_size(MESSAGE)
         .max_encoding_message_size(MESSAGE);
-    let routes = Routes::new(service).add_service(images(&node)).prepare();
+    let routes = Routes::new(service).add_service(images(&node)).add_service(image_commands(&node)).prepare();
     let serving = tokio::spawn(grpc::serve(socket.incoming()?, routes, stopped));
     tracing::info!(listen = node.config.listen, "ready");
     notify::notify("READY=1\nSTATUS=serving");
@@ -90,6 +92,13 @@ fn images(node: &Arc<Node>) -> ImageServiceServer<ImageRpc> {
     ImageServiceServer::new(ImageRpc::new(Arc::clone(&node.images), Arc::new(in_use)))
         .max_decoding_message_size(MESSAGE)
         .max_encoding_message_size(MESSAGE)
+}
+
+/// What `rt-cri images` asks for besides.
+fn image_commands(node: &Arc<Node>) -> ImagesServer<CommandRpc> {
+    let containers = Arc::clone(node);
+    let in_use = move || containers.images_in_use();
+    ImagesServer::new(CommandRpc::new(Arc::clone(&node.images), Arc::new(in_use)))
 }
 
 /// Reaps shims that end.

@@ -21,8 +21,10 @@ fn a_full_disk_is_said_and_what_was_taken_is_given_back() {
     let root = case.dir().join("root");
     let _small = Disk::small(&root, "size=3m,mode=755");
     let low = archive(&[("low", &noise(900_000))]);
-    // One layer: another that is whole by then may stay until the next collection.
-    let large = Image::of(&[archive(&[("high", &vec![7; 9_000_000])])], &json!({}));
+    // Some are whole by then, some half.
+    let sizes = [100, 9_000_000, 400_000, 9_000_000, 1_000];
+    let layers_of = sizes.map(|size| archive(&[("high", &vec![7; size])]));
+    let large = Image::of(&layers_of, &json!({}));
     let (large, small) =
         (registry.add("large:1", &large), registry.add("small:1", &Image::of(&[low], &json!({}))));
     // Makes the store's directories.
@@ -31,8 +33,9 @@ fn a_full_disk_is_said_and_what_was_taken_is_given_back() {
     let output = images(&case, ["pull", &large]).run().fails(&["write content", "no space left on device"]);
     assert!(output.stderr.contains("pull image"), "{output}");
     assert_eq!(names(&layers(&case)), [""; 0]);
-    assert_eq!(names(&root.join("images/blobs")), [""; 0]);
-    assert_eq!(names(&root.join("images/trash")), [""; 0]);
+    for part in ["blobs", "partial", "trash"] {
+        assert_eq!(names(&root.join("images").join(part)), [""; 0], "{part}");
+    }
     assert!(before - free(&root) < 64 << 10, "{before} bytes were free, now {}", free(&root));
     images(&case, ["fsck"]).run().ok();
     images(&case, ["pull", &small]).run().ok();

@@ -248,6 +248,57 @@ fn a_pull_that_is_killed_leaves_whole_layers_only_and_goes_on_with_them() {
 }
 
 #[test]
+fn a_download_goes_on_after_a_crash_where_it_was() {
+    let (case, registry) = (case!(), Registry::start());
+    let content = noise(3_000_000);
+    let image = Image::of(&[archive(&[("large", &content)])], &json!({}));
+    let name = registry.add("app:1", &image);
+    let large: &'static str = Box::leak(digest(&image.layers[0]).into_boxed_str());
+    std::fs::write(case.dir().join("cri.toml"), "[registry]\n").expect("write configuration");
+    let partial = case.dir().join("root/images/partial").join(&large[7..]);
+    let came = |least: u64| {
+        until("what comes is kept", || std::fs::metadata(&partial).ok().filter(|stat| stat.len() >= least));
+    };
+    registry.when(large, 1, Act::Stall(1_000_000));
+    let pull = images(&case, ["pull", &name]).spawn();
+    came(1_000_000);
+    pull.end(nix::sys::signal::Signal::SIGKILL);
+    // Nor is it lost when the pull is given up politely.
+    registry.when(large, 1, Act::Stall(500_000));
+    let pull = images(&case, ["pull", &name]).spawn();
+    came(1_500_000);
+    pull.end(nix::sys::signal::Signal::SIGINT);
+    assert!(names(&layers(&case)).is_empty());
+    let shown = images(&case, ["fsck"]).run().ok().stdout;
+    assert!(shown.contains("is unfinished, 1500000 bytes came"), "{shown}");
+    images(&case, ["pull", &name]).run().ok();
+    let asked: Vec<_> = registry.log().into_iter().filter(|line| line.contains(large)).collect();
+    assert!(asked[1].ends_with("bytes=1000000-") && asked[2].ends_with("bytes=1500000-"), "{asked:?}");
+    assert_eq!(self::content(&case, "large").expect("a file"), content);
+    assert!(!partial.exists());
+}
+
+#[test]
+fn what_was_kept_of_a_download_is_fetched_anew_where_it_is_wrong() {
+    let (case, registry) = (case!(), Registry::start());
+    let content = noise(2_000_000);
+    let image = Image::of(&[archive(&[("large", &content)])], &json!({}));
+    let name = registry.add("app:1", &image);
+    let large = digest(&image.layers[0]);
+    let partial = case.dir().join("root/images/partial");
+    std::fs::create_dir_all(&partial).expect("make directory");
+    // As a disk leaves it that made a file long before it had its content.
+    std::fs::write(partial.join(&large[7..]), vec![0; 500_000]).expect("write file");
+    images(&case, ["pull", &name]).run().ok();
+    assert_eq!(self::content(&case, "large").expect("a file"), content);
+    let asked: Vec<_> = registry.log().into_iter().filter(|line| line.contains(&large)).collect();
+    assert!(
+        asked.len() == 2 && asked[0].ends_with("bytes=500000-") && asked[1].ends_with(&large),
+        "{asked:?}"
+    );
+}
+
+#[test]
 fn a_damaged_layer_is_found_and_its_image_can_be_pulled_again() {
     let (case, registry) = (case!(), Registry::start());
     let name = registry.add("app:1", &two_layers());

@@ -1,7 +1,7 @@
 //! Registries that don't let everybody in, or that are reached by detours: TLS, passwords, tokens, helpers, mirrors, proxies.
 
 use super::docker::{Docker, Door};
-use super::registry::{Act, Registry};
+use super::registry::{Act, Image, Registry, digest};
 use super::{content, images, two_layers};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -168,4 +168,82 @@ fn https_goes_through_a_proxy_untouched() {
         !log.is_empty() && log.iter().all(|line| *line == format!("CONNECT {}", registry.host())),
         "{log:?}"
     );
+}
+
+/// What `cosign sign --key` puts beside an image: the signed text as a layer, its signature as an annotation.
+fn signature(case: &Case, registry: &Registry, image: &Image, name: &str) {
+    let payload = json!({"critical": {"type": "cosign container image signature", "identity": {"docker-reference": name},
+        "image": {"docker-manifest-digest": digest(&image.manifest)}}, "optional": null});
+    let payload = payload.to_string().into_bytes();
+    std::fs::write(case.dir().join("payload"), &payload).expect("write payload");
+    openssl(case, "dgst -sha256 -sign cosign.key -out signature payload");
+    openssl(case, "base64 -A -in signature -out signature.text");
+    let made = std::fs::read_to_string(case.dir().join("signature.text")).expect("a signature");
+    let config = b"{}".to_vec();
+    let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(&config), "size": config.len()},
+        "layers": [{"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": digest(&payload),
+            "size": payload.len(), "annotations": {"dev.cosignproject.cosign/signature": made.trim()}}]});
+    let manifest = manifest.to_string().into_bytes();
+    let tag = digest(&image.manifest).replace(':', "-");
+    registry.add(&format!("app:{tag}.sig"), &Image { manifest, config, layers: vec![payload] });
+}
+
+fn openssl(case: &Case, args: &str) {
+    let run = std::process::Command::new("openssl").args(args.split(' ')).current_dir(case.dir()).output();
+    let output = run.expect("openssl runs");
+    assert!(output.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn images_are_taken_as_the_policy_says() {
+    let (case, registry, image) = (case!(), Registry::start(), two_layers());
+    let name = registry.add("app:1", &image);
+    for name in ["cosign", "other"] {
+        openssl(&case, &format!("ecparam -name prime256v1 -genkey -noout -out {name}.key"));
+        openssl(&case, &format!("ec -in {name}.key -pubout -out {name}.pub"));
+    }
+    let policy = case.dir().join("policy.json");
+    let hosts = case.dir().join("certs.d");
+    std::fs::write(
+        case.dir().join("cri.toml"),
+        format!("[registry]\nconfig_path = [{hosts:?}]\npolicy = {policy:?}\nattempts = 1\n"),
+    )
+    .expect("write configuration");
+    let write = |requirement: &tests::Value| {
+        let text = json!({"default": [{"type": "reject"}], "transports": {"docker": {format!("{}/app", registry.host()): [requirement]}}});
+        std::fs::write(&policy, text.to_string()).expect("write policy");
+    };
+    let signed = |key: &str, identity: &str| {
+        let key = case.dir().join(key);
+        json!({"type": "sigstoreSigned", "keyPath": key, "signedIdentity": {"type": identity}})
+    };
+    write(&json!({"type": "insecureAcceptAnything"}));
+    pulled_and_removed(&case, images(&case, ["pull", &name]), &name);
+    let words = "rt-cri: SignatureValidationFailed: pull image";
+    let refused = |name: &str, why: &str| {
+        let output = images(&case, ["pull", name]).run().fails(&[why]);
+        assert!(output.stderr.starts_with(words), "{output}");
+        assert_eq!(images(&case, ["list", "--json"]).run().ok().stdout.trim(), "[]");
+    };
+    registry.forget();
+    refused(&format!("{}/elsewhere:1", registry.host()), "policy rejects");
+    assert_eq!(registry.log(), [""; 0]);
+    write(&signed("cosign.pub", "matchRepository"));
+    refused(&name, "it has no signature");
+    let repository = name.trim_end_matches(":1");
+    signature(&case, &registry, &image, repository);
+    pulled_and_removed(&case, images(&case, ["pull", &name]), &name);
+    write(&signed("other.pub", "matchRepository"));
+    refused(&name, "it is signed with another key");
+    write(&signed("cosign.pub", "matchExact"));
+    refused(&name, "the signature is for another name");
+    signature(&case, &registry, &image, &name);
+    pulled_and_removed(&case, images(&case, ["pull", &name]), &name);
+    // Another image under the same tag is not what was signed.
+    let other = Image::of(&[super::registry::archive(&[("high", b"evil")])], &json!({}));
+    registry.add("app:1", &other);
+    refused(&name, "it has no signature");
+    write(&json!({"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/none"}));
+    images(&case, ["pull", &name]).run().fails(&["read policy", "known are insecureAcceptAnything"]);
 }

@@ -81,3 +81,72 @@ fn the_command_line_asks_the_server() {
         place.case().program(&program()).args(["images", "--root"]).arg(&place.places()[0]).arg("list");
     busy.run().fails(&["another process has it", "ask it by --address"]);
 }
+
+#[test]
+fn archives_and_proof_go_through_the_server() {
+    let (place, registry) = (surroundings!(), Registry::start());
+    let (image, dir) = (two_layers(), place.case().dir());
+    let name = registry.add("app:1", &image);
+    // Another store, which keeps what `save` needs.
+    super::images(place.case(), ["pull", &name]).run().ok();
+    super::images(place.case(), ["save", "-o", &dir.join("app.tar").to_string_lossy(), &name]).run().ok();
+    let loaded = images(&place, ["load", "app.tar"]).cwd(dir).run().ok();
+    assert_eq!(loaded.stdout.trim(), name);
+    assert!(place.words(["images", "-q"]).contains(&image.id()));
+    images(&place, ["load", "none.tar"]).cwd(dir).run().fails(&["open", "none.tar"]);
+    let unkept = images(&place, ["save", "-o", "again.tar", &name]).cwd(dir).run();
+    unkept.fails(&["its compressed form was not kept", "set keep_blobs under [registry]"]);
+    assert!(!dir.join("again.tar").exists());
+    images(&place, ["fsck"]).run().ok();
+    let layers = layers(&place);
+    let high =
+        names(&layers).into_iter().map(|layer| layers.join(layer).join("fs/high")).find(|file| file.exists());
+    std::fs::write(high.expect("a file"), "hugh").expect("damage");
+    let found = images(&place, ["fsck"]).run().exits(1);
+    assert!(found.stdout.contains("\"high\" has other content"), "{found}");
+    images(&place, ["fsck", "--repair"]).run().ok();
+    assert!(!images(&place, ["list"]).run().ok().stdout.contains(&name));
+    images(&place, ["load", "app.tar"]).cwd(dir).run().ok();
+    images(&place, ["fsck"]).run().ok();
+}
+
+/// Both layers' bars, then the id.
+#[track_caller]
+fn bars_are_seen(call: Call, registry: &Registry, image: &super::Image) {
+    let digests: Vec<_> = image.layers.iter().map(|layer| digest(layer)).collect();
+    for digest in &digests {
+        let words = Box::leak(digest.clone().into_boxed_str());
+        registry.when(words, 1, Act::Pause(100, std::time::Duration::from_secs(1)));
+    }
+    let (mut ours, theirs) = tests::terminal::pair(24, 120);
+    let pull = call.terminal(theirs).spawn();
+    let mut seen = String::new();
+    while !digests.iter().all(|digest| seen.contains(&digest[7..19])) {
+        seen += &ours.read_until(" of ");
+    }
+    seen += &ours.read_until(&image.id());
+    assert!(seen.contains('█') || seen.contains('░'), "{seen:?}");
+    pull.wait().ok();
+}
+
+#[test]
+fn a_terminal_sees_a_bar_for_each_layer_with_and_without_a_server() {
+    let (place, registry) = (surroundings!(), Registry::start());
+    let image = two_layers();
+    let name = registry.add("app:1", &image);
+    bars_are_seen(images(&place, ["pull", &name]), &registry, &image);
+    bars_are_seen(super::images(place.case(), ["pull", &name]), &registry, &image);
+}
+
+#[test]
+fn a_pull_by_command_line_that_is_interrupted_is_given_up_by_the_server() {
+    let (place, registry) = (surroundings!(), Registry::start());
+    let image = two_layers();
+    let name = registry.add("app:1", &image);
+    registry.when(Box::leak(digest(&image.layers[1]).into_boxed_str()), 1, Act::Stall(100_000));
+    let pull = images(&place, ["pull", &name]).spawn();
+    until("the large layer has begun", || (!parts(&place).is_empty()).then_some(()));
+    pull.end(nix::sys::signal::Signal::SIGINT);
+    until("the connection is closed", || (registry.gone() == 1).then_some(()));
+    until("what was unpacked is gone", || parts(&place).is_empty().then_some(()));
+}

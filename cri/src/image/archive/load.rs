@@ -3,7 +3,7 @@
 use super::files::Files;
 use crate::error::{Context, Error, Result};
 use crate::image::digest::Digest;
-use crate::image::layer::make_in;
+use crate::image::layer::make;
 use crate::image::manifest::{self, Descriptor, Manifest, Named, Platform};
 use crate::image::reference::Reference;
 use crate::image::store::disk::Record;
@@ -129,9 +129,8 @@ impl Loading<'_> {
                 Some(held) => held,
                 None => {
                     let expected = Expected { blob: piece.blob.as_ref(), diff };
-                    let part = self.store.disk.begin_layer()?;
                     let input = self.files.reader(&piece.name)?;
-                    let made = make_in(self.store, part, (input, &expected), chain);
+                    let made = make(self.store, (input, &expected), chain);
                     made.what(|| format!("unpack {}", piece.name))?
                 }
             };

@@ -1,9 +1,9 @@
 //! The commands on a store by itself: nobody else may have it open.
 
-use super::{Command, Line, bundle, print, user_and_password};
-use crate::error::{Error, Result};
+use super::{Command, Found, Line, bundle, print, user_and_password};
+use crate::error::{Error, Kind, Result};
 use crate::image::config::RegistryConfig;
-use crate::image::store::{Credentials, Flaw, Store};
+use crate::image::store::{Credentials, Store};
 use crate::image::{Image, archive, progress};
 use std::collections::HashSet;
 use std::path::Path;
@@ -42,28 +42,41 @@ async fn pull(store: &Arc<Store>, references: &[String], creds: Option<&str>) ->
     for reference in references {
         let bars = super::watch::Bars::new();
         let watcher: Arc<dyn progress::Progress> = bars.clone();
-        let pulled = store.pull_watched(reference, credentials.clone(), watcher).await;
+        let pulled = tokio::select! {
+            pulled = store.pull_watched(reference, credentials.clone(), watcher) => pulled,
+            signal = stopped() => {
+                store.flights.given_up().await;
+                Err(Error::new(Kind::Unavailable, format!("pull image {reference}: stopped by {signal}")))
+            }
+        };
         bars.finish();
         println!("{}", pulled?.id);
     }
     Ok(())
 }
 
-fn fsck(store: &Store, repair: bool) -> Result<()> {
+/// Until somebody wants this program to end.
+async fn stopped() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    // Where a handler can't be set, the signal ends the program by itself.
+    let sent = async |kind: SignalKind| match signal(kind) {
+        Ok(mut signals) => _ = signals.recv().await,
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = sent(SignalKind::interrupt()) => "SIGINT",
+        () = sent(SignalKind::terminate()) => "SIGTERM",
+    }
+}
+
+fn fsck(store: &Arc<Store>, repair: bool) -> Result<()> {
     let flaws = store.check()?;
-    for flaw in &flaws {
-        println!("{flaw}");
-    }
-    let broken = flaws.iter().filter(|flaw| !matches!(flaw, Flaw::Unused(_))).count();
-    if repair {
-        store.repair(&flaws)?;
-        println!("repaired; images that were forgotten can be pulled again");
-        return Ok(());
-    }
-    match broken {
-        0 => Ok(()),
-        count => Err(Error::invalid(format!("check image store: {count} flaws")).cure("--repair")),
-    }
+    let found = Found {
+        flaws: flaws.iter().map(ToString::to_string).collect(),
+        broken: flaws.iter().filter(|flaw| flaw.breaks()).count(),
+        kept: if repair { store.repair(&flaws, &HashSet::new())? } else { Vec::new() },
+    };
+    found.tell(repair)
 }
 
 fn list(store: &Store, json: bool) -> Result<()> {

@@ -113,6 +113,33 @@ fn place(options: &Options, config: &Config) -> Place {
     }
 }
 
+/// What fsck found.
+struct Found {
+    flaws: Vec<String>,
+    broken: usize,
+    kept: Vec<String>,
+}
+
+impl Found {
+    /// Prints it; what is broken and not repaired is an error.
+    fn tell(&self, repair: bool) -> Result<()> {
+        for line in self.flaws.iter().chain(&self.kept) {
+            println!("{line}");
+        }
+        match (repair, self.broken, self.kept.len()) {
+            (false, 0, _) => Ok(()),
+            (false, count, _) => {
+                Err(Error::invalid(format!("check image store: {count} flaws")).cure("--repair"))
+            }
+            (true, _, 0) => {
+                println!("repaired; images that were forgotten can be pulled again");
+                Ok(())
+            }
+            (true, _, count) => Err(Error::invalid(format!("repair image store: {count} images are in use"))),
+        }
+    }
+}
+
 /// A line of the list.
 struct Line {
     id: String,

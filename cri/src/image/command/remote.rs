@@ -1,30 +1,46 @@
-//! The commands through a running server, over CRI.
+//! The commands through a running server, over CRI and what it lacks (`images.proto`).
 
-use super::{Command, Line, bundle, print, user_and_password};
+use super::watch::Bars;
+use super::{Command, Found, Line, bundle, print, user_and_password};
 use crate::api::image_service_client::ImageServiceClient;
-use crate::api::{self, ImageSpec};
+use crate::api::images::images_client::ImagesClient;
+use crate::api::{self, ImageSpec, images};
 use crate::error::{Context, Error, Kind, Result};
-use std::path::PathBuf;
+use crate::image::digest::Digest;
+use crate::image::progress::{Event, Progress};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 /// Does it.
 pub async fn run(address: &str, command: &Command) -> Result<()> {
-    let mut client = connect(address).await?;
+    let channel = connect(address).await?;
+    let mut client = ImageServiceClient::new(channel.clone()).max_decoding_message_size(16 << 20);
+    let mut images = ImagesClient::new(channel).max_decoding_message_size(16 << 20);
     match command {
-        Command::Pull { references, creds } => pull(&mut client, references, creds.as_deref()).await,
+        Command::Pull { references, creds } => pull(&mut images, references, creds.as_deref()).await,
         Command::List { json } => list(&mut client, *json).await,
         Command::Remove { images } => {
             for image in images {
-                client
-                    .remove_image(api::RemoveImageRequest { image: spec(image) })
-                    .await
-                    .map_err(|status| answered(&status))?;
+                let request = api::RemoveImageRequest { image: spec(image) };
+                client.remove_image(request).await.map_err(|status| answered(&status))?;
             }
             Ok(())
         }
-        Command::Load { .. } | Command::Save { .. } | Command::Fsck { .. } => {
-            let error = Error::unsupported("ask the server for this: it needs the store by itself");
-            Err(error.cure("stop the server, then use --root"))
+        Command::Load { file } => {
+            let request = images::LoadRequest { path: absolute(file)? };
+            let answer = images.load(request).await.map_err(|status| answered(&status))?.into_inner();
+            answer.images.iter().for_each(|name| println!("{name}"));
+            Ok(())
+        }
+        Command::Save { images: names, output } => {
+            let request = images::SaveRequest { images: names.clone(), path: absolute(output)? };
+            images.save(request).await.map(drop).map_err(|status| answered(&status))
+        }
+        Command::Fsck { repair } => {
+            let request = images::CheckRequest { repair: *repair };
+            let answer = images.check(request).await.map_err(|status| answered(&status))?.into_inner();
+            Found { flaws: answer.flaws, broken: answer.broken as usize, kept: answer.kept }.tell(*repair)
         }
         Command::Unpack { image, bundle } => {
             let request = api::ImageStatusRequest { image: spec(image), verbose: true };
@@ -34,7 +50,14 @@ pub async fn run(address: &str, command: &Command) -> Result<()> {
     }
 }
 
-async fn connect(address: &str) -> Result<ImageServiceClient<Channel>> {
+/// The server's working directory is another.
+fn absolute(path: &Path) -> Result<String> {
+    let whole = std::path::absolute(path).what(|| format!("look at {}", path.display()))?;
+    let text = whole.to_str().map(str::to_owned);
+    text.ok_or_else(|| Error::invalid(format!("use {}: it is not UTF-8", path.display())))
+}
+
+async fn connect(address: &str) -> Result<Channel> {
     let path: PathBuf = address.strip_prefix("unix://").unwrap_or(address).into();
     let endpoint = Endpoint::from_static("http://localhost");
     let shown = path.display().to_string();
@@ -43,28 +66,53 @@ async fn connect(address: &str) -> Result<ImageServiceClient<Channel>> {
         async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
     });
     let channel = endpoint.connect_with_connector(connector).await;
-    let channel = channel.map_err(|error| {
+    channel.map_err(|error| {
         let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
         Error::new(Kind::Unavailable, format!("connect to {shown}: {why}"))
             .cure("start the server, or use its store with --root")
-    })?;
-    Ok(ImageServiceClient::new(channel).max_decoding_message_size(16 << 20))
+    })
 }
 
-async fn pull(
-    client: &mut ImageServiceClient<Channel>,
-    references: &[String],
-    creds: Option<&str>,
-) -> Result<()> {
-    let auth = creds.map(user_and_password).transpose()?;
-    let auth = auth.map(|(username, password)| api::AuthConfig { username, password, ..Default::default() });
+async fn pull(client: &mut ImagesClient<Channel>, references: &[String], creds: Option<&str>) -> Result<()> {
+    let (username, password) = creds.map(user_and_password).transpose()?.unwrap_or_default();
     for reference in references {
-        let request =
-            api::PullImageRequest { image: spec(reference), auth: auth.clone(), sandbox_config: None };
-        let answer = client.pull_image(request).await.map_err(|status| answered(&status))?;
-        println!("{}", answer.into_inner().image_ref);
+        let request = images::PullRequest {
+            image: reference.clone(),
+            username: username.clone(),
+            password: password.clone(),
+        };
+        let bars = Bars::new();
+        let pulled = watched(client, request, &bars).await;
+        bars.finish();
+        println!("{}", pulled?);
     }
     Ok(())
+}
+
+/// Draws what the server tells until the image's id comes.
+async fn watched(
+    client: &mut ImagesClient<Channel>,
+    request: images::PullRequest,
+    bars: &Bars,
+) -> Result<String> {
+    let mut told = client.pull(request).await.map_err(|status| answered(&status))?.into_inner();
+    let mut before: HashMap<String, u64> = HashMap::new();
+    while let Some(now) = told.message().await.map_err(|status| answered(&status))? {
+        if !now.id.is_empty() {
+            return Ok(now.id);
+        }
+        let digest = Digest::parse(&now.layer)?;
+        let received = before.entry(now.layer).or_insert_with(|| {
+            bars.layer(&digest, Event::Waiting(now.size));
+            0
+        });
+        bars.layer(&digest, Event::Received(now.received.saturating_sub(*received)));
+        *received = now.received;
+        if now.done {
+            bars.layer(&digest, Event::Done);
+        }
+    }
+    Err(Error::new(Kind::Unavailable, "ask server: it hung up before the image was there"))
 }
 
 async fn list(client: &mut ImageServiceClient<Channel>, json: bool) -> Result<()> {

@@ -4,6 +4,7 @@ use super::Repository;
 use super::connection::{self, Ask};
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
+use crate::image::manifest::Descriptor;
 use bytes::Bytes;
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Method, Response, StatusCode};
@@ -26,8 +27,14 @@ pub struct Download {
 
 impl Download {
     /// Nothing is sent yet.
-    pub(super) fn new(repository: Arc<Repository>, digest: Digest, size: u64, host: usize) -> Self {
-        Self { repository, digest, size, host, offset: 0, skip: 0, response: None, failures: 0 }
+    pub(super) fn new(repository: Arc<Repository>, of: &Descriptor, host: usize, kept: u64) -> Self {
+        let (digest, size) = (of.digest.clone(), of.size);
+        Self { repository, digest, size, host, offset: kept, skip: 0, response: None, failures: 0 }
+    }
+
+    /// Bytes to come.
+    pub fn left(&self) -> u64 {
+        self.size - self.offset
     }
 
     /// The host that was asked last.

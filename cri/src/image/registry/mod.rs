@@ -16,6 +16,7 @@ pub use hosts::{Endpoint, Tls, endpoints};
 use crate::error::{Error, Kind, Result};
 use crate::image::config::RegistryConfig;
 use crate::image::digest::Digest;
+use crate::image::manifest::Descriptor;
 use crate::image::reference::Reference;
 use connection::{Ask, Connection};
 use reqwest::Method;
@@ -128,9 +129,9 @@ impl Repository {
         if digest.matches(&bytes) { Ok(bytes) } else { Err(other_content("blob", digest)) }
     }
 
-    /// A large blob, piece by piece; hosts before the number `from` are not asked.
-    pub fn download(self: &Arc<Self>, digest: &Digest, size: u64, from: usize) -> Download {
-        Download::new(self.clone(), digest.clone(), size, from)
+    /// A large blob, piece by piece; hosts before the number `from` are not asked, nor for the first `kept` bytes.
+    pub fn download(self: &Arc<Self>, of: &Descriptor, from: usize, kept: u64) -> Download {
+        Download::new(self.clone(), of, from, kept)
     }
 
     /// How many hosts there are.

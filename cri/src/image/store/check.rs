@@ -1,14 +1,15 @@
 //! Proof and repair of a store: what is there against what the records say. It asks no registry.
 
-use super::Store;
-use super::disk::Layer;
+use super::disk::{Layer, Record};
+use super::{Held, Store};
 use crate::error::Result;
 use crate::image::unpack::{SEALS, seal};
 use rustix::fs::{Mode, OFlags};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,15 @@ pub enum Flaw {
     Record(String),
     /// A layer that nothing has: an unfinished pull's.
     Unused(u64),
+    /// A download that was broken off: its blob's digits, and bytes that came.
+    Unfinished(String, u64),
+}
+
+impl Flaw {
+    /// Whether something that is needed is not as it should be; else it is only space.
+    pub fn breaks(&self) -> bool {
+        !matches!(self, Self::Unused(_) | Self::Unfinished(..))
+    }
 }
 
 impl fmt::Display for Flaw {
@@ -45,38 +55,62 @@ impl fmt::Display for Flaw {
                 write!(f, "layer {layer} is not as it was unpacked: {why}; needed by {}", images.join(", "))
             }
             Self::Record(id) => write!(f, "the config of image {id} has another digest"),
+            Self::Unfinished(blob, bytes) => {
+                write!(f, "download of {blob} is unfinished, {bytes} bytes came")
+            }
             Self::Unused(layer) => write!(f, "layer {layer} is of an unfinished pull"),
         }
     }
 }
 
+/// What is looked at: images, their layers, which stay meanwhile, and layers that nothing has.
+struct Standing {
+    records: BTreeMap<String, Record>,
+    layers: BTreeMap<u64, (Layer, Held)>,
+    unused: Vec<u64>,
+}
+
 impl Store {
-    /// Looks at everything. Blocks; reads all files.
-    pub fn check(&self) -> Result<Vec<Flaw>> {
-        let books = self.books();
-        let mut flaws = Vec::new();
+    /// Looks at everything. Blocks; reads all files, while the store goes on.
+    pub fn check(self: &Arc<Self>) -> Result<Vec<Flaw>> {
+        let Standing { records, layers, unused } = self.standing();
+        let mut flaws: Vec<_> = unused.into_iter().map(Flaw::Unused).collect();
+        let users = |number: u64| {
+            let having = records.iter().filter(|(_, record)| record.layers.contains(&number));
+            having.map(|(id, _)| id.clone()).collect::<Vec<_>>()
+        };
         let mut used = BTreeSet::new();
-        for (id, record) in &books.records {
+        for (id, record) in &records {
             used.extend(record.layers.iter().copied());
             if !record.id.matches(record.config.as_bytes()) {
                 flaws.push(Flaw::Record(id.clone()));
             }
         }
-        let users = |number: u64| {
-            let having = books.records.iter().filter(|(_, record)| record.layers.contains(&number));
-            having.map(|(id, _)| id.clone()).collect::<Vec<_>>()
-        };
-        for number in used.iter().filter(|number| !books.layers.contains_key(*number)) {
+        for number in used.iter().filter(|number| !layers.contains_key(*number)) {
             flaws.push(Flaw::Missing { layer: *number, images: users(*number) });
         }
-        for (number, layer) in &books.layers {
-            if !used.contains(number) && !books.held.contains_key(number) {
-                flaws.push(Flaw::Unused(*number));
-            } else if let Err(why) = self.sound(*number, layer) {
+        for (number, (layer, _held)) in &layers {
+            if let Err(why) = self.sound(*number, layer) {
                 flaws.push(Flaw::Changed { layer: *number, why, images: users(*number) });
             }
         }
+        let unfinished = self.disk.unfinished()?;
+        flaws.extend(unfinished.into_iter().map(|(blob, bytes)| Flaw::Unfinished(blob, bytes)));
         Ok(flaws)
+    }
+
+    /// As it is now.
+    fn standing(self: &Arc<Self>) -> Standing {
+        let mut books = self.books();
+        let unused: Vec<u64> = books.unreachable().collect();
+        let records = books.records.clone();
+        let all: Vec<_> = books.layers.iter().map(|(number, layer)| (*number, layer.clone())).collect();
+        let mut layers = BTreeMap::new();
+        for (number, layer) in all.into_iter().filter(|(number, _)| !unused.contains(number)) {
+            *books.held.entry(number).or_default() += 1;
+            layers.insert(number, (layer, Held { store: self.clone(), number }));
+        }
+        Standing { records, layers, unused }
     }
 
     /// Compares a layer with what was noted when it was unpacked: the content of all files, and how many bytes they are.
@@ -89,8 +123,8 @@ impl Store {
         seal::verify(&opened, &directory.join(SEALS)).map_err(|error| error.to_string())
     }
 
-    /// Forgets what is broken, so that it is pulled again, and what nothing has.
-    pub fn repair(&self, flaws: &[Flaw]) -> Result<()> {
+    /// Forgets what is broken, so that it is pulled again, and what nothing has. Broken images in `in_use` are left: what is said of them.
+    pub fn repair(&self, flaws: &[Flaw], in_use: &HashSet<String>) -> Result<Vec<String>> {
         let mut broken = BTreeSet::new();
         for flaw in flaws {
             match flaw {
@@ -98,16 +132,21 @@ impl Store {
                     broken.extend(images.iter().cloned());
                 }
                 Flaw::Record(id) => _ = broken.insert(id.clone()),
-                Flaw::Unused(_) => {}
+                Flaw::Unused(_) | Flaw::Unfinished(..) => {}
             }
         }
+        let kept: Vec<_> = broken.iter().filter(|id| in_use.contains(*id)).cloned().collect();
         let mut books = self.books();
-        books.index.images.retain(|id, _| !broken.contains(id));
+        books.index.images.retain(|id, _| !broken.contains(id) || in_use.contains(id));
         self.disk.write_index(&books.index)?;
         self.drop_unreachable(&mut books, None)?;
         drop(books);
         self.make_room()?;
-        self.disk.sweep()
+        self.disk.sweep()?;
+        Ok(kept
+            .iter()
+            .map(|id| format!("image {id} is used by containers: remove them, then repair again"))
+            .collect())
     }
 }
 

@@ -6,6 +6,7 @@
 //! ROOT/images/HEX.json one image: manifest, config, users, its layers' numbers
 //! ROOT/layers/N/       layer.json, files (what fsck compares with), and fs/ for overlayfs (numbers keep lists of lower directories short)
 //! ROOT/layers/N.part/  a layer that is being unpacked; rubbish after a crash
+//! ROOT/partial/HEX     what has come of a compressed layer, so that its download goes on where it broke off
 //! ROOT/blobs/HEX       compressed layers, where they are kept
 //! ROOT/trash/          on its way out; rubbish after a crash
 //! ```
@@ -111,7 +112,7 @@ impl Disk {
         use std::os::unix::fs::DirBuilderExt;
         let mut builder = std::fs::DirBuilder::new();
         let builder = builder.recursive(true).mode(0o700);
-        for part in ["images", "layers", "blobs", "trash"] {
+        for part in ["images", "layers", "partial", "blobs", "trash"] {
             let path = root.join(part);
             builder.create(&path).what(|| format!("make {}", path.display()))?;
         }
@@ -341,7 +342,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     }
 }
 
-fn names_in(directory: &Path) -> Result<Vec<String>> {
+pub(super) fn names_in(directory: &Path) -> Result<Vec<String>> {
     let what = || format!("list {}", directory.display());
     let entries = std::fs::read_dir(directory).what(what)?;
     let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().ok()));

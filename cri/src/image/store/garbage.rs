@@ -41,19 +41,22 @@ impl Store {
         if books.index.images.len() != before {
             self.disk.write_index(&books.index)?;
         }
-        self.drop_unreachable(&mut books, None)
+        self.drop_unreachable(&mut books, None)?;
+        self.disk.drop_unfinished(RESUMABLE)
     }
 
     /// At the start, when containers are not known yet.
     pub(super) fn collect_old(&self) -> Result<()> {
-        self.drop_unreachable(&mut self.books(), None)
+        self.drop_unreachable(&mut self.books(), None)?;
+        self.disk.drop_unfinished(RESUMABLE)
     }
 
-    /// Gives back at once the space of layers that no image has: the disk is full.
+    /// Gives back at once the space of layers that no image has and of downloads that nobody is at: the disk is full.
     pub(in crate::image) fn make_room(&self) -> Result<()> {
         let mut books = self.books();
         let free: BTreeSet<u64> = books.unreachable().collect();
-        self.drop_layers(&mut books, &free)
+        self.drop_layers(&mut books, &free)?;
+        self.disk.drop_unfinished(Duration::ZERO)
     }
 
     /// Drops records without a name, and their layers; of other layers without an image those that are old.
@@ -106,7 +109,7 @@ impl Store {
 
 impl Books {
     /// Layers that neither an image nor a pull has.
-    fn unreachable(&self) -> impl Iterator<Item = u64> {
+    pub(super) fn unreachable(&self) -> impl Iterator<Item = u64> {
         let used: HashSet<u64> =
             self.records.values().flat_map(|record| record.layers.iter().copied()).collect();
         let free = |number: &&u64| !used.contains(number) && !self.held.contains_key(number);

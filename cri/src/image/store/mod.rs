@@ -7,6 +7,7 @@ pub mod disk;
 mod flush;
 mod garbage;
 mod names;
+pub mod partial;
 
 pub use super::registry::Credentials;
 pub use check::Flaw;
@@ -38,7 +39,7 @@ pub struct Store {
     pub(super) config: RegistryConfig,
     pub(super) registries: Registries,
     pub(super) disk: Disk,
-    pub(super) flights: super::pull::Flights,
+    pub(super) flights: super::flights::Flights,
     /// What readers see; replaced as a whole.
     view: RwLock<Arc<View>>,
     /// What writers change, one at a time.
@@ -98,7 +99,7 @@ impl Store {
                 config: config.clone(),
                 registries: Registries::new(config.clone()),
                 disk,
-                flights: super::pull::Flights::new(config.concurrent_layers),
+                flights: super::flights::Flights::new(config.concurrent_layers),
                 view: RwLock::new(view),
                 books: Mutex::new(books),
             }))

@@ -4,6 +4,7 @@
 
 mod ahead;
 mod archive;
+mod pax;
 mod place;
 pub mod seal;
 mod sparse;

@@ -1,0 +1,125 @@
+//! Compressed layers on their way, on disk, so that a download which was broken off goes on where it was, after a crash or power loss too.
+//!
+//! What lies in one is proved only by unpacking it to its end: whoever finds it wrong removes it.
+
+use super::disk::{Disk, names_in};
+use crate::error::{Context, Result};
+use crate::image::digest::Digest;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The first part of a compressed layer. Nobody else has it while this lives.
+pub struct Partial {
+    file: File,
+    path: PathBuf,
+    length: u64,
+}
+
+impl Disk {
+    /// What there is of a blob of `size` bytes, or an empty one; None where another download of the same has it.
+    pub fn partial(&self, digest: &Digest, size: u64) -> Result<Option<Partial>> {
+        let partial = lock(self.partial_path(digest.hex()), open().create(true).mode(0o600))?;
+        Ok(match partial {
+            Some(partial) if partial.length > size => Some(partial.emptied()?),
+            partial => partial,
+        })
+    }
+
+    /// Digits and bytes of downloads that nobody is at.
+    pub fn unfinished(&self) -> Result<Vec<(String, u64)>> {
+        let mut found = Vec::new();
+        for name in names_in(&self.partial_path(""))? {
+            if let Some(partial) = lock(self.partial_path(&name), &open())? {
+                found.push((name, partial.length));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes unfinished downloads that nobody is at and that nobody went on with for so long.
+    pub fn drop_unfinished(&self, idle: Duration) -> Result<()> {
+        for (name, _) in self.unfinished()? {
+            let Some(partial) = lock(self.partial_path(&name), &open())? else { continue };
+            let changed = partial.file.metadata().and_then(|stat| stat.modified());
+            let age = changed.ok().and_then(|time| time.elapsed().ok()).unwrap_or_default();
+            if age >= idle {
+                partial.remove()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn partial_path(&self, name: &str) -> PathBuf {
+        self.root().join("partial").join(name)
+    }
+}
+
+/// None where another has it, or where it is gone.
+fn lock(path: PathBuf, open: &OpenOptions) -> Result<Option<Partial>> {
+    let what = || format!("open {}", path.display());
+    loop {
+        let file = match open.open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.what(what)?,
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error).what(what),
+        }
+        let stat = file.metadata().what(what)?;
+        // Removed or renamed by whoever had it between the two calls: another file has its name now, or none.
+        if std::fs::metadata(&path).is_ok_and(|named| named.ino() == stat.ino()) {
+            return Ok(Some(Partial { file, path, length: stat.len() }));
+        }
+    }
+}
+
+fn open() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(libc::O_NOFOLLOW);
+    options
+}
+
+impl Partial {
+    /// Bytes that had come before.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Reads from what had come before.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        let left = usize::try_from(self.length.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let most = buffer.len().min(left);
+        self.file.read_at(&mut buffer[..most], offset)
+    }
+
+    /// Adds what comes.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    /// It becomes another file.
+    pub fn keep(&self, as_path: &Path) -> Result<()> {
+        std::fs::rename(&self.path, as_path).what(|| format!("keep {}", as_path.display()))
+    }
+
+    /// Its space is given back.
+    pub fn remove(&self) -> Result<()> {
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).what(|| format!("remove {}", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn emptied(mut self) -> Result<Self> {
+        self.file.set_len(0).what(|| format!("empty {}", self.path.display()))?;
+        self.length = 0;
+        Ok(self)
+    }
+}
