@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"runtime"
+	"time"
 )
 
 // What each port does with a connection.
@@ -19,7 +22,29 @@ const (
 	echoesV6 = 7005 // as echoes, on ::1 alone
 )
 
-func serve() {
+// What serve --use uses, so that a summary can be held against it.
+const (
+	usedMemory = 32 << 20
+	usedDisk   = 8 << 20
+	usedCPU    = 500 * time.Millisecond
+)
+
+// use takes memory, disk and CPU; what it gives back has to be kept for the memory to be in use.
+func use() []byte {
+	memory := make([]byte, usedMemory)
+	for began := time.Now(); time.Since(began) < usedCPU; {
+		fill(memory, 0)
+	}
+	if err := os.WriteFile("/used", memory[:usedDisk], 0o644); err != nil {
+		fatal("%v", err)
+	}
+	return memory
+}
+
+func serve(arguments []string) {
+	if len(arguments) == 1 && arguments[0] == "--use" {
+		defer runtime.KeepAlive(use())
+	}
 	listen("tcp4", "127.0.0.1", sends, func(connection *net.TCPConn) {
 		var wanted [8]byte
 		if _, err := io.ReadFull(connection, wanted[:]); err == nil {

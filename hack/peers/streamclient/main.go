@@ -1,7 +1,7 @@
 // streamclient: Kubernetes' own client libraries against what serves exec, attach and port-forward: a CRI server's streaming
 // URLs, or a kubelet. The same program is put into the container, where it is the other end.
 //
-//	streamclient serve|gen BYTES|verify BYTES     in the container
+//	streamclient serve [--use]|gen BYTES|verify BYTES in the container
 //	streamclient check|idle|bench|summary OPTION… outside
 //	streamclient table FILE FILE                  of what bench printed
 //	streamclient certificate DIRECTORY            one for the server
@@ -21,7 +21,7 @@ func main() {
 	}
 	switch verb, rest := os.Args[1], os.Args[2:]; verb {
 	case "serve":
-		serve()
+		serve(rest)
 	case "gen":
 		if err := generate(os.Stdout, number(rest)); err != nil {
 			fatal("gen: %v", err)
@@ -63,6 +63,8 @@ func run(verb string, arguments []string) {
 	only := flags.String("only", "", "checks whose names contain it")
 	long := flags.Duration("long", 12*time.Second, "how long idle is")
 	memory := flags.Bool("memory", false, "the host counts memory")
+	sent := flags.Uint64("sent", 0, "how many bytes the pod has sent at least")
+	lapse := flags.Duration("lapse", 0, "idle sessions ping so often, 720 times: an hour of pings")
 	_ = flags.Parse(arguments)
 	if err := peer.connect(); err != nil {
 		fatal("%v", err)
@@ -71,11 +73,11 @@ func run(verb string, arguments []string) {
 	case "bench":
 		bench(&peer, *size, *rounds)
 	case "summary":
-		if err := summarised(&peer, *memory); err != nil {
+		if err := summarised(&peer, *memory, *sent); err != nil {
 			fatal("summary: %v", err)
 		}
 	case "idle":
-		os.Exit(idle(&peer, *name, *long))
+		os.Exit(idle(&peer, *name, *long, *lapse))
 	default:
 		os.Exit(check(&peer, *name, *only, *size))
 	}

@@ -12,8 +12,8 @@ use crate::tally::Tally;
 /// The test programs of `tests`.
 const PROGRAMS: [&str; 6] = ["--test", "runtime", "--test", "shim", "--test", "cri"];
 
-/// The callers of `tests/engines`, in the order in which they are run.
-const ENGINES: [&str; 11] = [
+/// The callers of `tests/engines`, in the order in which they are run: all of them by default.
+const ENGINES: [&str; 12] = [
     "podman",
     "docker",
     "docker26",
@@ -23,20 +23,7 @@ const ENGINES: [&str; 11] = [
     "critest",
     "specs",
     "streaming",
-    "cni",
-    "kubelet",
-];
-
-/// Those that rt passes: part of the run by default. The others run when they are named.
-const SETTLED: &[&str] = &[
-    "podman",
-    "docker",
-    "docker26",
-    "containerd",
-    "shim",
-    "validation",
-    "critest",
-    "specs",
+    "crictl",
     "cni",
     "kubelet",
 ];
@@ -94,7 +81,8 @@ pub fn native(repository: &Path, names: &[&str]) -> Tally {
         command.args(["test", "--workspace"]).args(PROGRAMS).args(["--no-fail-fast", "--"]).args(&names);
         tally.add(part("the program, natively", command.current_dir(repository)));
     }
-    let by_default = if names.is_empty() && engines.is_empty() && nodes.is_empty() { SETTLED } else { &[] };
+    let by_default: &[&str] =
+        if names.is_empty() && engines.is_empty() && nodes.is_empty() { &ENGINES } else { &[] };
     for engine in engines.iter().chain(by_default) {
         console::heading(&format!("{engine}, natively"));
         let mut command = Command::new(repository.join("hack/peers/room"));
