@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, FilterFn, LevelFilter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{self, Config};
 use crate::error::{Context, Error, Result};
+use crate::traces::{self, Traces};
 use crate::{fsck, preflight, server};
 
 /// The Kubernetes CRI server.
@@ -91,7 +94,7 @@ pub fn main() -> ExitCode {
 
 fn serve(options: &Options) -> Result<()> {
     let config = configured(options)?;
-    log(&options.log_level)?;
+    let traces = log(&options.log_level, &config.tracing)?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(workers).max_blocking_threads(64).enable_all().build();
@@ -99,6 +102,7 @@ fn serve(options: &Options) -> Result<()> {
     let result = runtime.block_on(server::serve(config));
     // What still waits for a stalled disk does not hold the end up.
     runtime.shutdown_background();
+    drop(traces);
     result
 }
 
@@ -155,21 +159,18 @@ fn configured(options: &Options) -> Result<Config> {
     Ok(config)
 }
 
-/// For people on a terminal, else JSON.
-fn log(level: &str) -> Result<()> {
+/// For people on a terminal, else JSON; and traces, where they are configured.
+fn log(level: &str, tracing: &traces::Config) -> Result<Traces> {
     let filter = EnvFilter::try_new(level)
         .map_err(|error| Error::invalid(format!("--log-level {level:?}: {error}")))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() {
-        lines.with_target(false).init();
+    let lines = tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr);
+    let lines = if std::io::stderr().is_terminal() {
+        lines.boxed()
     } else {
-        lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .with_target(false)
-            .init();
-    }
-    Ok(())
+        lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+    };
+    // A line has the id of its request, not the stage that it is in.
+    let others =
+        FilterFn::new(|about| about.target() != traces::ONLY).with_max_level_hint(LevelFilter::TRACE);
+    traces::start(tracing, tracing_subscriber::registry().with(lines.with_filter(filter.and(others))))
 }

@@ -13,8 +13,25 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::api::{ContainerEventResponse as Event, ContainerEventType as What, PodSandboxStatus};
 use crate::paths;
 
-/// Events that a reader may be behind.
-const BEHIND: usize = 1024;
+/// `[events]`
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Events that a reader may be behind.
+    pub buffer: std::num::NonZeroUsize,
+}
+
+/// What a kubelet with a full node makes in one breath.
+const BUFFER: std::num::NonZeroUsize = std::num::NonZeroUsize::new(1024).unwrap();
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { buffer: BUFFER }
+    }
+}
+
+/// The largest buffer: what is in it is kept for all readers.
+const BUFFER_MAX: usize = 1 << 20;
 
 /// The annotation that says how many events were lost before the one that has it.
 pub const LOST: &str = "run.rt.events-lost";
@@ -28,8 +45,9 @@ pub struct Events {
 
 impl Events {
     /// Nobody listens yet.
-    pub fn new() -> Self {
-        Self { sender: broadcast::Sender::new(BEHIND), told: Mutex::default() }
+    pub fn new(config: &Config) -> Self {
+        let buffer = config.buffer.get().min(BUFFER_MAX);
+        Self { sender: broadcast::Sender::new(buffer), told: Mutex::default() }
     }
 
     fn told(&self) -> MutexGuard<'_, HashMap<String, What>> {
@@ -95,7 +113,7 @@ impl Events {
 
 impl Default for Events {
     fn default() -> Self {
-        Self::new()
+        Self::new(&Config::default())
     }
 }
 
@@ -195,7 +213,7 @@ mod tests {
 
     #[test]
     fn an_end_that_is_seen_before_its_start_comes_after_it_and_nothing_comes_twice() {
-        let events = Arc::new(Events::new());
+        let events = Arc::new(Events::default());
         let mut stream = Box::pin(events.clone().follow(Vec::new));
         for (what, was_started) in [
             (CREATED, false),
@@ -217,18 +235,18 @@ mod tests {
 
     #[test]
     fn a_slow_reader_is_told_and_gets_how_things_stand_and_then_what_happens() {
-        let events = Arc::new(Events::new());
+        let events = Arc::new(Events::default());
         let standing = || vec![plain("b", STARTED), plain("c", STOPPED)];
         let mut slow = Box::pin(events.clone().follow(standing));
         let mut quick = Box::pin(events.clone().follow(Vec::new));
         events.tell("a", CREATED, false, Event::default);
         assert_eq!(heard(&mut slow), [("a".to_owned(), CREATED, false)]);
         let mut by_quick = heard(&mut quick).len();
-        for number in 0..BEHIND * 2 {
+        for number in 0..BUFFER.get() * 2 {
             events.tell(&number.to_string(), CREATED, false, Event::default);
             by_quick += heard(&mut quick).len();
         }
-        assert_eq!(by_quick, 1 + BEHIND * 2, "others have lost nothing");
+        assert_eq!(by_quick, 1 + BUFFER.get() * 2, "others have lost nothing");
         events.tell("d", CREATED, false, Event::default);
         let resync = [
             ("a".to_owned(), DELETED, true),

@@ -26,3 +26,4 @@ pub mod stage;
 pub mod stats;
 pub mod stream;
 pub mod table;
+pub mod traces;

@@ -6,9 +6,12 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use tracing::Instrument;
+
 use crate::error::{Error, Kind, Result};
 use crate::paths;
 use crate::record::Mark;
+use crate::traces;
 
 /// The stages of one piece of work on one object.
 #[derive(Debug)]
@@ -32,7 +35,8 @@ impl Stages {
     ) -> Result<T> {
         let (at, began) = (paths::now(), Instant::now());
         fail_point(self.work, stage)?;
-        let result = match tokio::time::timeout(limit, work).await {
+        let span = tracing::debug_span!(target: traces::ONLY, "stage", work = self.work, stage);
+        let result = match tokio::time::timeout(limit, work).instrument(span).await {
             Ok(result) => result.map_err(|error| error.during(stage)),
             Err(_) => {
                 Err(Error::new(Kind::Timeout, format!("{stage}: not done after {} s", limit.as_secs()))

@@ -7,6 +7,7 @@ mod degraded;
 mod flow;
 mod fsck;
 mod images;
+mod inside;
 mod mounts;
 mod namespaces;
 mod property;

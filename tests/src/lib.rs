@@ -24,7 +24,7 @@ pub use report::{Mount, Report};
 pub use running::Running;
 pub use runtime::Runtime;
 pub use serde_json::{Value, json};
-pub use wait::{DEADLINE, until};
+pub use wait::{DEADLINE, until, within};
 
 /// The name of the test function this stands in, `topic::name`, for directories and cgroups.
 #[macro_export]

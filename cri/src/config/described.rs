@@ -49,6 +49,14 @@ const KEYS: &[(&str, &str)] = &[
         "Where Prometheus may ask for /metrics, ADDRESS:PORT; empty: nowhere. Nobody is asked who he is there: keep it on loopback.",
     ),
     (
+        "tracing.otlp_endpoint",
+        "URL of an OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318/v1/traces; empty: none. Only in builds with the feature otel.",
+    ),
+    (
+        "events.buffer",
+        "Container events that a reader may be behind before it loses some; it is told so, and how things stand.",
+    ),
+    (
         "registry.config_path",
         "Directories of HOST/hosts.toml (mirrors, CAs, client certificates), as containerd's; the first that has a host counts.",
     ),

@@ -31,6 +31,10 @@ pub struct Config {
     pub streaming: crate::stream::Config,
     /// What Prometheus may ask.
     pub metrics: crate::metrics::Config,
+    /// Who is told of requests and their stages.
+    pub tracing: crate::traces::Config,
+    /// Container events.
+    pub events: crate::events::Config,
     /// Where images come from.
     pub registry: crate::image::RegistryConfig,
     /// Runtime handlers by name.
@@ -114,6 +118,8 @@ impl Default for Config {
             cni: crate::network::Config::default(),
             streaming: crate::stream::Config::default(),
             metrics: crate::metrics::Config::default(),
+            tracing: crate::traces::Config::default(),
+            events: crate::events::Config::default(),
             registry: crate::image::RegistryConfig::default(),
             runtimes: BTreeMap::from([("rt".to_owned(), Runtime::default())]),
             shim: Shim::default(),

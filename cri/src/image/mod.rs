@@ -13,7 +13,7 @@ mod layer;
 pub mod manifest;
 pub mod merged;
 #[cfg(test)]
-mod mutations;
+pub(crate) mod mutations;
 mod policy;
 pub mod progress;
 mod pull;

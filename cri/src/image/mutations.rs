@@ -53,7 +53,7 @@ fn seed() -> u64 {
 }
 
 /// So many rounds, or as many as fit into `RT_FUZZ_SECONDS`.
-fn each(seeds: &[&[u8]], mut take: impl FnMut(&[u8])) {
+pub fn each(seeds: &[&[u8]], mut take: impl FnMut(&[u8])) {
     let mut random = Random(seed());
     let seconds = std::env::var("RT_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let end = Instant::now() + Duration::from_secs(seconds.unwrap_or(0));

@@ -62,7 +62,7 @@ pub async fn open(config: Config) -> Result<Arc<Node>> {
         network,
         images,
         jobs: Jobs::new(),
-        events: Arc::new(Events::new()),
+        events: Arc::new(Events::new(&config.events)),
         stats: crate::stats::Stats::default(),
         paths,
         config,

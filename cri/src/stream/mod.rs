@@ -9,6 +9,8 @@
 pub mod backend;
 pub mod channel;
 mod forward;
+#[cfg(test)]
+mod mutations;
 pub mod pods;
 pub mod remote;
 pub mod rpc;

@@ -37,6 +37,9 @@ const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-stream-protocol
 /// How long a client may take for its request's head.
 const HEAD: Duration = Duration::from_secs(30);
 
+/// How long a connection is silent before the kernel asks whether the client is there, and how often it asks again.
+const ALIVE: Duration = Duration::from_secs(60);
+
 const REMOTE_SPDY: [&str; 4] =
     ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 const REMOTE_WEBSOCKET: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
@@ -129,6 +132,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Ser
         match listener.accept().await {
             Ok((socket, _)) => {
                 let _ = socket.set_nodelay(true);
+                watch_over(&socket);
                 let server = server.clone();
                 match tls.clone() {
                     None => tokio::spawn(connection(socket, server)),
@@ -147,6 +151,17 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Ser
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// A client whose machine is gone says nothing: the kernel asks for it, so that its session ends.
+fn watch_over(socket: &TcpStream) {
+    use rustix::net::sockopt;
+    let set = sockopt::set_socket_keepalive(socket, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(socket, ALIVE))
+        .and_then(|()| sockopt::set_tcp_keepintvl(socket, ALIVE));
+    if let Err(error) = set {
+        tracing::debug!(%error, "watch over a streaming connection");
     }
 }
 

@@ -54,7 +54,7 @@ impl Surroundings {
         let case = Case::on(name, cgroups);
         fresh_network_and_run();
         let registry = Registry::start(&case);
-        let server = Server::start(&case, &registry.hosts());
+        let server = Server::start(&case, &registry.hosts(), "");
         let made = Self { server: Some(server), registry: Some(registry), case };
         made.pull(BUSYBOX);
         made
@@ -131,8 +131,13 @@ impl Surroundings {
 
     /// Starts it again.
     pub fn start_server(&mut self) {
+        self.start_server_with("");
+    }
+
+    /// Starts it with more lines of rt-cri's configuration.
+    pub fn start_server_with(&mut self, more: &str) {
         let hosts = self.registry.as_ref().expect("a registry runs").hosts();
-        self.server = Some(Server::start(&self.case, &hosts));
+        self.server = Some(Server::start(&self.case, &hosts, more));
     }
 
     /// What a restart of the machine leaves: no process, no network, an empty /run, another boot id; and then the server.

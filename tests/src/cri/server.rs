@@ -56,23 +56,23 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it; it accepts connections when this returns.
-    pub fn start(case: &Case, hosts: &Path) -> Self {
-        Self::start_with(case, hosts, None)
+    /// Starts it; it accepts connections when this returns. `more`: lines of rt-cri's configuration.
+    pub fn start(case: &Case, hosts: &Path, more: &str) -> Self {
+        Self::start_with(case, hosts, more, None)
     }
 
     /// Starts rt-cri so that it kills itself at a fail point, such as `run/make-files`.
     pub fn start_to_die_at(case: &Case, hosts: &Path, point: &str) -> Self {
-        Self::start_with(case, hosts, Some(point))
+        Self::start_with(case, hosts, "", Some(point))
     }
 
-    fn start_with(case: &Case, hosts: &Path, dies_at: Option<&str>) -> Self {
+    fn start_with(case: &Case, hosts: &Path, more: &str, dies_at: Option<&str>) -> Self {
         let kind = Kind::under_test();
         let root = case.dir().join("root");
         std::fs::create_dir_all(&root).expect("make the server's directory");
         let config = case.dir().join("server.toml");
         let text = match kind {
-            Kind::RtCri => rt_cri(&root, hosts),
+            Kind::RtCri => rt_cri(&root, hosts) + more,
             Kind::Containerd => containerd(case, &root, hosts),
         };
         std::fs::write(&config, text).expect("write the server's configuration");

@@ -6,7 +6,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 const DICTIONARY: &[u8] = include_bytes!("dictionary.bin");
 
 /// The longest decompressed block that is taken: a bomb ends here.
-const BLOCK_MAX: usize = 64 * 1024;
+pub const BLOCK_MAX: usize = 64 * 1024;
 
 /// The most pairs in a block.
 const PAIRS_MAX: u32 = 64;

@@ -12,6 +12,9 @@ use crate::tally::Tally;
 /// The test programs of `tests`.
 const PROGRAMS: [&str; 6] = ["--test", "runtime", "--test", "shim", "--test", "cri"];
 
+/// What only some builds have is built and tested too, in all of them: one set of features, so that nothing is built twice.
+const FEATURES: [&str; 2] = ["--features", "cri/otel"];
+
 /// The callers of `tests/engines`, in the order in which they are run: all of them by default.
 const ENGINES: [&str; 12] = [
     "podman",
@@ -61,6 +64,7 @@ pub fn unit_tests(repository: &Path) -> Tally {
     let mut command = Command::new(env!("CARGO"));
     command
         .args(["test", "--workspace", "--lib", "--bin", "xtask", "--bin", "critest-tally", "--test", "fuzz"])
+        .args(FEATURES)
         .args(PROOFS)
         .arg("--no-fail-fast");
     part("unit tests", command.current_dir(repository))
@@ -78,7 +82,8 @@ pub fn native(repository: &Path, names: &[&str]) -> Tally {
     if (nodes.is_empty() && engines.is_empty()) || !names.is_empty() {
         console::heading("the program, natively");
         let mut command = Command::new(env!("CARGO"));
-        command.args(["test", "--workspace"]).args(PROGRAMS).args(["--no-fail-fast", "--"]).args(&names);
+        command.args(["test", "--workspace"]).args(FEATURES).args(PROGRAMS).args(["--no-fail-fast", "--"]);
+        command.args(&names);
         tally.add(part("the program, natively", command.current_dir(repository)));
     }
     let by_default: &[&str] =
@@ -147,6 +152,7 @@ fn whole(repository: &Path, wanted: &str) -> Tally {
 fn test_program(repository: &Path, program: &str) -> Result<String, String> {
     let output = Command::new(env!("CARGO"))
         .args(["test", "--workspace", "--test", program, "--no-run"])
+        .args(FEATURES)
         .current_dir(repository)
         .stdin(Stdio::null())
         .output()
