@@ -80,7 +80,7 @@ fn a_start_that_dies_is_told_and_can_be_removed() {
         fs::remove_file(&step).expect("no step any more");
         match started {
             Err(refused) => {
-                assert!(![0, UNKNOWN, DEADLINE_EXCEEDED].contains(&refused.code), "{at}: {refused:?}")
+                assert!(![0, UNKNOWN, DEADLINE_EXCEEDED].contains(&refused.code), "{at}: {refused:?}");
             }
             Ok(_) => assert!(shim.wait(bundle.id()).exit_code > 128, "{at}: it ended by a signal"),
         }
