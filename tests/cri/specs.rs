@@ -218,3 +218,39 @@ fn put(facts: &mut Facts, place: String, value: String) {
 fn text_of(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn facts_of(spec: &Value) -> Facts {
+        let mut names = Names::default();
+        names.learn(&json!("abc"), "CONTAINER");
+        let mut facts = Facts::new();
+        add(&mut facts, &names, "", spec);
+        facts
+    }
+
+    #[test]
+    fn order_ids_and_what_is_false_are_no_difference() {
+        let theirs = json!({"process": {"env": ["A=1", "B=2"], "terminal": false, "capabilities": {"bounding": ["X", "Y"]}},
+            "linux": {"namespaces": [{"type": "ipc", "path": "/proc/7/ns/ipc"}, {"type": "pid"}]}, "root": {"path": "/run/abc"}});
+        let ours = json!({"process": {"env": ["B=2", "A=1"], "capabilities": {"bounding": ["Y", "X"]}},
+            "linux": {"namespaces": [{"type": "pid"}, {"type": "ipc", "path": "/proc/88/ns/ipc"}]}, "root": {"path": "/run/CONTAINER"}});
+        assert_eq!(differences("x", &facts_of(&theirs), &facts_of(&ours)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_difference_has_both_sides() {
+        let theirs = json!({"process": {"args": ["a", "b"]}, "linux": {"seccomp": {"syscalls": [{"names": ["read"], "action": "ALLOW"}]}}});
+        let ours = json!({"process": {"args": ["b", "a"]}});
+        let found = differences("x", &facts_of(&theirs), &facts_of(&ours));
+        assert_eq!(
+            found,
+            ["x /linux/seccomp/syscalls/read: ALLOW -> nothing", "x /process/args: a b -> b a"]
+        );
+        assert!(is_like(found[0].as_bytes(), b"* /linux/seccomp/*: * -> nothing"));
+        assert!(!is_like(found[0].as_bytes(), b"y /linux*"));
+    }
+}

@@ -18,6 +18,11 @@ fn program() -> PathBuf {
 
 /// `rt-cri images ARGS…` on the case's own store, with its own configuration.
 fn images<const N: usize>(case: &Case, args: [&str; N]) -> Call {
+    images_in(case, "root", args)
+}
+
+/// With a store of another name.
+fn images_in<const N: usize>(case: &Case, store: &str, args: [&str; N]) -> Call {
     let config = case.dir().join("cri.toml");
     if !config.exists() {
         let hosts = case.dir().join("certs.d");
@@ -29,7 +34,7 @@ fn images<const N: usize>(case: &Case, args: [&str; N]) -> Call {
         )
         .expect("write configuration");
     }
-    let call = case.program(&program()).arg("images").arg("--root").arg(case.dir().join("root"));
+    let call = case.program(&program()).arg("images").arg("--root").arg(case.dir().join(store));
     call.arg("--config").arg(config).args(args).env("HOME", "/nonexistent")
 }
 

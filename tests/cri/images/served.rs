@@ -7,6 +7,9 @@ use std::path::PathBuf;
 use tests::cri::Surroundings;
 use tests::{Call, until};
 
+/// In which nothing may happen.
+const MOMENT: std::time::Duration = std::time::Duration::from_millis(300);
+
 fn parts(place: &Surroundings) -> Vec<String> {
     let mut found = names(&layers(place));
     found.retain(|name| name.ends_with(".part"));
@@ -56,6 +59,8 @@ fn a_pull_that_nobody_waits_for_ends_and_leaves_nothing() {
     let (first, second) = (place.crictl(["pull", &name]).spawn(), place.crictl(["pull", &name]).spawn());
     until("the large layer has begun", || (!parts(&place).is_empty()).then_some(()));
     until("both have asked", || (registry.asked("manifests/1") >= 2).then_some(()));
+    // The second needs a moment to find the first's download.
+    assert!(tests::within(MOMENT, || (registry.gone() > 0).then_some(())).is_none(), "nobody gave up");
     first.end(nix::sys::signal::Signal::SIGKILL);
     assert_eq!(registry.gone(), 0);
     second.end(nix::sys::signal::Signal::SIGKILL);
@@ -88,8 +93,8 @@ fn archives_and_proof_go_through_the_server() {
     let (image, dir) = (two_layers(), place.case().dir());
     let name = registry.add("app:1", &image);
     // Another store, which keeps what `save` needs.
-    super::images(place.case(), ["pull", &name]).run().ok();
-    super::images(place.case(), ["save", "-o", &dir.join("app.tar").to_string_lossy(), &name]).run().ok();
+    super::images_in(place.case(), "apart", ["pull", &name]).run().ok();
+    super::images_in(place.case(), "apart", ["save", "-o", "app.tar", &name]).cwd(dir).run().ok();
     let loaded = images(&place, ["load", "app.tar"]).cwd(dir).run().ok();
     assert_eq!(loaded.stdout.trim(), name);
     assert!(place.words(["images", "-q"]).contains(&image.id()));
@@ -122,7 +127,9 @@ fn bars_are_seen(call: Call, registry: &Registry, image: &super::Image) {
     let pull = call.terminal(theirs).spawn();
     let mut seen = String::new();
     while !digests.iter().all(|digest| seen.contains(&digest[7..19])) {
-        seen += &ours.read_until(" of ");
+        let more = ours.read_until(" of ");
+        assert!(!more.is_empty(), "closed before a bar of each layer was seen: {seen:?}");
+        seen += &more;
     }
     seen += &ours.read_until(&image.id());
     assert!(seen.contains('█') || seen.contains('░'), "{seen:?}");
@@ -135,7 +142,7 @@ fn a_terminal_sees_a_bar_for_each_layer_with_and_without_a_server() {
     let image = two_layers();
     let name = registry.add("app:1", &image);
     bars_are_seen(images(&place, ["pull", &name]), &registry, &image);
-    bars_are_seen(super::images(place.case(), ["pull", &name]), &registry, &image);
+    bars_are_seen(super::images_in(place.case(), "apart", ["pull", &name]), &registry, &image);
 }
 
 #[test]
@@ -143,8 +150,10 @@ fn a_pull_by_command_line_that_is_interrupted_is_given_up_by_the_server() {
     let (place, registry) = (surroundings!(), Registry::start());
     let image = two_layers();
     let name = registry.add("app:1", &image);
-    registry.when(Box::leak(digest(&image.layers[1]).into_boxed_str()), 1, Act::Stall(100_000));
+    let large = digest(&image.layers[1]);
+    registry.when(Box::leak(large.clone().into_boxed_str()), 1, Act::Stall(100_000));
     let pull = images(&place, ["pull", &name]).spawn();
+    until("the large layer was asked for", || (registry.asked(&large) == 1).then_some(()));
     until("the large layer has begun", || (!parts(&place).is_empty()).then_some(()));
     pull.end(nix::sys::signal::Signal::SIGINT);
     until("the connection is closed", || (registry.gone() == 1).then_some(()));

@@ -62,11 +62,11 @@ const PROOFS: [&str; 4] = ["--test", "seccomp", "--test", "cgroup"];
 pub fn unit_tests(repository: &Path) -> Tally {
     console::heading("unit tests");
     let mut command = Command::new(env!("CARGO"));
-    command
-        .args(["test", "--workspace", "--lib", "--bin", "xtask", "--bin", "critest-tally", "--test", "fuzz"])
-        .args(FEATURES)
-        .args(PROOFS)
-        .arg("--no-fail-fast");
+    command.args(["test", "--workspace", "--lib", "--test", "fuzz", "--no-fail-fast"]);
+    for program in ["xtask", "critest-tally", "spec-differences"] {
+        command.args(["--bin", program]);
+    }
+    command.args(FEATURES).args(PROOFS);
     part("unit tests", command.current_dir(repository))
 }
 
