@@ -72,19 +72,29 @@ async fn begin(node: &Arc<Node>, exec: &Exec) -> Result<Session> {
     };
     let started = client.exec(&request).await?;
     let (told, end) = watch::channel(None);
-    tokio::spawn(outlive(client.clone(), container.id.clone(), id.clone(), told));
+    let (opening, opened) = oneshot::channel();
+    tokio::spawn(outlive(client.clone(), (container.id.clone(), id.clone()), opened, told));
     let process = Running { client: client.clone(), container: container.id.clone(), exec: id, end };
-    session(&client, &started.token, exec.streams, Box::new(process)).await
+    let session = session(&client, &started.token, exec.streams, Box::new(process)).await;
+    // Also when nobody waits for the session any more.
+    drop::<oneshot::Sender<()>>(opening);
+    session
 }
 
-/// Waits for an exec's end, tells it, and has the shim forget the exec.
-async fn outlive(client: Client, container: String, exec: String, told: watch::Sender<Option<Result<i32>>>) {
+/// Waits for an exec's end, tells it, and has the shim forget the exec, once its streams are open: a brief one may end before.
+async fn outlive(
+    client: Client,
+    (container, exec): (String, String),
+    opened: oneshot::Receiver<()>,
+    told: watch::Sender<Option<Result<i32>>>,
+) {
     let end = match client.wait(&container, &exec, FOREVER).await {
         Ok(Some(ended)) => Ok(ended.exit_code),
         Ok(None) => Err(Error::new(Kind::Timeout, "wait for the process: a year is over")),
         Err(status) => Err(Error::from(status)),
     };
     told.send_replace(Some(end));
+    let _ = opened.await; // says nothing; its sender goes
     let remove = pod::RemoveRequest { id: container, exec_id: exec, force: false };
     if let Err(error) = client.remove(&remove).await {
         tracing::debug!("forget an exec: {error}");

@@ -71,19 +71,24 @@ impl Cut {
         }
     }
 
+    /// As [`Self::wait`] says.
     fn is_past(&self) -> bool {
-        self.0.borrow().is_some_and(|at| at <= Instant::now())
+        match *self.0.borrow() {
+            Some(at) => at <= Instant::now(),
+            None => self.0.has_changed().is_err(),
+        }
     }
 }
 
-/// From a process to somewhere, until its end, the cut, or an error of either side.
+/// From a process to somewhere, until its end, the cut, or an error of either side. What is there at the cut still comes.
 pub async fn output(from: Arc<Async>, to: Option<Arc<Async>>, mut cut: Cut) {
     let mut left = LEFTOVER;
     loop {
         let bytes = tokio::select! {
             biased;
             bytes = read(&from) => bytes,
-            () = cut.wait() => return,
+            // The descriptor itself is asked: that there is something may not have been told yet.
+            () = cut.wait() => read_now(&from),
         };
         let Ok(bytes) = bytes else { return };
         if bytes.is_empty() {
@@ -135,6 +140,14 @@ async fn read(from: &Async) -> Result<Vec<u8>, Errno> {
     }
 }
 
+/// What is there; an error where nothing is.
+fn read_now(from: &Async) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; CHUNK];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(from.get_ref(), &mut buffer[..]))?;
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
 async fn write(to: &Async, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         let mut guard = to.writable().await.map_err(|_| Errno::IO)?;
@@ -146,4 +159,30 @@ async fn write(to: &Async, mut bytes: &[u8]) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_last_words_of_a_process_that_is_forgotten_still_come() {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        std::fs::File::from(write).write_all(b"last words").unwrap();
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let cutter = Cutter::new(Duration::from_secs(10));
+        let cut = cutter.cut();
+        drop(cutter);
+        // Nobody has told the shim's thread yet that there is something to read.
+        let from = Arc::new(asynchronous(read).unwrap());
+        output(from, Some(Arc::new(asynchronous(theirs.into()).unwrap())), cut).await;
+        let mut seen = String::new();
+        ours.read_to_string(&mut seen).unwrap();
+        assert_eq!(seen, "last words");
+    }
 }
