@@ -93,6 +93,14 @@ async fn container(
     match said.status() {
         pod::Status::Stopped => {
             let ended = said.ended.clone().unwrap_or_default();
+            // A brief one has ended before its start was answered; that it was started is told all the same.
+            container.status.change(|status| {
+                let is_news = status.started_at == 0 && said.started_at != 0;
+                if is_news {
+                    status.started_at = said.started_at;
+                }
+                is_news
+            });
             if exit::record(node, &container, &ended).await? {
                 acknowledge(client.clone(), said.id.clone());
             }
