@@ -9,6 +9,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         "pod.proto",
         "runtime/task/v3/shim.proto",
         "runtime/bootstrap/v1/bootstrap.proto",
+        "services/ttrpc/events/v1/events.proto",
+        "events/task.proto",
         "types/introspection.proto",
         "cgroups/cgroup2/stats/metrics.proto",
     ];

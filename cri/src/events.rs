@@ -30,8 +30,8 @@ impl Default for Config {
     }
 }
 
-/// The largest buffer: what is in it is kept for all readers.
-const BUFFER_MAX: usize = 1 << 20;
+/// The largest buffer: it is there from the beginning, and what is in it is kept for all readers.
+pub const BUFFER_MAX: usize = 1 << 20;
 
 /// The annotation that says how many events were lost before the one that has it.
 pub const LOST: &str = "run.rt.events-lost";
@@ -46,8 +46,7 @@ pub struct Events {
 impl Events {
     /// Nobody listens yet.
     pub fn new(config: &Config) -> Self {
-        let buffer = config.buffer.get().min(BUFFER_MAX);
-        Self { sender: broadcast::Sender::new(buffer), told: Mutex::default() }
+        Self { sender: broadcast::Sender::new(config.buffer.get()), told: Mutex::default() }
     }
 
     fn told(&self) -> MutexGuard<'_, HashMap<String, What>> {

@@ -43,14 +43,13 @@ impl<T: Clone + Send + Sync + 'static> Jobs<T> {
         let (done, slot) = watch::channel(None);
         running.insert(key.clone(), slot.clone());
         let table = Arc::clone(&self.running);
-        // A task of its own: what it asks of shims still carries the id of the request that began it.
-        let work = shim::client::with_request(shim::client::request(), work());
+        let work = work();
         let task = async move {
             let result = work.await;
             table.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             done.send_replace(Some(result));
         };
-        tokio::spawn(task.in_current_span());
+        shim::client::spawn(task.in_current_span());
         slot
     }
 

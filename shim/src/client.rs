@@ -19,14 +19,17 @@ pub use crate::pod::StreamName;
 pub use crate::ttrpc::{Code, Status};
 
 /// Calls of any client made in `work` carry this id of the manager's request: the shim's log lines about them end in it. Tasks that
-/// `work` spawns don't inherit it: they take [`request`] along.
+/// `work` spawns don't inherit it, unless they are spawned by [`spawn`].
 pub async fn with_request<F: Future>(id: Option<Arc<str>>, work: F) -> F::Output {
     crate::request::within(id, work).await
 }
 
-/// The id that calls made here would carry.
-pub fn request() -> Option<Arc<str>> {
-    crate::request::current()
+/// A task of its own, which goes on when its caller goes away; its calls carry the id of the request that began it.
+pub fn spawn<F>(work: F) -> tokio::task::JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    tokio::spawn(with_request(crate::request::current(), work))
 }
 
 /// What a call may come back with: a code to branch on and the whole chain of causes as a sentence.

@@ -22,8 +22,8 @@ const LAST_EVENTS: Duration = Duration::from_secs(5);
 /// A shim of containerd's that has no container any more is told to end at once. One that is not told belongs to nobody: its
 /// containerd died in between.
 const AFTER_THE_LAST: Duration = Duration::from_secs(10);
-/// Before the first container its images may have to be mounted.
-const BEFORE_THE_FIRST: Duration = Duration::from_secs(600);
+/// Who starts a shim asks for its first container at once. One that is killed in between has never heard of the shim.
+const BEFORE_THE_FIRST: Duration = Duration::from_secs(30);
 /// As good as for ever, and within what timers can do.
 const LONG: Duration = Duration::from_secs(365 * 86400);
 

@@ -2,8 +2,8 @@
 
 use crate::surroundings;
 use serde_json::json;
-use std::os::unix::fs::PermissionsExt;
 use tests::cri::BUSYBOX;
+use tests::write_program;
 
 #[test]
 fn version_and_info_say_who_answers_and_that_it_is_ready() {
@@ -78,8 +78,7 @@ fn a_program_that_the_kernel_refuses_is_a_start_error() {
     let directory = here.case().dir().join("programs");
     std::fs::create_dir(&directory).expect("make a directory");
     let program = directory.join("text");
-    std::fs::write(&program, "neither a program nor a script\n").expect("write a file");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("make it executable");
+    write_program(&program, "neither a program nor a script\n");
     let pod = here.pod("refused").run();
     let mut container = pod.container("text", &["/programs/text"]);
     container.config["mounts"] = json!([{ "host_path": directory, "container_path": "/programs" }]);

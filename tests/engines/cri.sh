@@ -30,7 +30,7 @@ start_registry() {
 }
 
 # start_server: returns when it answers. `NETWORK=cni` gives it a network configuration and plugins; without, rt-cri has
-# its own network. MORE_CONFIG: more of rt-cri's configuration.
+# its own network. MORE_CONFIG: more of rt-cri's configuration; MORE_CONTAINERD: more of containerd's for its CRI.
 start_server() {
     mkdir -p /tmp/net.d
     if [ "$SERVER" = containerd ] || [ "${NETWORK-}" = cni ]; then network; fi
@@ -75,6 +75,7 @@ serve_containerd() {
 	sandbox = "registry.k8s.io/pause:3.10.1"
 	[plugins."io.containerd.cri.v1.runtime"]
 	restrict_oom_score_adj = true
+	${MORE_CONTAINERD-}
 	[plugins."io.containerd.cri.v1.runtime".cni]
 	bin_dirs = ["$CNI_BIN"]
 	conf_dir = "/tmp/net.d"

@@ -29,7 +29,7 @@ fn base(case: &Case) -> PathBuf {
     for part in ["dev", "proc", "sys"] {
         std::fs::create_dir_all(dir.join(part)).expect("make a directory");
     }
-    std::fs::copy(probe(), dir.join("probe")).expect("copy the probe");
+    copy_program(probe(), &dir.join("probe"));
     dir
 }
 

@@ -57,7 +57,7 @@ fn command_is_found_in_the_path_of_the_container() {
     let case = case!();
     let mut bundle = case.bundle();
     bundle.directory("/opt/tools");
-    std::fs::copy(probe(), bundle.host_path("/opt/tools/look")).expect("copy the probe");
+    copy_program(probe(), &bundle.host_path("/opt/tools/look"));
     bundle.config["process"]["env"] = json!(["PATH=/none:/opt/tools"]);
     bundle.args(["look", "exit", "7"]);
     case.run(&bundle).exits(7);

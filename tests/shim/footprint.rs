@@ -28,7 +28,7 @@ fn switches(pid: u32) -> u64 {
 /// A pod as rt-cri has it: a shim, and the program that our shim brings.
 fn pod(case: &Case, shim: &Shim<'_>, pause: &Path) -> u32 {
     let mut bundle = case.bundle();
-    fs::copy(pause, bundle.host_path("/pause")).expect("copy the pause program");
+    copy_program(pause, &bundle.host_path("/pause"));
     bundle.args(["/pause"]);
     shim.create(&bundle);
     shim.start(bundle.id()).pid

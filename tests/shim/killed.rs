@@ -43,9 +43,7 @@ fn mortal(case: &Case) -> (task::CreateTaskRequest, Bundle, std::path::PathBuf) 
         step = step.display(),
         rt = failpoints().display()
     );
-    fs::write(&script, text).expect("write the script");
-    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("make it executable");
+    write_program(&script, text);
     let mut bundle = case.bundle();
     bundle.with_busybox().args(["/bin/sleep", "1000"]).write();
     let options = Options { binary_name: script.to_string_lossy().into_owned() };

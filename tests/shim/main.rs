@@ -1,6 +1,7 @@
 //! Black-box tests of the shim, one file per topic; what it does under real containerds is in tests/engines/shim.
 
 mod bad_input;
+mod callers;
 mod crowd;
 mod ends;
 mod footprint;

@@ -2,7 +2,7 @@
 //!
 //! It runs nothing.
 
-use crate::{config, probe, programs};
+use crate::{config, copy_program, probe, programs, write_program};
 use serde_json::{Value, json};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ impl Bundle {
         for part in ["dev", "etc", "proc", "run", "sys", "tmp"] {
             std::fs::create_dir_all(rootfs.join(part)).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
         }
-        std::fs::copy(probe(), rootfs.join("probe")).expect("copy the probe");
+        copy_program(probe(), &rootfs.join("probe"));
         let mut config = config::engine();
         config["linux"]["cgroupsPath"] = json!(format!("{cgroup}/{id}"));
         Self { dir: dir.to_owned(), id, config }
@@ -77,10 +77,15 @@ impl Bundle {
         self
     }
 
-    /// Mode bits of a file in the root filesystem.
+    /// Mode bits of a file in the root filesystem. One that becomes executable is written once more, as a program has to be.
     pub fn mode(&mut self, path: &str, mode: u32) -> &mut Self {
-        std::fs::set_permissions(self.host_path(path), PermissionsExt::from_mode(mode))
-            .expect("set the mode");
+        let host = self.host_path(path);
+        if host.is_file() && mode & 0o111 != 0 {
+            let text = std::fs::read(&host).expect("read the program");
+            std::fs::remove_file(&host).expect("remove the file");
+            write_program(&host, text);
+        }
+        std::fs::set_permissions(host, PermissionsExt::from_mode(mode)).expect("set the mode");
         self
     }
 
@@ -88,7 +93,7 @@ impl Bundle {
     pub fn with_busybox(&mut self) -> &mut Self {
         let busybox = programs::busybox().expect("apt-get install busybox-static");
         self.directory("/bin");
-        std::fs::copy(busybox, self.host_path("/bin/busybox")).expect("copy busybox");
+        copy_program(&busybox, &self.host_path("/bin/busybox"));
         for name in ["sh", "true", "false", "cat", "sleep", "echo", "id", "ls", "mount", "stty"] {
             self.link(&format!("/bin/{name}"), "busybox");
         }

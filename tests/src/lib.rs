@@ -19,7 +19,7 @@ mod wait;
 pub use bundle::Bundle;
 pub use call::{Call, Output, Started};
 pub use case::{Case, Cgroups};
-pub use programs::{busybox, failpoints, probe, target};
+pub use programs::{busybox, copy_program, failpoints, probe, target, write_program};
 pub use report::{Mount, Report};
 pub use running::Running;
 pub use runtime::Runtime;

@@ -2,6 +2,7 @@
 //!
 //! It installs nothing.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -45,6 +46,29 @@ fn build_probe() -> PathBuf {
     target().join(triple).join("release/probe")
 }
 
+/// Copies a program, ready to be executed. Another program does the writing: this process has other tests' threads, a child that one of
+/// them has just forked holds every descriptor that is open here until its own exec, and what is open for writing can't be executed
+/// (ETXTBSY).
+///
+/// # Panics
+/// When it can't be copied.
+pub fn copy_program(from: &Path, to: &Path) {
+    let output = Command::new("cp").arg(from).arg(to).output().expect("cp runs");
+    assert!(output.status.success(), "copy {}: {}", from.display(), String::from_utf8_lossy(&output.stderr));
+}
+
+/// Writes a program, a script as a rule; executable, and by another program as [`copy_program`].
+///
+/// # Panics
+/// When it can't be written.
+pub fn write_program(to: &Path, text: impl AsRef<[u8]>) {
+    let draft = to.with_added_extension("draft");
+    std::fs::write(&draft, text).unwrap_or_else(|e| panic!("{}: {e}", draft.display()));
+    std::fs::set_permissions(&draft, PermissionsExt::from_mode(0o755)).expect("make it executable");
+    copy_program(&draft, to);
+    std::fs::remove_file(draft).expect("remove the draft");
+}
+
 /// rt built so that it fails or dies at the step that a variable names: `$RT_FAILPOINTS`, or built by cargo.
 pub fn failpoints() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
@@ -70,7 +94,7 @@ fn built_with_failpoints(program: &str, package: &str) -> PathBuf {
     let path = directory.join(program);
     // By another name first: a test may be executing the former one.
     let draft = directory.join(format!(".{program}.{}", std::process::id()));
-    std::fs::copy(target().join("debug").join(program), &draft).expect("copy the program");
+    copy_program(&target().join("debug").join(program), &draft);
     std::fs::rename(&draft, &path).expect("rename the program");
     path
 }

@@ -54,7 +54,7 @@ const KEYS: &[(&str, &str)] = &[
     ),
     (
         "events.buffer",
-        "Container events that a reader may be behind before it loses some; it is told so, and how things stand.",
+        "Container events that a reader may be behind before it loses some (1 to 1048576); it is told so, and how things stand.",
     ),
     (
         "registry.config_path",

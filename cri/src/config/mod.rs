@@ -152,6 +152,10 @@ impl Config {
             return Err(Error::invalid(format!("default_runtime is {}", config.default_runtime))
                 .cure(format!("known runtimes: {}", known.join(", "))));
         }
+        if config.events.buffer.get() > crate::events::BUFFER_MAX {
+            return Err(Error::invalid(format!("events.buffer is {}", config.events.buffer))
+                .cure(format!("the largest is {}", crate::events::BUFFER_MAX)));
+        }
         Ok(config)
     }
 
@@ -193,5 +197,7 @@ mod tests {
         }
         let error = Config::parse("[cgroup]\ndriver = \"systemdx\"").expect_err("value").to_string();
         assert!(error.contains("systemd"), "{error}");
+        let error = Config::parse("[events]\nbuffer = 1048577").expect_err("too large").to_string();
+        assert!(error.contains("events.buffer is 1048577") && error.contains("1048576"), "{error}");
     }
 }

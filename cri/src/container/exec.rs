@@ -40,8 +40,8 @@ pub async fn sync(node: &Arc<Node>, request: api::ExecSyncRequest) -> Result<api
         call.forget().await;
         result
     };
-    let work = tokio::spawn(shim::client::with_request(shim::client::request(), work));
-    let result = work.await.map_err(|error| Error::internal(format!("exec: {error}")))?;
+    let result =
+        shim::client::spawn(work).await.map_err(|error| Error::internal(format!("exec: {error}")))?;
     result.map_err(|error| error.during(format!("exec in container {}", container.name())))
 }
 

@@ -20,8 +20,7 @@ pub async fn stop(node: &Arc<Node>, id: &str, seconds: i64) -> Result<()> {
     let node = Arc::clone(node);
     // A task of its own: a client that goes away does not stop it.
     let work = async move { one(&node, &container, grace).await };
-    let work = tokio::spawn(shim::client::with_request(shim::client::request(), work));
-    work.await.map_err(|error| Error::internal(format!("stop a container: {error}")))?
+    shim::client::spawn(work).await.map_err(|error| Error::internal(format!("stop a container: {error}")))?
 }
 
 /// Stops one, and records how it ended before it answers.

@@ -3,9 +3,8 @@
 use super::docker::{Docker, Door};
 use super::registry::{Act, Image, Registry, digest};
 use super::{content, images, two_layers};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use tests::{Call, Case, case, json};
+use tests::{Call, Case, case, json, write_program};
 
 /// `hosts.toml` of a host.
 fn hosts(case: &Case, host: &str, text: &str) {
@@ -83,8 +82,7 @@ fn a_password_is_taken_from_the_command_from_dockers_configuration_or_a_program_
         "#!/bin/sh\n[ \"$1 $(cat)\" = 'get {host}' ] || {{ echo credentials not found in native keychain; exit 1; }}\n\
          echo '{{\"ServerURL\": \"{host}\", \"Username\": \"user\", \"Secret\": \"secret\"}}'\n"
     );
-    std::fs::write(&program, text).expect("write program");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("make executable");
+    write_program(&program, text);
     for config in [
         json!({"auths": {host.clone(): {"auth": "dXNlcjpzZWNyZXQ="}}}),
         json!({"auths": {format!("https://{host}/v2/"): {"username": "user", "password": "secret"}}}),

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const USAGE: &str = "cri-load --ours SOCKET --ours-cni SOCKET --ours-pid PID --theirs SOCKET --theirs-pid PID --logs DIR \
-    --cni-bin DIR --conflist FILE --crictl FILE [--parts WORD,…] [--quick 1] [--head WORDS] [--json FILE]";
+    --cni-bin DIR --conflist FILE --crictl FILE [--parts WORD,…] [--quick] [--head WORDS] [--json FILE]";
 
 /// The parts of the benchmark, in order; the last one only when it is named.
 const PARTS: [&str; 7] = ["serial", "networks", "four", "many", "streams", "crowd", "their-crowd"];
@@ -44,8 +44,9 @@ impl Options {
         let mut args = std::env::args().skip(1);
         let mut found = BTreeMap::new();
         while let Some(name) = args.next() {
-            let known = USAGE.split_whitespace().any(|word| word.trim_start_matches('[') == name);
-            let value = args.next().filter(|_| known && name.starts_with("--")).ok_or(USAGE)?;
+            let known = USAGE.split_whitespace().any(|word| word.trim_matches(['[', ']']) == name);
+            let value = if name == "--quick" { Some(String::new()) } else { args.next() };
+            let value = value.filter(|_| known && name.starts_with("--")).ok_or(USAGE)?;
             found.insert(name, value);
         }
         Ok(Self(found))

@@ -74,6 +74,11 @@ pub fn request(service: &str, method: &str, payload: &[u8]) -> Vec<u8> {
     labelled(service, method, payload, None)
 }
 
+/// What a call's message is about: its argument, encoded.
+pub fn payload(message: &[u8]) -> Vec<u8> {
+    Request::decode(message).expect("a request").payload
+}
+
 fn labelled(service: &str, method: &str, payload: &[u8], request_id: Option<&str>) -> Vec<u8> {
     let label = |id: &str| Metadatum { key: "rt-request-id".to_owned(), value: id.to_owned() };
     let request = Request {

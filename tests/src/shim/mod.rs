@@ -4,6 +4,7 @@
 //! Says nothing about what the answers should be; that is for the topic files.
 
 mod client;
+mod receiver;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
 pub use client::{Client, Refused, frame, request};
+pub use receiver::Receiver;
 
 use crate::programs::target;
 use crate::wait::{until, within};
@@ -59,6 +61,13 @@ impl Case {
     /// Starts one that has systemd make its containers' cgroups.
     pub fn shim_of_systemd(&self, name: &str) -> Shim<'_> {
         self.start_shim(name, Runtime::under_test().path(), &[], &["--systemd-cgroup"])
+    }
+
+    /// Starts one as containerd does: in a namespace, and with a socket for its events.
+    pub fn shim_with_events(&self, name: &str, events: &Path) -> Shim<'_> {
+        let events = events.to_string_lossy();
+        let more = ["--namespace", "default", "--events", &events];
+        self.start_shim(name, Runtime::under_test().path(), &[], &more)
     }
 
     fn start_shim(&self, name: &str, rt: &Path, variables: &[(&str, &str)], more: &[&str]) -> Shim<'_> {
@@ -193,6 +202,11 @@ impl Shim<'_> {
     #[track_caller]
     pub fn watch(&self, after: u64, wait_ms: i64) -> pod::WatchResponse {
         self.client().ask(POD, "Watch", &pod::WatchRequest { after, wait_ms })
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("look at the shim").is_none()
     }
 
     /// Waits until the shim itself has ended.

@@ -115,12 +115,15 @@ fn two_networks_are_two_interfaces_in_order_and_gc_gives_back_what_nobody_has() 
     assert_eq!((leases("neta"), leases("netb")), (1, 1));
 }
 
-/// A plugin of our own: a shell script.
+/// A plugin of our own: a shell script. `cp` writes it: what this process has open for writing, a child that another test has just forked
+/// has too, and exec of it would be ETXTBSY.
 fn script(name: &str, text: &str) {
     fs::create_dir_all("/run/plugins").unwrap();
     let path = Path::new("/run/plugins").join(name);
-    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let draft = path.with_extension("draft");
+    fs::write(&draft, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(Command::new("cp").args([&draft, &path]).status().unwrap().success());
 }
 
 fn scripted(test: &str, plugins: &[&str]) -> Option<Host> {

@@ -16,12 +16,13 @@ const PROGRAMS: [&str; 6] = ["--test", "runtime", "--test", "shim", "--test", "c
 const FEATURES: [&str; 2] = ["--features", "cri/otel"];
 
 /// The callers of `tests/engines`, in the order in which they are run: all of them by default.
-const ENGINES: [&str; 12] = [
+const ENGINES: [&str; 13] = [
     "podman",
     "docker",
     "docker26",
     "containerd",
     "shim",
+    "class",
     "validation",
     "critest",
     "specs",
