@@ -6,11 +6,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(["api.proto", "images.proto"], ["proto"])?;
     // Comments of the .proto file are not ours to hold to our lints.
-    // The long list is put together from what is encoded already.
-    let encoded = (".runtime.v1.ListContainersResponse", "crate::container::list::Answer");
+    // The long lists are put together from what is encoded already.
+    let containers = (".runtime.v1.ListContainersResponse", "crate::container::list::Answer");
+    let stats = (".runtime.v1.ListContainerStatsResponse", "crate::container::list::Answer");
+    let attributes = (".runtime.v1.ContainerAttributes", "crate::stats::Attributes");
     tonic_prost_build::configure()
         .disable_comments(["."])
-        .extern_path(encoded.0, encoded.1)
+        .extern_path(containers.0, containers.1)
+        .extern_path(stats.0, stats.1)
+        .extern_path(attributes.0, attributes.1)
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -96,6 +96,7 @@ fn serve(options: &Options) -> Result<()> {
     let config = configured(options)?;
     let traces = log(&options.log_level, &config.tracing)?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
+    runtime::sys::memory::at_most_arenas(workers);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(workers).max_blocking_threads(64).enable_all().build();
     let runtime = runtime.what(|| "start the server's threads")?;

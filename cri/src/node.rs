@@ -2,7 +2,7 @@
 //! work on them. It has no flow of its own.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use shim::client::Client;
@@ -87,6 +87,8 @@ pub struct Container {
     pub status: Arc<Kept<ContainerStatus>>,
     /// Its line of ListContainers.
     pub line: crate::container::list::Line,
+    /// What its statistics say that they are of.
+    pub attributes: OnceLock<crate::stats::Attributes>,
 }
 
 impl Sandbox {
@@ -149,7 +151,7 @@ impl Sandbox {
 impl Container {
     /// Of what is recorded of it.
     pub fn new(meta: ContainerMeta, status: Arc<Kept<ContainerStatus>>) -> Self {
-        Self { meta, status, line: crate::container::list::Line::default() }
+        Self { meta, status, line: Default::default(), attributes: OnceLock::new() }
     }
 
     /// How far it is.

@@ -4,7 +4,7 @@
 //!   parent ── Go ────────▶ init      maps are written, the scope is there (only where init needs that)
 //!   parent ◀── AtHooks ─── init      the root filesystem stands (only where there are hooks to run now)
 //!   parent ── HooksDone ─▶ init
-//!   parent ◀── Ready ───── init      all but execve is done; carries the terminal, if there is one
+//!   parent ◀── Ready ───── init      all but execve is done; carries the terminal, if there is one (`exec`: only where somebody waits for it)
 //!   parent ── Start ─────▶ init      (only `run` and `exec`; said before Ready where nothing happens between the two)
 //!   parent ── Committed ─▶ init      (only `create`: init waits at the start FIFO, and needs this process no more)
 //!   parent ◀── Failed ──── init      at any time; then init ends

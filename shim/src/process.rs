@@ -49,6 +49,8 @@ pub struct Process {
 pub struct Container {
     /// What it was made from.
     pub request: Create,
+    /// What is needed of the bundle's config.json, as it was then: what becomes of the file later changes nothing.
+    pub config: crate::pod::BundleConfig,
     /// Its own process.
     pub process: Process,
     /// Absolute path of its cgroup.

@@ -1,6 +1,7 @@
 //! What Kubernetes uses to look inside: events, statistics, and what checkpoints say. Streams are in `engines/streaming`.
 
 use crate::surroundings;
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::time::Duration;
 use tests::cri::api::v1;
@@ -18,7 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What is asked for over a pod's network.
 const SENT: u64 = 500_000;
 
-fn sandbox(here: &Surroundings, name: &str) -> v1::PodSandboxConfig {
+/// The annotation of a sandbox status that says how many events were lost before.
+const LOST: &str = "run.rt.events-lost";
+
+fn sandbox(here: &Surroundings, name: &str, words: usize) -> v1::PodSandboxConfig {
     v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: name.to_owned(),
@@ -28,6 +32,7 @@ fn sandbox(here: &Surroundings, name: &str) -> v1::PodSandboxConfig {
         }),
         hostname: name.to_owned(),
         log_directory: here.case().dir().join("logs").to_string_lossy().into_owned(),
+        annotations: HashMap::from([("long".to_owned(), "x".repeat(words))]),
         linux: Some(v1::LinuxPodSandboxConfig {
             cgroup_parent: here.case().cgroup().to_owned(),
             ..Default::default()
@@ -80,6 +85,10 @@ async fn next(events: &mut Streaming<Event>) -> Event {
     event.expect("an event in time").expect("no error").expect("no end")
 }
 
+fn is_lossy(event: &Event) -> bool {
+    event.pod_sandbox_status.as_ref().is_some_and(|status| status.annotations.contains_key(LOST))
+}
+
 #[test]
 fn events_come_once_and_in_order_with_the_statuses_of_their_moment() {
     let here = surroundings!();
@@ -87,7 +96,7 @@ fn events_come_once_and_in_order_with_the_statuses_of_their_moment() {
     let mut cri = client.cri();
     client.wait(async {
         let (mut first, mut second) = (events(&mut cri).await, events(&mut cri).await);
-        let config = sandbox(&here, "events");
+        let config = sandbox(&here, "events", 10);
         let pod = run_pod(&mut cri, &config).await;
         let mut running = JoinSet::new();
         const COUNT: usize = 12;
@@ -154,6 +163,49 @@ fn judge(seen: &[Event], pod: &str, ids: &[String]) {
             assert_eq!(own.exit_code, if what == What::ContainerStoppedEvent { 3 } else { 0 });
         }
     }
+}
+
+#[test]
+fn a_slow_reader_is_told_what_it_lost_and_how_things_stand_and_holds_up_nobody() {
+    let mut here = surroundings!();
+    here.end_server(nix::sys::signal::Signal::SIGTERM);
+    here.start_server_with("[events]\nbuffer = 8\n");
+    // Each has a connection of its own: what one does not read is in its own window.
+    let (slow, quick) = (here.client(), here.client());
+    let config = sandbox(&here, "slow", 60_000);
+    let mut cri = quick.cri();
+    let mut unread = slow.wait(async { events(&mut slow.cri()).await });
+    let pod = quick.wait(async {
+        let mut heard = events(&mut cri).await;
+        let pod = run_pod(&mut cri, &config).await;
+        for number in 0..12 {
+            start(&mut cri, &pod, &config, container(&format!("c{number}"), "exit 3")).await;
+            for _ in 0..if number == 0 { 5 } else { 3 } {
+                assert!(!is_lossy(&next(&mut heard).await), "a reader that reads loses nothing");
+            }
+        }
+        pod
+    });
+    slow.wait(async {
+        let mut last = next(&mut unread).await;
+        while !is_lossy(&last) {
+            last = next(&mut unread).await; // what was on its way
+        }
+        let mut standing = vec![last];
+        while standing.len() < 13 {
+            standing.push(next(&mut unread).await);
+        }
+        assert!(standing.iter().all(is_lossy), "the resync is marked as one");
+        let stopped = |event: &&Event| event.container_event_type() == What::ContainerStoppedEvent;
+        assert_eq!(standing.iter().filter(stopped).count(), 12, "all containers have ended");
+        assert!(standing.iter().any(|event| event.container_id == pod), "the pod is there");
+        // And from there on what happens.
+        start(&mut slow.cri(), &pod, &config, container("after", "exit 3")).await;
+        let event = next(&mut unread).await;
+        assert_eq!((event.container_event_type(), is_lossy(&event)), (What::ContainerCreatedEvent, false));
+    });
+    let log = here.server_log();
+    assert!(log.contains("a reader of container events is too slow"), "{log}");
 }
 
 #[test]

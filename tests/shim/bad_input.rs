@@ -115,7 +115,12 @@ fn a_bundle_that_goes_takes_no_container_along() {
     shim.start_sleeping(&mut bundle);
     let config = bundle.dir().join("config.json");
     std::fs::remove_file(&config).expect("remove the bundle's config");
-    let refused = shim.client().call::<pod::ExecResponse>(POD, "Exec", &shell(bundle.id(), "e", "true"));
+    // What becomes of the file after the creation changes nothing.
+    let exec = shell(bundle.id(), "e", "exit 6");
+    let _: pod::ExecResponse = shim.client().ask(POD, "Exec", &exec);
+    assert_eq!(shim.end_of(&exec).ended.map(|ended| ended.exit_code), Some(6));
+    let again = pod::CreateRequest { id: "again".into(), ..of(&bundle) };
+    let refused = shim.client().call::<pod::CreateResponse>(POD, "Create", &again);
     let refused = refused.expect_err("its config is gone");
     assert!(refused.message.contains("config.json"), "{refused:?}");
     assert_eq!(shim.stop(bundle.id(), 0).exit_code, 137);

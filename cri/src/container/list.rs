@@ -10,12 +10,12 @@ use crate::api;
 use crate::node::{Container, Node};
 use crate::sandbox::list::has_labels;
 
-/// ListContainersResponse: on the wire, repeated messages are repeated bytes.
+/// ListContainersResponse or ListContainerStatsResponse: on the wire, repeated messages are repeated bytes.
 #[derive(Clone, PartialEq, Message)]
 pub struct Answer {
-    /// Each a `Container`.
+    /// Each a `Container` or a `ContainerStats`.
     #[prost(bytes = "bytes", repeated, tag = "1")]
-    pub containers: Vec<Bytes>,
+    pub items: Vec<Bytes>,
 }
 
 /// A container's `Container` as it was last encoded, and its state then.
@@ -48,7 +48,7 @@ pub fn list(node: &Node, filter: Option<&api::ContainerFilter>) -> Vec<api::Cont
 pub fn encoded(node: &Node, filter: Option<&api::ContainerFilter>) -> Answer {
     let all = node.containers.all();
     let listed = all.iter().filter(|container| container.is_listed() && fits(container, filter));
-    Answer { containers: listed.map(|container| Line::of(container)).collect() }
+    Answer { items: listed.map(|container| Line::of(container)).collect() }
 }
 
 fn fits(container: &Container, filter: Option<&api::ContainerFilter>) -> bool {
@@ -98,10 +98,10 @@ mod tests {
         let container = Container::new(meta, status);
         for stage in [ContainerStage::Created, ContainerStage::Running, ContainerStage::Exited] {
             container.status.change(|status| status.stage = stage);
-            let whole = Answer { containers: vec![Line::of(&container), Line::of(&container)] };
+            let whole = Answer { items: vec![Line::of(&container), Line::of(&container)] };
             let read = Answer::decode(whole.encode_to_vec().as_slice()).expect("an answer");
-            assert_eq!(read.containers.len(), 2);
-            for line in read.containers {
+            assert_eq!(read.items.len(), 2);
+            for line in read.items {
                 assert_eq!(api::Container::decode(line).expect("a container"), item(&container), "{stage:?}");
             }
         }

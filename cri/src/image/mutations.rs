@@ -72,7 +72,9 @@ fn references_that_are_taken_are_taken_again_as_they_are_shown() {
         if let Ok(reference) = Reference::parse(&text) {
             let shown = reference.to_string();
             assert_eq!(Reference::parse(&shown).as_ref().ok(), Some(&reference), "{text}");
-            assert!(!shown.contains("..") && !shown.contains([' ', '\n', '?', '#', '%', '\\']), "{shown}");
+            // A tag may have two dots inside; no part of a path is two dots.
+            assert!(shown.split(['/', ':', '@']).all(|part| part != ".."), "{shown}");
+            assert!(!shown.contains([' ', '\n', '?', '#', '%', '\\']), "{shown}");
         }
     });
 }

@@ -42,6 +42,7 @@ pub async fn serve(config: Config) -> Result<()> {
     for event in crate::sandbox::status::standing(&node) {
         node.events.recover(&event.container_id, event.container_event_type());
     }
+    tokio::spawn(give_back_memory());
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let pods = Arc::new(crate::stream::pods::Pods(Arc::clone(&node)));
     let streams = crate::stream::Server::start(&node.config.streaming, pods).await?;
@@ -73,6 +74,15 @@ pub async fn serve(config: Config) -> Result<()> {
     }
     socket.remove();
     Ok(())
+}
+
+/// What a crowd of requests has left free in the heap goes back to the kernel.
+async fn give_back_memory() {
+    let mut minutes = tokio::time::interval(Duration::from_secs(60));
+    loop {
+        minutes.tick().await;
+        runtime::sys::memory::give_back();
+    }
 }
 
 /// The soft limit is for programs that use select(2): a thousand forwarded connections need more. Shims get it too, containers have

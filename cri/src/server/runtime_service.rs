@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
+use prost::Message;
 use tonic::{Request, Response};
 
 use super::answer::{Answer, Items, answer, chunks};
@@ -261,11 +263,12 @@ impl RuntimeService for Service {
     async fn list_container_stats(
         &self,
         request: Request<api::ListContainerStatsRequest>,
-    ) -> Answer<api::ListContainerStatsResponse> {
+    ) -> Answer<container::list::Answer> {
         let filter = request.into_inner().filter;
         answer(async {
-            let stats = stats::containers(&self.node, filter.as_ref()).await?;
-            Ok(api::ListContainerStatsResponse { stats })
+            let encode = |stats: api::ContainerStats| Bytes::from(stats.encode_to_vec());
+            let items = stats::containers(&self.node, filter.as_ref(), encode).await?;
+            Ok(container::list::Answer { items })
         })
         .await
     }
@@ -274,7 +277,8 @@ impl RuntimeService for Service {
         &self,
         request: Request<api::StreamContainerStatsRequest>,
     ) -> Answer<Self::StreamContainerStatsStream> {
-        let all = stats::containers(&self.node, request.into_inner().filter.as_ref()).await?;
+        let filter = request.into_inner().filter;
+        let all = stats::containers(&self.node, filter.as_ref(), std::convert::identity).await?;
         chunks(all, |container_stats| api::StreamContainerStatsResponse { container_stats })
     }
 

@@ -1,8 +1,10 @@
 //! Reading a cgroup's files: kept open, read again from their beginning. What a host's controllers don't offer is absent.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The files that are read, in the order of their places.
@@ -44,9 +46,15 @@ const NAMES: [&str; 15] = [
     "pids.max",
 ];
 
-/// Descriptors that all cgroups together may keep; what is beyond is opened for each reading.
-const KEPT: usize = 4096;
+/// Descriptors that all cgroups together have.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// How many of them they may keep, half of what the process may have; what is beyond is opened for each reading.
+fn kept() -> usize {
+    static KEPT: OnceLock<usize> = OnceLock::new();
+    let limit = || rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    *KEPT.get_or_init(|| limit().map_or(usize::MAX, |most| usize::try_from(most / 2).unwrap_or(usize::MAX)))
+}
 
 /// One cgroup.
 #[derive(Debug)]
@@ -57,6 +65,11 @@ pub struct Cgroup {
 
 /// What is read of a file: more than any of these has.
 const LENGTH: usize = 8192;
+
+thread_local! {
+    /// What a file's text is read into: one for each thread, not one for each of a thousand cgroups.
+    static BUFFER: RefCell<[u8; LENGTH]> = const { RefCell::new([0; LENGTH]) };
+}
 
 #[derive(Debug)]
 enum Slot {
@@ -102,8 +115,8 @@ impl Cgroup {
         Self { folder, files: [const { Slot::Unknown }; NAMES.len()] }
     }
 
-    /// A file's text; none where there is no such file, or no such cgroup any more.
-    pub fn text(&mut self, name: Name) -> Option<String> {
+    /// What `read` makes of a file's text; none where there is no such file, or no such cgroup any more.
+    pub fn text<T>(&mut self, name: Name, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
         let slot = &mut self.files[name as usize];
         if matches!(slot, Slot::Unknown) {
             *slot = match File::open(self.folder.join(NAMES[name as usize])) {
@@ -115,43 +128,44 @@ impl Cgroup {
             };
         }
         let Slot::Open(file) = slot else { return None };
-        // On the stack: a thousand cgroups keep no buffer each.
-        let mut buffer = [0; LENGTH];
-        let length = file.read_at(&mut buffer, 0).ok()?;
-        if OPEN.load(Ordering::Relaxed) > KEPT {
+        let result = BUFFER.with_borrow_mut(|buffer| {
+            let length = file.read_at(buffer, 0).ok()?;
+            read(std::str::from_utf8(&buffer[..length]).ok()?)
+        });
+        if OPEN.load(Ordering::Relaxed) > kept() {
             OPEN.fetch_sub(1, Ordering::Relaxed);
             *slot = Slot::Unknown;
         }
-        std::str::from_utf8(&buffer[..length]).ok().map(str::to_owned)
+        result
     }
 
     /// A file that is one number; `max` and absence are none.
     pub fn number(&mut self, name: Name) -> Option<u64> {
-        self.text(name)?.trim().parse().ok()
+        self.text(name, |text| text.trim().parse().ok())
     }
 
     /// Numbers of a file whose lines are `key value`; keys that are not there are none.
     pub fn values<const N: usize>(&mut self, name: Name, keys: [&str; N]) -> Option<[Option<u64>; N]> {
-        let text = self.text(name)?;
-        let mut found = [None; N];
-        for line in text.lines() {
-            let Some((key, value)) = line.split_once(' ') else { continue };
-            if let Some(place) = keys.iter().position(|wanted| *wanted == key) {
-                found[place] = value.trim().parse().ok();
+        self.text(name, |text| {
+            let mut found = [None; N];
+            for line in text.lines() {
+                let Some((key, value)) = line.split_once(' ') else { continue };
+                if let Some(place) = keys.iter().position(|wanted| *wanted == key) {
+                    found[place] = value.trim().parse().ok();
+                }
             }
-        }
-        Some(found)
+            Some(found)
+        })
     }
 
     /// What its processes waited for.
     pub fn pressure(&mut self, name: Name) -> Option<Pressure> {
-        let text = self.text(name)?;
-        (!text.is_empty()).then(|| parse_pressure(&text))
+        self.text(name, |text| (!text.is_empty()).then(|| parse_pressure(text)))
     }
 
     /// The traffic with block devices.
     pub fn devices(&mut self) -> Option<Vec<Device>> {
-        self.text(Name::IoStat).map(|text| parse_devices(&text))
+        self.text(Name::IoStat, |text| Some(parse_devices(text)))
     }
 }
 

@@ -278,7 +278,7 @@ fn of_cgroup(sheet: &mut Sheet, files: &mut Cgroup) {
         of_pressure(sheet, what, files.pressure(name));
     }
     sheet.put("container_threads", &[], files.number(Name::PidsCurrent));
-    let limit = files.text(Name::PidsMax).map(|text| text.trim().parse().unwrap_or(0));
+    let limit = files.text(Name::PidsMax, |text| Some(text.trim().parse().unwrap_or(0)));
     sheet.put("container_threads_max", &[], limit);
 }
 

@@ -1,6 +1,7 @@
 //! What pods and containers use: CRI's statistics and metrics, from cgroup v2's files, the pod's interfaces and a walk of the
 //! writable layer. It changes nothing, and what the host does not count is absent, not zero.
 
+mod attributes;
 mod cgroup;
 mod layer;
 mod metrics;
@@ -20,9 +21,10 @@ use crate::node::{Container, Node, Sandbox};
 use crate::record::{ContainerStage, SandboxStage};
 use crate::sandbox::list::has_labels;
 
+pub use self::attributes::Attributes;
 pub use self::metrics::{descriptors, pods as pod_metrics};
 
-/// Threads that read cgroups for one answer, and how many cgroups one reads before a second thread is worth its start.
+/// Threads that read cgroups for one answer, at most, and how many cgroups one reads before a second thread is worth its start.
 const READERS: usize = 4;
 const ENOUGH: usize = 32;
 /// How often it is looked whose cgroup is gone: that costs a call for each.
@@ -73,15 +75,16 @@ pub async fn container(node: &Arc<Node>, id: &str) -> Result<api::ContainerStats
     let container = node.containers.find(id)?.filter(|container| container.is_listed());
     let container = container
         .ok_or_else(|| Error::not_found(format!("container {} does not exist", crate::table::shown(id))))?;
-    let mut all = measured(node, vec![container]).await?;
+    let mut all = measured(node, vec![container], std::convert::identity).await?;
     all.pop().ok_or_else(|| Error::internal("measure a container"))
 }
 
-/// ListContainerStats.
-pub async fn containers(
+/// ListContainerStats; each as `make` has it, on the thread that read it.
+pub async fn containers<T: Send + 'static>(
     node: &Arc<Node>,
     filter: Option<&api::ContainerStatsFilter>,
-) -> Result<Vec<api::ContainerStats>> {
+    make: fn(api::ContainerStats) -> T,
+) -> Result<Vec<T>> {
     let fits = |container: &Arc<Container>| {
         container.is_listed()
             && filter.is_none_or(|filter| {
@@ -94,7 +97,7 @@ pub async fn containers(
     if filter.is_none() {
         node.stats.forget(node);
     }
-    measured(node, all).await
+    measured(node, all, make).await
 }
 
 /// PodSandboxStats. Errors: NotFound.
@@ -125,7 +128,7 @@ pub async fn sandboxes(
 async fn pod(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<api::PodSandboxStats> {
     let own = node.containers.all().into_iter();
     let own = own.filter(|container| container.sandbox == sandbox.id && container.is_listed()).collect();
-    let containers = measured(node, own).await?;
+    let containers = measured(node, own, std::convert::identity).await?;
     let (node, sandbox) = (Arc::clone(node), Arc::clone(sandbox));
     on_thread(move || pod_stats(&node, &sandbox, containers)).await
 }
@@ -160,17 +163,22 @@ fn pod_stats(node: &Node, sandbox: &Sandbox, containers: Vec<api::ContainerStats
     }
 }
 
-async fn measured(node: &Arc<Node>, all: Vec<Arc<Container>>) -> Result<Vec<api::ContainerStats>> {
+async fn measured<T: Send + 'static>(
+    node: &Arc<Node>,
+    all: Vec<Arc<Container>>,
+    make: fn(api::ContainerStats) -> T,
+) -> Result<Vec<T>> {
     let layers = all.iter().map(|container| (container.id.clone(), upper(node, container))).collect();
     let sizes = node.stats.layers.sizes(layers).await;
     let sizes = Arc::new(sizes);
     let mount = Arc::new(crate::host::cgroup_mount());
     // Nearly all of it is the kernel's time, which it spends on several cores as gladly.
-    let parts = all.chunks(all.len().div_ceil(READERS).max(ENOUGH)).map(|part| {
+    let readers = std::thread::available_parallelism().map_or(1, usize::from).min(READERS);
+    let parts = all.chunks(all.len().div_ceil(readers).max(ENOUGH)).map(|part| {
         let (node, sizes, mount, part) =
             (Arc::clone(node), Arc::clone(&sizes), Arc::clone(&mount), part.to_vec());
         on_thread(move || {
-            let of = |container: &Arc<Container>| stats(&node, container, mount.as_deref(), &sizes);
+            let of = |container: &Arc<Container>| make(stats(&node, container, mount.as_deref(), &sizes));
             part.iter().map(of).collect::<Vec<_>>()
         })
     });
@@ -196,12 +204,7 @@ fn stats(
         inodes_used: value(Some(size.inodes)),
     });
     api::ContainerStats {
-        attributes: Some(api::ContainerAttributes {
-            id: container.id.clone(),
-            metadata: container.config.metadata.clone(),
-            labels: container.config.labels.clone(),
-            annotations: container.config.annotations.clone(),
-        }),
+        attributes: Some(container.attributes.get_or_init(|| Attributes::of(container)).clone()),
         cpu: usage.cpu,
         memory: usage.memory,
         writable_layer,

@@ -78,6 +78,8 @@ pub enum Start<'a> {
     Fifo(&'a OwnedFd),
     /// The parent says Start, perhaps before it has heard Ready.
     Link,
+    /// The parent has said Start and waits for nothing but the execution: Ready is not said. Without a terminal.
+    Straight,
 }
 
 /// Runs all steps.
@@ -135,10 +137,12 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     if let Start::Fifo(_) = birth.start {
         waiting::hold_signals()?;
     }
-    birth.link.send(&Message::Ready(terminal))?;
+    if !matches!(birth.start, Start::Straight) {
+        birth.link.send(&Message::Ready(terminal))?;
+    }
     take(at, Step::Start)?;
     match birth.start {
-        Start::Link => expect(&birth.link, |message| matches!(message, Message::Start))?,
+        Start::Link | Start::Straight => expect(&birth.link, |message| matches!(message, Message::Start))?,
         Start::Fifo(fifo) => waiting::at_fifo(fifo, &birth.link)?,
     }
     take(at, Step::StartHooks)?;

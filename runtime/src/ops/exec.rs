@@ -38,23 +38,29 @@ pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
     } else {
         attend::block_signals()?
     };
-    let mut child = bring_up(&container, options, &task, signals).what(what)?;
     let told = options.pidfd_socket.is_some() || task.process.terminal.is_some();
     let pace = if told { Pace::Halting } else { Pace::Straight };
-    if pace == Pace::Straight {
-        birth::say(&child.link, &Message::Start).what(what)?;
-    }
-    let terminal = birth::expect(&child.link, |message| match message {
-        Message::Ready(terminal) => Some(terminal),
-        _ => None,
-    })
-    .what(what)?;
+    let mut child = bring_up(&container, options, (&task, pace), signals).what(what)?;
+    let terminal = match pace {
+        Pace::Straight => {
+            birth::say(&child.link, &Message::Start).what(what)?;
+            None
+        }
+        Pace::Halting => birth::expect(&child.link, |message| match message {
+            Message::Ready(terminal) => Some(terminal),
+            _ => None,
+        })
+        .what(what)?,
+    };
     let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
     launch::send_pidfd(&child, options.pidfd_socket.as_deref())?;
-    birth::go(&child.link, pace).what(what)?;
+    // While the command is on its way; whoever reads it waits for this process.
     if let Some(path) = &options.pid_file {
         launch::pid_file(path, child.pid.as_raw())?;
     }
+    birth::go(&child.link, pace).what(what).inspect_err(|_| {
+        let _ = options.pid_file.as_ref().map(std::fs::remove_file);
+    })?;
     child.keep();
     if options.detach { Ok(0) } else { attend::attend(child.pid, &child.pidfd, terminal, None) }
 }
@@ -74,7 +80,12 @@ fn check_status(container: &Container, options: &Exec) -> Result<()> {
     }
 }
 
-fn bring_up(container: &Container, options: &Exec, task: &Task, signals: SigSet) -> Result<Child> {
+fn bring_up(
+    container: &Container,
+    options: &Exec,
+    (task, pace): (&Task, Pace),
+    signals: SigSet,
+) -> Result<Child> {
     let record = container.record();
     let init = record.init.ok_or_else(|| Error::new(Kind::WrongStatus, "the container has no process"))?;
     let beside =
@@ -88,7 +99,8 @@ fn bring_up(container: &Container, options: &Exec, task: &Task, signals: SigSet)
     let spawn = |cgroup: Option<&OwnedFd>| {
         let beside = rustix::io::fcntl_dupfd_cloexec(&beside, 3).what(|| "duplicate a pidfd")?;
         spawn_beside(beside, flags(record), cgroup.map(AsFd::as_fd), |link, joined| {
-            let (root, start) = (root.as_ref(), init::Start::Link);
+            let start = if pace == Pace::Straight { init::Start::Straight } else { init::Start::Link };
+            let root = root.as_ref();
             init::run(&Birth { task, home: None, root, joined: &joined, link, awaits_go, start, signals })
         })
     };

@@ -9,6 +9,7 @@ pub mod alloc;
 pub mod bpf;
 pub mod clone;
 pub mod exec;
+pub mod memory;
 pub mod mount;
 pub mod net;
 pub mod pidfd;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -16,8 +16,11 @@ use crate::error::{Context, Result};
 /// A descriptor that the shim's thread can wait for.
 pub type Async = AsyncFd<OwnedFd>;
 
-/// Per pump, while bytes flow.
-const CHUNK: usize = 16 << 10;
+/// Per pump, while bytes flow: what a pipe holds.
+const CHUNK: usize = 64 << 10;
+
+/// Bytes have ceased to flow when none come for so long.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What a pipe can hold that was written before the end of a process: read after the deadline, no more.
 const LEFTOVER: usize = 64 << 10;
@@ -82,25 +85,22 @@ impl Cut {
 
 /// From a process to somewhere, until its end, the cut, or an error of either side. What is there at the cut still comes.
 pub async fn output(from: Arc<Async>, to: Option<Arc<Async>>, mut cut: Cut) {
-    let mut left = LEFTOVER;
+    let (mut left, mut buffer) = (LEFTOVER, Buffer::default());
     loop {
-        let bytes = tokio::select! {
+        let length = tokio::select! {
             biased;
-            bytes = read(&from) => bytes,
+            length = buffer.read(&from) => length,
             // The descriptor itself is asked: that there is something may not have been told yet.
-            () = cut.wait() => read_now(&from),
+            () = cut.wait() => buffer.read_now(&from),
         };
-        let Ok(bytes) = bytes else { return };
-        if bytes.is_empty() {
-            return;
-        }
+        let Ok(length @ 1..) = length else { return };
         if let Some(to) = &to
-            && write(to, &bytes).await.is_err()
+            && write(to, &buffer.0[..length]).await.is_err()
         {
             return;
         }
         if cut.is_past() {
-            left = left.saturating_sub(bytes.len());
+            left = left.saturating_sub(length);
             if left == 0 {
                 return;
             }
@@ -110,42 +110,54 @@ pub async fn output(from: Arc<Async>, to: Option<Arc<Async>>, mut cut: Cut) {
 
 /// From a client to a process's stdin, until either ends. Returns whether the client said that it was all.
 pub async fn input(from: Async, to: Weak<Async>) -> bool {
+    let mut buffer = Buffer::default();
     loop {
-        let Ok(bytes) = read(&from).await else { return false };
-        if bytes.is_empty() {
-            return true;
-        }
+        let length = match buffer.read(&from).await {
+            Ok(0) => return true,
+            Ok(length) => length,
+            Err(_) => return false,
+        };
         let Some(to) = to.upgrade() else { return false };
-        if write(&to, &bytes).await.is_err() {
+        if write(&to, &buffer.0[..length]).await.is_err() {
             return false;
         }
     }
 }
 
-/// Empty at the end. A terminal whose other ends are all closed says EIO.
-async fn read(from: &Async) -> Result<Vec<u8>, Errno> {
-    loop {
-        let mut guard = from.readable().await.map_err(|_| Errno::IO)?;
-        let mut buffer = vec![0; CHUNK];
-        match rustix::io::read(from.get_ref(), &mut buffer[..]) {
-            Ok(length) => {
-                buffer.truncate(length);
-                return Ok(buffer);
+/// What a pump reads into; there while bytes flow.
+#[derive(Default)]
+struct Buffer(Vec<u8>);
+
+impl Buffer {
+    /// How many bytes have come; 0 at the end. A terminal whose other ends are all closed says EIO.
+    async fn read(&mut self, from: &Async) -> Result<usize, Errno> {
+        loop {
+            let mut guard = self.wait(from).await?;
+            match self.read_now(from) {
+                Err(Errno::AGAIN) => guard.clear_ready(),
+                Err(Errno::IO) => return Ok(0),
+                read => return read,
             }
-            Err(Errno::AGAIN) => guard.clear_ready(),
-            Err(Errno::INTR) => {}
-            Err(Errno::IO) => return Ok(Vec::new()),
-            Err(errno) => return Err(errno),
         }
     }
-}
 
-/// What is there; an error where nothing is.
-fn read_now(from: &Async) -> Result<Vec<u8>, Errno> {
-    let mut buffer = vec![0; CHUNK];
-    let length = rustix::io::retry_on_intr(|| rustix::io::read(from.get_ref(), &mut buffer[..]))?;
-    buffer.truncate(length);
-    Ok(buffer)
+    async fn wait<'a>(&mut self, from: &'a Async) -> Result<AsyncFdReadyGuard<'a, OwnedFd>, Errno> {
+        if !self.0.is_empty() {
+            if let Ok(ready) = tokio::time::timeout(QUIET, from.readable()).await {
+                return ready.map_err(|_| Errno::IO);
+            }
+            self.0 = Vec::new();
+        }
+        from.readable().await.map_err(|_| Errno::IO)
+    }
+
+    /// What is there; an error where nothing is.
+    fn read_now(&mut self, from: &Async) -> Result<usize, Errno> {
+        if self.0.is_empty() {
+            self.0 = vec![0; CHUNK];
+        }
+        rustix::io::retry_on_intr(|| rustix::io::read(from.get_ref(), &mut self.0[..]))
+    }
 }
 
 async fn write(to: &Async, mut bytes: &[u8]) -> Result<(), Errno> {

@@ -11,14 +11,14 @@ use crate::error::{Context, Error, Result};
 /// The annotation in which `rt` looks for the mounts of a root file system.
 const ROOTFS: &str = "run.rt.rootfs";
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Config {
     process: Option<Process>,
     linux: Option<Linux>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 struct Process {
     user: Option<User>,
@@ -31,7 +31,7 @@ struct User {
     gid: u32,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Linux {
     uid_mappings: Option<Vec<Mapping>>,

@@ -77,12 +77,13 @@ impl Owner {
                 self.no_root_filesystem(&request);
                 Err(Box::new((answer, error)))
             }
-            Ok((running, cradle, streams)) => {
+            Ok((running, cradle, (streams, config))) => {
                 let mut process = Process::new(request.stdio.clone());
                 process.streams = Some(streams);
                 process.state = State::Absent;
                 let container = Container {
                     request,
+                    config,
                     process,
                     cgroup: None,
                     own_pid_namespace: true,
@@ -105,7 +106,10 @@ impl Owner {
         }
     }
 
-    fn launch(&mut self, request: &Create) -> Result<(crate::rt::Running, Cradle, io::Held)> {
+    fn launch(
+        &mut self,
+        request: &Create,
+    ) -> Result<(crate::rt::Running, Cradle, (io::Held, bundle::Config))> {
         runtime::id::Id::parse(&request.id)?;
         let config = bundle::Config::read(&request.bundle)?;
         let owner = request.runtime.stream_owner.unwrap_or(config.user());
@@ -125,7 +129,7 @@ impl Owner {
         let call = Call { choice, args, ends, patience: PATIENCE };
         let running = self.rt.call(&mut self.children, call)?;
         self.children.birth_begins();
-        Ok((running, cradle, streams))
+        Ok((running, cradle, (streams, config)))
     }
 
     /// In an annotation for `rt`; for any other program there are mounts on the host, until the removal.

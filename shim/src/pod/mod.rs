@@ -26,6 +26,7 @@ use crate::children::Children;
 use crate::error::{Context, Error, Kind, Result};
 use crate::process::Answer;
 use crate::rt::Runtime;
+pub(crate) use bundle::Config as BundleConfig;
 pub(crate) use host_rootfs::unmount_all as unmount_rootfs;
 use owner::{Line, Owner};
 pub use report::*;

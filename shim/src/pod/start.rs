@@ -122,8 +122,7 @@ impl Owner {
 
     fn start_exec(&mut self, target: &Target) -> Result<(Running, Cradle)> {
         let container = self.container(&target.container)?;
-        let (choice, config) =
-            (container.request.runtime.clone(), bundle::Config::read(&container.request.bundle)?);
+        let (choice, config) = (container.request.runtime.clone(), container.config.clone());
         let execution = target.exec.as_ref().and_then(|exec| container.execs.get(exec));
         let Some(Execution { request, .. }) = execution else {
             return Err(Error::not_found(format!("{target} does not exist")));

@@ -65,13 +65,13 @@ async fn rest(pid: u32, side: Side, report: &mut Report) -> Result<()> {
     // What was begun by the last request comes to its end.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let shims = shims()?;
-    report.note("memory of the server at 100 pods", side, resident(pid)?);
     let mut private: Vec<f64> = shims.iter().filter_map(|&shim| private_memory(shim)).collect();
     private.drain(..).for_each(|size| report.note("memory of a pod's shim (private)", side, size));
     let before = (cpu_time(pid), shims.iter().map(|&shim| cpu_time(shim)).sum::<u64>());
     let begin = Instant::now();
     tokio::time::sleep(REST).await;
     let time = begin.elapsed().as_nanos() as f64;
+    report.note("memory of the server at 100 pods", side, resident(pid)?);
     let after = (cpu_time(pid), shims.iter().map(|&shim| cpu_time(shim)).sum::<u64>());
     let percent = |nanoseconds: u64| nanoseconds as f64 / time * 100.0;
     let server = after.0.saturating_sub(before.0);
