@@ -142,3 +142,17 @@ fn mistakes_of_the_process() {
         ],
     );
 }
+
+#[test]
+fn unknown_capabilities_are_dropped_with_a_warning() {
+    only_rt!("the words are its own");
+    let case = case!();
+    let mut bundle = case.bundle();
+    for set in ["bounding", "permitted", "effective"] {
+        bundle.config["process"]["capabilities"][set] = json!(["CAP_FLY", "CAP_KILL", "CAP_SWIM"]);
+    }
+    bundle.args(["/probe", "exit", "0"]);
+    let output = case.run(&bundle).ok();
+    let warning = "level=warning msg=\"ignoring unknown capabilities: CAP_FLY, CAP_SWIM\"\n";
+    assert!(output.stderr.ends_with(warning) && output.stderr.lines().count() == 1, "{output}");
+}

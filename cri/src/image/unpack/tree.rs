@@ -212,7 +212,7 @@ impl<'a> Tree<'a> {
 
     fn directory(&mut self, parent: &OwnedFd, path: &[u8], entry: &Entry) -> Result<()> {
         let name = split(path).1;
-        let make = || rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700));
+        let make = || rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(entry.mode & 0o777));
         let mut hid = false;
         let mut made = make();
         if made == Err(Errno::EXIST) {
@@ -241,7 +241,9 @@ impl<'a> Tree<'a> {
     ) -> Result<()> {
         let name = split(path).1;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let make = || rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600));
+        // Without the bits that a change of owner would clear.
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        let make = || rustix::fs::openat(parent, name, flags, mode);
         let file = File::from(self.put(parent, name, make)?.what(|| "make file")?);
         self.crc.reset();
         match &entry.sparse {
@@ -321,9 +323,16 @@ fn node(parent: &OwnedFd, name: &[u8], entry: &Entry) -> rustix::io::Result<()> 
 /// Owner, mode, extended attributes of an open file or directory.
 // ORDER: chown clears setuid bits and capabilities, so it comes first.
 fn attributes(file: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
-    rustix::fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-        .what(|| "set owner")?;
-    rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).what(|| "set mode")?;
+    // Most are as they should be from their creation on, and to ask costs less than to set: that would be a change for the journal.
+    let now = rustix::fs::fstat(file).what(|| "look at what was made")?;
+    let owned = (now.st_uid, now.st_gid) == (entry.uid, entry.gid);
+    if !owned {
+        rustix::fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+            .what(|| "set owner")?;
+    }
+    if !owned || now.st_mode & 0o7777 != entry.mode & 0o7777 {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).what(|| "set mode")?;
+    }
     for (name, value) in wanted_xattrs(entry) {
         let set = rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty());
         xattr_set(set, name)?;
