@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "services/ttrpc/events/v1/events.proto",
         "events/task.proto",
         "types/introspection.proto",
+        "types/runc/options/oci.proto",
         "cgroups/cgroup2/stats/metrics.proto",
     ];
     let places = ["../shim/proto", "../shim/proto/containerd"];

@@ -6,8 +6,8 @@ use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use tests::shim::api::{pod, task};
-use tests::shim::{POD, Refused, Shim, TASK, of, shell};
+use tests::shim::api::{RuncOptions, pod, task};
+use tests::shim::{POD, Refused, Shim, TASK, of, shell, task_with};
 use tests::*;
 
 const UNKNOWN: i32 = 2;
@@ -28,13 +28,6 @@ fn a_create_that_dies_leaves_nothing_and_is_told() {
     }
 }
 
-/// runc's options, as far as they are needed.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Options {
-    #[prost(string, tag = "6")]
-    binary_name: String,
-}
-
 /// A runtime that dies at a step, when there is one in a file.
 fn mortal(case: &Case) -> (task::CreateTaskRequest, Bundle, std::path::PathBuf) {
     let (script, step) = (case.dir().join("mortal-rt"), case.dir().join("step"));
@@ -46,18 +39,8 @@ fn mortal(case: &Case) -> (task::CreateTaskRequest, Bundle, std::path::PathBuf) 
     write_program(&script, text);
     let mut bundle = case.bundle();
     bundle.with_busybox().args(["/bin/sleep", "1000"]).write();
-    let options = Options { binary_name: script.to_string_lossy().into_owned() };
-    let options = prost_types::Any {
-        type_url: "containerd.runc.v1.Options".into(),
-        value: prost::Message::encode_to_vec(&options),
-    };
-    let request = task::CreateTaskRequest {
-        id: bundle.id().to_owned(),
-        bundle: bundle.dir().to_string_lossy().into_owned(),
-        options: Some(options),
-        ..Default::default()
-    };
-    (request, bundle, step)
+    let options = RuncOptions { binary_name: script.to_string_lossy().into_owned(), ..Default::default() };
+    (task_with(&bundle, &options), bundle, step)
 }
 
 #[test]

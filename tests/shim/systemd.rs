@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prost::Message;
 use tests::shim::api::io::containerd::cgroups::v2::Metrics;
-use tests::shim::api::{pod, task};
-use tests::shim::{POD, Shim, TASK};
+use tests::shim::api::{RuncOptions, pod, task};
+use tests::shim::{POD, Shim, TASK, task_with};
 use tests::*;
 
 macro_rules! needs_systemd {
@@ -89,13 +89,6 @@ fn a_container_in_a_scope_lives_and_ends() {
     assert!(!scope.exists());
 }
 
-/// runc's options, as far as they are needed.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Options {
-    #[prost(bool, tag = "9")]
-    systemd_cgroup: bool,
-}
-
 #[test]
 fn the_option_that_containerd_sends_asks_systemd() {
     let case = case!();
@@ -103,13 +96,7 @@ fn the_option_that_containerd_sends_asks_systemd() {
     let shim = case.shim();
     let (bundle, scope) = bundle(&case, "exec sleep 1000");
     bundle.write();
-    let options = Options { systemd_cgroup: true }.encode_to_vec();
-    let request = task::CreateTaskRequest {
-        id: bundle.id().to_owned(),
-        bundle: bundle.dir().to_string_lossy().into_owned(),
-        options: Some(prost_types::Any { type_url: "containerd.runc.v1.Options".into(), value: options }),
-        ..Default::default()
-    };
+    let request = task_with(&bundle, &RuncOptions { systemd_cgroup: true, ..Default::default() });
     let made: task::CreateTaskResponse = shim.client().ask(TASK, "Create", &request);
     shim.start(bundle.id());
     assert_eq!(

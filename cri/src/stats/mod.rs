@@ -9,7 +9,7 @@ mod usage;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::cgroup::{Cgroup, Name};
@@ -24,8 +24,10 @@ use crate::sandbox::list::has_labels;
 pub use self::attributes::Attributes;
 pub use self::metrics::{descriptors, pods as pod_metrics};
 
-/// Threads that read cgroups for one answer, at most, and how many cgroups one reads before a second thread is worth its start.
-const READERS: usize = 4;
+/// Threads that read cgroups for one answer: asked for once, since that reads files itself.
+static READERS: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, usize::from).min(4));
+/// How many cgroups one of them reads before a second thread is worth its start.
 const ENOUGH: usize = 32;
 /// How often it is looked whose cgroup is gone: that costs a call for each.
 const TIDY: Duration = Duration::from_secs(10);
@@ -173,8 +175,7 @@ async fn measured<T: Send + 'static>(
     let sizes = Arc::new(sizes);
     let mount = Arc::new(crate::host::cgroup_mount());
     // Nearly all of it is the kernel's time, which it spends on several cores as gladly.
-    let readers = std::thread::available_parallelism().map_or(1, usize::from).min(READERS);
-    let parts = all.chunks(all.len().div_ceil(readers).max(ENOUGH)).map(|part| {
+    let parts = all.chunks(all.len().div_ceil(*READERS).max(ENOUGH)).map(|part| {
         let (node, sizes, mount, part) =
             (Arc::clone(node), Arc::clone(&sizes), Arc::clone(&mount), part.to_vec());
         on_thread(move || {

@@ -23,11 +23,12 @@ use crate::{Bundle, Case, Runtime};
 pub mod api {
     include!(concat!(env!("OUT_DIR"), "/protocols.rs"));
 
+    pub use containerd::runc::v1::Options as RuncOptions;
     pub use containerd::task::v3 as task;
     pub use run::rt::pod::v1 as pod;
 }
 
-use api::pod;
+use api::{RuncOptions, pod, task};
 
 /// The pod service's name.
 pub const POD: &str = "run.rt.pod.v1.Pod";
@@ -225,6 +226,20 @@ impl Shim<'_> {
 /// A request for the bundle's container, without streams.
 pub fn of(bundle: &Bundle) -> pod::CreateRequest {
     pod::CreateRequest { id: bundle.id().to_owned(), bundle: text(bundle.dir()), ..Default::default() }
+}
+
+/// A request of containerd's for the bundle's container, without streams, with these options of runc's.
+pub fn task_with(bundle: &Bundle, options: &RuncOptions) -> task::CreateTaskRequest {
+    let options = prost_types::Any {
+        type_url: "containerd.runc.v1.Options".into(),
+        value: prost::Message::encode_to_vec(options),
+    };
+    task::CreateTaskRequest {
+        id: bundle.id().to_owned(),
+        bundle: text(bundle.dir()),
+        options: Some(options),
+        ..Default::default()
+    }
 }
 
 /// A request for a shell script beside a container's process, without streams.
