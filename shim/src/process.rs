@@ -78,6 +78,8 @@ pub struct Execution {
     pub request: Exec,
     /// The process.
     pub process: Process,
+    /// Its `rt`, if that waits for the start.
+    pub ahead: Option<crate::pod::Ahead>,
 }
 
 /// See [`Container::ladder`].

@@ -148,13 +148,37 @@ impl Running {
         }
     }
 
-    async fn too_slow(&mut self) -> Error {
-        // It is our child and not reaped, else `exit` would have said so: the pid is still its own.
+    /// Itself if its end was not seen yet; else nothing is left of it.
+    pub fn if_it_runs(mut self) -> Option<Self> {
+        match self.exit.try_recv() {
+            Err(oneshot::error::TryRecvError::Empty) => Some(self),
+            Ok(_) | Err(_) => {
+                let _ = std::fs::remove_file(&self.log);
+                None
+            }
+        }
+    }
+
+    /// Not wanted any more: it is killed, and nothing is left of it.
+    pub fn abandon(self) {
+        let _ = std::fs::remove_file(&self.log); // now, should the shim end before it has
+        if let Some(running) = self.if_it_runs() {
+            running.kill();
+            tokio::spawn(running.done());
+        }
+    }
+
+    /// It is our child and not reaped, else `exit` would have said so: the pid is still its own.
+    fn kill(&self) {
         if let Ok(pidfd) =
             i32::try_from(self.pid).map_or(Err(nix::errno::Errno::ESRCH), runtime::sys::pidfd::open)
         {
             let _ = runtime::sys::pidfd::send_signal(std::os::fd::AsFd::as_fd(&pidfd), libc::SIGKILL);
         }
+    }
+
+    async fn too_slow(&mut self) -> Error {
+        self.kill();
         let _ = tokio::time::timeout(Duration::from_secs(5), &mut self.exit).await;
         self.error(Kind::Timeout, format!("no end after {} s: killed", self.patience.as_secs()))
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tests::shim::api::{RuncOptions, pod, task};
-use tests::shim::{POD, Refused, Shim, TASK, of, shell, task_with};
+use tests::shim::{POD, Refused, Shim, TASK, of, runtimes, shell, task_with};
 use tests::*;
 
 const UNKNOWN: i32 = 2;
@@ -118,14 +118,11 @@ impl Drop for AtEnd<'_> {
 
 /// Kills two of three `rt`s of the shim's that it sees, until told to stop.
 fn kill_all(shim: u32, stop: &AtomicBool, killed: &AtomicU32) {
-    let (mut pause, mut seen, mut last) = (0, 0, String::new());
+    let (mut pause, mut seen, mut last) = (0, 0, 0);
     while !stop.load(Ordering::Relaxed) {
-        let children = fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap_or_default();
-        for pid in children.split_whitespace() {
-            let is_rt = fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                .is_ok_and(|words| words.starts_with("rt\0"));
-            if is_rt && last != pid {
-                last = pid.to_owned();
+        for pid in runtimes(shim) {
+            if last != pid {
+                last = pid;
                 seen += 1;
                 if seen % 3 == 0 {
                     continue;
@@ -133,7 +130,7 @@ fn kill_all(shim: u32, stop: &AtomicBool, killed: &AtomicU32) {
                 // Another moment of its life each time.
                 std::thread::sleep(Duration::from_micros(pause % 4000));
                 pause += 170;
-                let pid = nix::unistd::Pid::from_raw(pid.parse().expect("a pid"));
+                let pid = nix::unistd::Pid::from_raw(pid);
                 if nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).is_ok() {
                     killed.fetch_add(1, Ordering::Relaxed);
                 }

@@ -4,6 +4,7 @@ mod bad_input;
 mod callers;
 mod crowd;
 mod ends;
+mod execs;
 mod footprint;
 mod killed;
 mod life;

@@ -27,10 +27,12 @@ const MAX_FILTER: u64 = 4 + 4096 * 8;
 pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
     sealed::ensure()?;
     crate::sys::process::undumpable().what(|| "make this process undumpable")?;
+    // ORDER: before the container is looked at: it may be a pipe, whose writer takes his time.
+    let process = read_process(&options.what)?;
     let container = StateDir::new(&global.root).open(&options.id)?;
     check_status(&container, options)?;
     let what = || format!("exec in container {:?}", options.id.as_str());
-    let task = task(&container, options).what(what)?;
+    let task = task(&container, options, process).what(what)?;
     let holder = if options.detach { Terminal::Handed } else { Terminal::Relayed };
     console::check(task.process.terminal.is_some(), options.console_socket.is_some(), holder)?;
     let signals = if options.detach {
@@ -170,10 +172,10 @@ fn cgroup_of(pid: i32) -> Result<OwnedFd> {
 }
 
 /// A process of the container: its namespaces, filter, keyring and personality, and what the caller asks for.
-fn task(container: &Container, options: &Exec) -> Result<Task> {
+fn task(container: &Container, options: &Exec, process: Option<Process>) -> Result<Task> {
     let record = container.record();
     let mut warnings = Vec::new();
-    let mut process = plan::process::plan(&spec(record, &options.what)?, &mut warnings)?;
+    let mut process = plan::process::plan(&spec(record, &options.what, process), &mut warnings)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -210,26 +212,27 @@ fn filter(container: &Container) -> Result<Option<Filter>> {
     filter.map(Some).ok_or_else(|| Error::new(Kind::Internal, format!("the stored filter {name} is broken")))
 }
 
-fn spec(record: &Record, what: &ExecWhat) -> Result<Process> {
-    match what {
-        ExecWhat::File { path, tty } => {
-            let text = std::fs::read(path).what(|| format!("read the process file {}", path.display()))?;
-            let mut process: Process = serde_json::from_slice(&text).map_err(|error| {
-                Error::invalid(format!("parse the process file {}: {error}", path.display()))
-            })?;
-            process.terminal |= *tty;
-            if process.oom_score_adj.is_none() {
-                process.oom_score_adj = record.process.as_ref().and_then(|own| own.oom_score_adj);
-            }
-            Ok(process)
-        }
-        ExecWhat::Command { args, changes } => {
-            let mut process = record.process.clone().unwrap_or_default();
-            process.args = args.clone().into();
-            change(&mut process, changes);
-            Ok(process)
-        }
+/// None: it is the container's own with changes.
+fn read_process(what: &ExecWhat) -> Result<Option<Process>> {
+    let ExecWhat::File { path, tty } = what else { return Ok(None) };
+    let text = std::fs::read(path).what(|| format!("read the process file {}", path.display()))?;
+    let mut process: Process = serde_json::from_slice(&text)
+        .map_err(|error| Error::invalid(format!("parse the process file {}: {error}", path.display())))?;
+    process.terminal |= *tty;
+    Ok(Some(process))
+}
+
+fn spec(record: &Record, what: &ExecWhat, read: Option<Process>) -> Process {
+    let own = record.process.as_ref();
+    if let ExecWhat::Command { args, changes } = what {
+        let mut process = own.cloned().unwrap_or_default();
+        process.args = args.clone().into();
+        change(&mut process, changes);
+        return process;
     }
+    let mut process = read.unwrap_or_default();
+    process.oom_score_adj = process.oom_score_adj.or_else(|| own.and_then(|own| own.oom_score_adj));
+    process
 }
 
 fn change(process: &mut Process, changes: &ExecChanges) {

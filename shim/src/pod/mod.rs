@@ -2,6 +2,7 @@
 
 mod bundle;
 mod create;
+mod exec;
 mod host_rootfs;
 mod limits;
 mod memory;
@@ -27,6 +28,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::process::Answer;
 use crate::rt::Runtime;
 pub(crate) use bundle::Config as BundleConfig;
+pub(crate) use exec::Ahead;
 pub(crate) use host_rootfs::unmount_all as unmount_rootfs;
 use owner::{Line, Owner};
 pub use report::*;
@@ -117,7 +119,13 @@ impl Pod {
 
     /// Adds an exec that waits for [`Self::start`].
     pub async fn add_exec(&self, request: Exec) -> Result<()> {
-        self.look(|owner| owner.add_exec(request)).await
+        self.look(|owner| {
+            let target = request.target.clone();
+            owner.add_exec(request)?;
+            owner.launch_ahead_soon(&target);
+            Ok(())
+        })
+        .await
     }
 
     /// Adds an exec and starts it. One that can't be started is not kept.

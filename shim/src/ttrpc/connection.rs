@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use prost::Message;
 use rustix::net::{RecvFlags, recv};
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -110,7 +110,8 @@ pub(super) async fn run<S: Service>(stream: UnixStream, service: S, place: Owned
 
 /// Reads calls and has each answered by a task of its own.
 async fn calls<S: Service>(stream: UnixStream, service: S, busy: &Busy) {
-    let (mut reader, writer) = stream.into_split();
+    let (reader, writer) = stream.into_split();
+    let mut reader = frame::buffered(reader);
     let (answers, queue) = mpsc::channel(CALLS + REFUSALS);
     let writer = tokio::spawn(write(writer, queue));
     let room = Arc::new(Semaphore::new(CALLS));
@@ -137,7 +138,11 @@ async fn calls<S: Service>(stream: UnixStream, service: S, busy: &Busy) {
 type Answers = mpsc::Sender<(Vec<u8>, Option<Due>)>;
 
 /// The next call; frames that are none are refused here. `None` when the connection is over.
-async fn next(reader: &mut OwnedReadHalf, last: &mut u32, answers: &Answers) -> Option<(u32, Request)> {
+async fn next(
+    reader: &mut (impl AsyncRead + Unpin),
+    last: &mut u32,
+    answers: &Answers,
+) -> Option<(u32, Request)> {
     loop {
         if answers.is_closed() {
             return None; // the peer no longer reads

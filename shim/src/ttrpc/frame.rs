@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use prost::Message;
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::time::timeout;
 
 use super::{Code, Status};
@@ -19,6 +19,9 @@ pub(super) const LIMIT: usize = 4 << 20;
 const SKIPPED: usize = 16 << 20;
 /// A frame that has begun has to end within this time.
 const FRAME_TIME: Duration = Duration::from_secs(30);
+
+/// What is read at once: most frames are smaller, and come in one piece.
+const BUFFER: usize = 1 << 10;
 
 pub(super) const REQUEST: u8 = 1;
 pub(super) const RESPONSE: u8 = 2;
@@ -52,6 +55,11 @@ pub(super) enum Read {
     End,
 }
 
+/// What [`read`] reads from best.
+pub(super) fn buffered<R: AsyncRead>(from: R) -> BufReader<R> {
+    BufReader::with_capacity(BUFFER, from)
+}
+
 /// Reads the next frame.
 ///
 /// # Errors
@@ -79,8 +87,8 @@ async fn rest(from: &mut (impl AsyncRead + Unpin), mut bytes: [u8; HEADER]) -> i
             Err(io::ErrorKind::UnexpectedEof.into())
         };
     }
-    let mut message = Vec::new();
     // Grows with what really comes: a header alone can't make anyone allocate 4 MiB.
+    let mut message = Vec::with_capacity(length.min(BUFFER));
     from.take(length as u64).read_to_end(&mut message).await?;
     if message.len() < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -107,7 +115,7 @@ pub(super) fn encode(stream: u32, kind: u8, message: &impl Message) -> Result<Ve
     frame.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
     frame.extend_from_slice(&stream.to_be_bytes());
     frame.extend_from_slice(&[kind, 0]);
-    frame.extend_from_slice(&message.encode_to_vec());
+    let _ = message.encode(&mut frame); // a Vec always has room
     Ok(frame)
 }
 

@@ -115,6 +115,12 @@ impl Shim<'_> {
         &self.socket
     }
 
+    /// What is in its directory.
+    pub fn files(&self) -> Vec<String> {
+        let entries = self.socket.with_file_name("dir").read_dir().expect("read its directory");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+
     /// What it wrote to stderr.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -250,6 +256,15 @@ pub fn shell(id: &str, exec_id: &str, script: &str) -> pod::ExecRequest {
         args: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         ..Default::default()
     }
+}
+
+/// The pids of a shim's `rt`s that run.
+pub fn runtimes(shim: u32) -> Vec<i32> {
+    let children = std::fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap_or_default();
+    let is_rt = |pid: &&str| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.starts_with("rt\0"))
+    };
+    children.split_whitespace().filter(is_rt).map(|pid| pid.parse().expect("a pid")).collect()
 }
 
 fn text(path: &Path) -> String {
