@@ -27,9 +27,9 @@ const MAX_FILTER: u64 = 4 + 4096 * 8;
 pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
     sealed::ensure()?;
     crate::sys::process::undumpable().what(|| "make this process undumpable")?;
-    // ORDER: before the container is looked at: it may be a pipe, whose writer takes his time.
-    let process = read_process(&options.what)?;
     let container = StateDir::new(&global.root).open(&options.id)?;
+    // ORDER: before its status is looked at: it may be a pipe, whose writer takes his time.
+    let process = read_process(&options.what)?;
     check_status(&container, options)?;
     let what = || format!("exec in container {:?}", options.id.as_str());
     let task = task(&container, options, process).what(what)?;
