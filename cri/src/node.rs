@@ -74,6 +74,8 @@ pub struct Sandbox {
     pub meta: SandboxMeta,
     /// What does.
     pub status: Arc<Kept<SandboxStatus>>,
+    /// What its network lacked when it was checked last; empty: nothing.
+    pub network_fault: Mutex<String>,
     shim: Mutex<Option<Client>>,
     dir: PathBuf,
 }
@@ -94,7 +96,7 @@ pub struct Container {
 impl Sandbox {
     /// `dir` is the pod's directory.
     pub fn new(meta: SandboxMeta, status: Arc<Kept<SandboxStatus>>, dir: PathBuf) -> Self {
-        Self { meta, status, shim: Mutex::new(None), dir }
+        Self { meta, status, network_fault: Mutex::default(), shim: Mutex::new(None), dir }
     }
 
     /// The pod's directory.

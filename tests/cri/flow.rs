@@ -209,3 +209,19 @@ fn a_killed_server_comes_back_and_its_pods_never_noticed() {
     tests::until("it goes on writing its log", || (ticks() > before + 2).then_some(()));
     here.crictl(["exec", "--sync", &container_id, "true"]).run().ok();
 }
+
+#[test]
+fn a_server_that_comes_back_says_which_pods_networks_lack_something() {
+    let mut here = surroundings!();
+    let (whole, robbed) = (here.pod("whole").run().id().to_owned(), here.pod("robbed").run().id().to_owned());
+    let netns = format!("--net=/run/netns/rt-{robbed}");
+    let gone = std::process::Command::new("nsenter").args([&netns, "ip", "link", "delete", "eth0"]).status();
+    assert!(gone.is_ok_and(|status| status.success()), "the pod's link is taken away");
+    here.crash_server();
+    let fault = |id: &str| here.json(["inspectp", id])["info"]["networkFault"].as_str().map(str::to_owned);
+    let said = tests::until("the fault is told", || fault(&robbed).filter(|said| !said.is_empty()));
+    assert!(said.contains(&format!("check the network of pod {robbed}: ")), "{said}");
+    assert!(said.contains("stop the pod and run it again"), "{said}");
+    assert_eq!(fault(&whole).as_deref(), Some(""));
+    assert_eq!(here.words(["pods", "--quiet", "--state", "Ready"]).len(), 2, "both run on");
+}

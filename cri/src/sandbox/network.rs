@@ -1,11 +1,17 @@
 //! A sandbox's network as steps of its making and unmaking. What a network is, `crate::network` knows.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::spec;
 use crate::error::Result;
 use crate::network::PodNetwork;
 use crate::node::{Node, Sandbox};
+use crate::record::SandboxStage;
+
+/// When what was found missing is looked for once more: a pod that is being stopped has less and less.
+const ONCE_MORE: Duration = Duration::from_secs(2);
 
 /// Makes the pod's network namespace; none on the host's network, nor where a user namespace shall own it: that pod's pause process
 /// makes both.
@@ -38,8 +44,36 @@ pub async fn detach(node: &Node, sandbox: &Sandbox) -> Result<()> {
     if sandbox.is_on_host_network() {
         return Ok(());
     }
-    let netns = PathBuf::from(format!("/run/netns/rt-{}", sandbox.id));
-    let pod = PodNetwork::new(&sandbox.id, &sandbox.config, netns)?;
-    node.network.detach(&pod).await?;
+    node.network.detach(&pod(sandbox)?).await?;
     node.network.remove_netns(&sandbox.id).await
+}
+
+/// Asks, one pod after the other, whether those that run still have what they were given (CNI's CHECK, and the same of the built-in
+/// network). What is missing is in the log and in `crictl inspectp`. No pod ends for it: plugins err (portmap 1.1.1 misses rules for
+/// IPv6 in pods that have none), and whether a pod is reachable its probes know better.
+pub async fn check_all(node: Arc<Node>) {
+    for sandbox in node.sandboxes.all() {
+        let mut missing = check(&node, &sandbox).await;
+        if missing.is_err() {
+            tokio::time::sleep(ONCE_MORE).await;
+            missing = check(&node, &sandbox).await;
+        }
+        let fault = missing.err().map(|error| error.to_string()).unwrap_or_default();
+        if !fault.is_empty() {
+            tracing::warn!(sandbox = sandbox.id, "{fault}");
+        }
+        *sandbox.network_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+}
+
+async fn check(node: &Node, sandbox: &Sandbox) -> Result<()> {
+    if sandbox.stage() != SandboxStage::Ready || sandbox.is_on_host_network() {
+        return Ok(());
+    }
+    node.network.check(&pod(sandbox)?).await
+}
+
+fn pod(sandbox: &Sandbox) -> Result<PodNetwork> {
+    let netns = PathBuf::from(format!("/run/netns/rt-{}", sandbox.id));
+    PodNetwork::new(&sandbox.id, &sandbox.config, netns)
 }

@@ -1,6 +1,7 @@
 //! PodSandboxStatus, from memory.
 
 use std::collections::HashMap;
+use std::sync::PoisonError;
 
 use serde_json::json;
 
@@ -91,6 +92,7 @@ pub fn verbose(node: &Node, sandbox: &Sandbox) -> HashMap<String, String> {
         "directory": sandbox.dir(),
         "bundle": node.paths.bundle(&sandbox.id),
         "degraded": status.degraded,
+        "networkFault": *sandbox.network_fault.lock().unwrap_or_else(PoisonError::into_inner),
         "timeline": status.timeline,
     });
     HashMap::from([("info".to_owned(), info.to_string())])

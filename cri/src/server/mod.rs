@@ -54,6 +54,7 @@ pub async fn serve(config: Config) -> Result<()> {
     let serving = tokio::spawn(grpc::serve(socket.incoming()?, routes, stopped));
     tracing::info!(listen = node.config.listen, "ready");
     notify::notify("READY=1\nSTATUS=serving");
+    tokio::spawn(crate::sandbox::network::check_all(Arc::clone(&node)));
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -35,8 +35,7 @@ const ENGINES: [&str; 13] = [
 /// Those that have tests of limits, which run in the virtual machine.
 const LIMITED: &[&str] = &["podman", "docker", "containerd", "shim"];
 
-/// What needs a kernel with all controllers, AppArmor or systemd: a caller, what `hack/vm run` is told, the caller's arguments. `critest` is
-/// part of the run by default; `node` runs when it is named: it takes minutes, and has passed whole but once.
+/// What needs a kernel with all controllers, AppArmor or systemd: a caller, what `hack/vm run` is told, the caller's arguments.
 const WHOLE: [(&str, &[&str], &[&str]); 2] = [
     (
         "critest",
@@ -132,7 +131,9 @@ pub fn virtual_machine(repository: &Path) -> Tally {
         command.arg(format!("tests/engines/{engine}")).arg("limits");
         tally.add(part(engine, command.current_dir(repository)));
     }
-    tally.add(whole(repository, "critest"));
+    for (engine, ..) in WHOLE {
+        tally.add(whole(repository, engine));
+    }
     tally
 }
 
