@@ -33,11 +33,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// So that runc starts a pod where cgroup v2 has no controllers: containerd asks for CPU weights, come what may.
+/// So that runc starts a pod where cgroup v2 has no controllers and CAP_SYS_RESOURCE can't be had: containerd asks for CPU weights, CRI-O
+/// for a pause process that is killed last, and for all capabilities that there are, come what may.
 fn drop_limits(config: &Path) -> std::io::Result<()> {
     let mut spec: Value = serde_json::from_slice(&std::fs::read(config)?)?;
     if let Some(resources) = spec["linux"]["resources"].as_object_mut() {
         resources.retain(|name, _| name == "devices");
+    }
+    if let Some(process) = spec["process"].as_object_mut() {
+        process.remove("oomScoreAdj");
+        let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
+        for names in sets.into_iter().flatten().filter_map(|(_, set)| set.as_array_mut()) {
+            names.retain(|name| name != "CAP_SYS_RESOURCE");
+        }
     }
     std::fs::write(config, spec.to_string())
 }
@@ -45,6 +53,7 @@ fn drop_limits(config: &Path) -> std::io::Result<()> {
 fn compare(theirs: &Path, ours: &Path, known: &Path) -> Result<bool, String> {
     let known = read(known)?;
     let known = expectations(&known);
+    let peer = theirs.file_name().unwrap_or_default().to_string_lossy();
     let mut used = BTreeSet::new();
     let mut good = true;
     let mut files: Vec<_> = std::fs::read_dir(theirs)
@@ -72,7 +81,7 @@ fn compare(theirs: &Path, ours: &Path, known: &Path) -> Result<bool, String> {
         }
         if unknown.is_empty() {
             println!("specs: {request}: {} differences, all on the list", differences.len());
-            println!("PASS specs::{request}_is_as_containerds");
+            println!("PASS specs::{request}_is_as_{peer}s");
         }
         good &= unknown.is_empty();
     }

@@ -33,7 +33,7 @@ start_registry() {
 # its own network. MORE_CONFIG: more of rt-cri's configuration; MORE_CONTAINERD: more of containerd's for its CRI.
 start_server() {
     mkdir -p /tmp/net.d
-    if [ "$SERVER" = containerd ] || [ "${NETWORK-}" = cni ]; then network; fi
+    if [ "$SERVER" != rt-cri ] || [ "${NETWORK-}" = cni ]; then network; fi
     "serve_${SERVER//-/_}" >>"$LOG" 2>&1 &
     SERVER_PID=$!
     PATIENCE=200 until_true crictl version || stop_with "$LOG" "$SERVER does not answer"
@@ -90,6 +90,33 @@ serve_containerd() {
 	SystemdCgroup = false
 	END
     exec containerd --config /tmp/containerd.toml
+}
+
+serve_crio() {
+    printf '[[registry]]\nprefix = "registry.k8s.io"\nlocation = "127.0.0.1:5000"\ninsecure = true\n' >/etc/containers/registries.conf.d/room.conf
+    cat >/tmp/crio.toml <<-END
+	[crio]
+	root = "/var/lib/crio-storage"
+	runroot = "/run/crio-storage"
+	log_dir = "/tmp/crio-logs"
+	[crio.api]
+	listen = "$SOCKET"
+	[crio.runtime]
+	conmon = "/usr/bin/conmon"
+	conmon_cgroup = "pod"
+	cgroup_manager = "cgroupfs"
+	pinns_path = "$PEERS/bin/pinns"
+	default_runtime = "runc"
+	[crio.runtime.runtimes.runc]
+	runtime_path = "${RUNC:-$PEERS/bin/runc}"
+	monitor_path = "/usr/bin/conmon"
+	[crio.image]
+	pause_image = "registry.k8s.io/pause:3.10.1"
+	[crio.network]
+	network_dir = "/tmp/net.d"
+	plugin_dirs = ["$CNI_BIN"]
+	END
+    exec "$PEERS/bin/crio" --config /tmp/crio.toml --config-dir ""
 }
 
 crictl() { "$PEERS/bin/crictl" "$@"; }

@@ -31,7 +31,6 @@ settings() {
 	authorization: {mode: AlwaysAllow}
 	registerNode: false
 	makeIPTablesUtilChains: false
-	localStorageCapacityIsolation: false
 	volumePluginDir: /tmp/volume-plugins
 	fileCheckFrequency: 1s
 	syncFrequency: 2s
@@ -120,6 +119,64 @@ liveness() {
     PATIENCE=600 until_true log_has client previous=true "client starts"
     holds the_previous_log_is_kept 0 "*client starts*" ask "/containerLogs/default/web-node/client?previous=true"
     PATIENCE=600 until_true ready
+}
+
+# A pod to look into: one container is the client's other end and uses a known amount of everything, one repeats what it is told, one
+# has something large to give.
+inside() {
+    cat >/tmp/inside.yaml <<-END
+	apiVersion: v1
+	kind: Pod
+	metadata: {name: inside, namespace: default}
+	spec:
+	  terminationGracePeriodSeconds: 1
+	  containers:
+	  - name: far
+	    image: &image registry.k8s.io/e2e-test-images/busybox:1.29-2
+	    command: [/streamclient, serve, --use]
+	    volumeMounts: [{name: streamclient, mountPath: /streamclient}]
+	  - name: repeats
+	    image: *image
+	    stdin: true
+	    command: [sh, -c, "while read line; do echo got \$line; done; exec sleep 3600"]
+	  - name: gives
+	    image: *image
+	    command: [sh, -c, "dd if=/dev/zero of=/large bs=1M count=16; exec httpd -f -p 8081 -h /"]
+	  volumes: [{name: streamclient, hostPath: {path: $PEERS/bin/streamclient, type: File}}]
+	END
+    mv /tmp/inside.yaml $MANIFESTS/
+    PATIENCE=1200 until_true serving
+}
+serving() { ask /containerLogs/default/inside-node/far | grep -q serving; }
+
+# The kubelet's own /exec, /attach and /portForward, by client-go over SPDY and WebSocket. BYTES: how much huge output is.
+streaming() {
+    streamclient check --name "$ENGINE" --container far --attach repeats --bytes "${BYTES:-16777216}" 2>/tmp/client.log ||
+        { failures=$((failures + 1)); tail -n 5 /tmp/client.log; }
+}
+streamclient() { "$PEERS/bin/streamclient" "$1" --kubelet https://127.0.0.1:10250 --pod default/inside-node "${@:2}"; }
+
+# From its next start on the kubelet asks the server for statistics instead of reading cgroups itself: its own reader knows pods' networks
+# with containerd and CRI-O only.
+stats_from_cri() { echo 'featureGates: {PodAndContainerStatsFromCRI: true}' >>/tmp/kubelet.yaml; }
+
+# What the kubelet says of CPU, memory (where it is counted), network and file system.
+summary() {
+    local memory=()
+    ! has_controllers || memory=(--memory)
+    PATIENCE=600 until_true gives
+    holds the_pods_address_answers 0 "" gives
+    # What a layer takes is at most ten seconds old, and so are the kubelet's own figures.
+    PATIENCE=800 until_true summary_is_right ${memory[@]+"${memory[@]}"}
+    holds the_summary_says_what_a_container_uses 0 "" summary_is_right ${memory[@]+"${memory[@]}"}
+}
+summary_is_right() { streamclient summary --container far --sent 16777216 "$@"; }
+# Over the pod's interface: what is forwarded goes over its loopback.
+gives() {
+    local address
+    address=$(crictl inspectp -o go-template --template '{{.status.network.ip}}' "$(crictl pods -q --name inside)")
+    [ -s /tmp/given ] || busybox wget -q -O /tmp/given "http://$address:8081/large"
+    [ "$(stat -c %s /tmp/given)" = 16777216 ]
 }
 
 kill_server() {

@@ -22,7 +22,12 @@ pub async fn layer(node: &Node, sandbox: &Sandbox, container: &Container, image:
     let dir = node.paths.container_record(&container.id);
     let upper = dir.join("upper");
     paths::create_dir(&upper)?;
-    paths::create_dir(&dir.join("work"))?;
+    let work = dir.join("work");
+    paths::create_dir(&work)?;
+    // Both: overlayfs moves files from one to the other, and the kernel lets none leave its project.
+    if let Err(error) = node.stats.count(&[&upper, &work]) {
+        tracing::warn!(container = container.id, "its writable layer will be walked: {error}");
+    }
     let Some(top) = image.layers.last() else { return Ok(()) };
     let root = std::fs::metadata(top).what(|| format!("look at {}", top.display()))?;
     std::os::unix::fs::chown(

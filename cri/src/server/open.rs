@@ -63,7 +63,7 @@ pub async fn open(config: Config) -> Result<Arc<Node>> {
         images,
         jobs: Jobs::new(),
         events: Arc::new(Events::new(&config.events)),
-        stats: crate::stats::Stats::default(),
+        stats: crate::stats::Stats::open(&paths.root),
         paths,
         config,
     }))

@@ -1,5 +1,5 @@
-//! How much a container has written: bytes and inodes of its writable layer, by a walk that is at most ten seconds old and that
-//! no answer waits long for.
+//! How much a container has written: bytes and inodes of its writable layer. Where the file system counts projects, it is asked; else by
+//! a walk that is at most ten seconds old and that no answer waits long for.
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, statat};
 use tokio::task::JoinHandle;
+
+use super::quota::Quotas;
 
 /// How long a walk's result counts.
 const FRESH: Duration = Duration::from_secs(10);
@@ -37,6 +39,7 @@ type Place = (String, PathBuf);
 #[derive(Debug, Default, Clone)]
 pub struct Layers {
     all: Arc<Mutex<HashMap<String, Layer>>>,
+    pub quotas: Arc<Quotas>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +50,11 @@ struct Layer {
 }
 
 impl Layers {
+    /// Of layers below `root`.
+    pub fn open(root: &Path) -> Self {
+        Self { quotas: Arc::new(Quotas::open(root)), ..Self::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Layer>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,12 +62,35 @@ impl Layers {
     /// The sizes of layers, by container; those never walked before are waited for a little. What is old is walked anew behind
     /// the answer. A few threads do it, however many layers there are.
     pub async fn sizes(&self, layers: Vec<Place>) -> HashMap<String, Size> {
+        let (mut counted, layers) = self.counted(layers).await;
         let (unknown, old) = self.due(&layers);
         let first = self.walk(&unknown);
         let _ = tokio::time::timeout(PATIENCE, futures_util::future::join_all(first)).await;
         drop(self.walk(&old));
         let all = self.lock();
-        layers.into_iter().filter_map(|(id, _)| all.get(&id)?.size.map(|size| (id, size))).collect()
+        counted.extend(layers.into_iter().filter_map(|(id, _)| all.get(&id)?.size.map(|size| (id, size))));
+        counted
+    }
+
+    /// What the file system counts itself, and those layers that it doesn't.
+    async fn counted(&self, layers: Vec<Place>) -> (HashMap<String, Size>, Vec<Place>) {
+        if !self.quotas.are_counted() {
+            return (HashMap::new(), layers);
+        }
+        let (quotas, at) = (Arc::clone(&self.quotas), super::now());
+        let ask = move || {
+            let (mut counted, mut rest) = (HashMap::new(), Vec::new());
+            for (id, path) in layers {
+                match quotas.used(&path) {
+                    Some(used) => {
+                        counted.insert(id, Size { at, bytes: used.bytes, inodes: used.inodes });
+                    }
+                    None => rest.push((id, path)),
+                }
+            }
+            (counted, rest)
+        };
+        tokio::task::spawn_blocking(ask).await.unwrap_or_default()
     }
 
     /// Those to be walked, which are the caller's to walk from here on: those never walked before, and the others.

@@ -5,6 +5,7 @@ mod attributes;
 mod cgroup;
 mod layer;
 mod metrics;
+mod quota;
 mod usage;
 
 use std::collections::{HashMap, HashSet};
@@ -41,6 +42,16 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// `root`: what has the writable layers.
+    pub fn open(root: &Path) -> Self {
+        Self { layers: Layers::open(root), ..Self::default() }
+    }
+
+    /// Has a container's new, empty directories counted together, where the file system can.
+    pub fn count(&self, directories: &[&Path]) -> Result<()> {
+        self.layers.quotas.mark(directories)
+    }
+
     /// Looks at a cgroup that began at `since`; none if it is not there.
     fn look<T>(&self, folder: &Path, since: i64, look: impl FnOnce(&mut Group) -> T) -> T {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,7 +2,7 @@
 // URLs, or a kubelet. The same program is put into the container, where it is the other end.
 //
 //	streamclient serve [--use]|gen BYTES|verify BYTES in the container
-//	streamclient check|idle|bench|summary OPTION… outside
+//	streamclient check|idle|bench|summary|stats OPTION… outside
 //	streamclient table FILE FILE                  of what bench printed
 //	streamclient certificate DIRECTORY            one for the server
 package main
@@ -17,7 +17,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fatal("no verb: serve, gen, verify, check, idle, bench, summary, table or certificate")
+		fatal("no verb: serve, gen, verify, check, idle, bench, summary, stats, table or certificate")
 	}
 	switch verb, rest := os.Args[1], os.Args[2:]; verb {
 	case "serve":
@@ -42,7 +42,7 @@ func main() {
 		if err := table(rest); err != nil {
 			fatal("table: %v", err)
 		}
-	case "check", "idle", "bench", "summary":
+	case "check", "idle", "bench", "summary", "stats":
 		run(verb, rest)
 	default:
 		fatal("no such verb: %s", verb)
@@ -63,6 +63,7 @@ func run(verb string, arguments []string) {
 	only := flags.String("only", "", "checks whose names contain it")
 	long := flags.Duration("long", 12*time.Second, "how long idle is")
 	memory := flags.Bool("memory", false, "the host counts memory")
+	counted := flags.Bool("counted", false, "the file system counts what layers take")
 	sent := flags.Uint64("sent", 0, "how many bytes the pod has sent at least")
 	lapse := flags.Duration("lapse", 0, "idle sessions ping so often, 720 times: an hour of pings")
 	_ = flags.Parse(arguments)
@@ -75,6 +76,10 @@ func run(verb string, arguments []string) {
 	case "summary":
 		if err := summarised(&peer, *memory, *sent); err != nil {
 			fatal("summary: %v", err)
+		}
+	case "stats":
+		if err := stats(&peer, *counted); err != nil {
+			fatal("stats: %v", err)
 		}
 	case "idle":
 		os.Exit(idle(&peer, *name, *long, *lapse))

@@ -14,6 +14,7 @@ pub mod mount;
 pub mod net;
 pub mod pidfd;
 pub mod process;
+pub mod quota;
 pub mod seccomp;
 pub mod spawn;
 pub mod start;

@@ -33,7 +33,7 @@ const ENGINES: [&str; 13] = [
 ];
 
 /// Those that have tests of limits, which run in the virtual machine.
-const LIMITED: &[&str] = &["podman", "docker", "containerd", "shim"];
+const LIMITED: &[&str] = &["podman", "docker", "containerd", "shim", "crictl"];
 
 /// What needs a kernel with all controllers, AppArmor or systemd: a caller, what `hack/vm run` is told, the caller's arguments.
 const WHOLE: [(&str, &[&str], &[&str]); 2] = [
