@@ -7,9 +7,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(["api.proto", "images.proto"], ["proto"])?;
     // Comments of the .proto file are not ours to hold to our lints.
     // The long lists are put together from what is encoded already.
-    let containers = (".runtime.v1.ListContainersResponse", "crate::container::list::Answer");
-    let stats = (".runtime.v1.ListContainerStatsResponse", "crate::container::list::Answer");
-    let attributes = (".runtime.v1.ContainerAttributes", "crate::stats::Attributes");
+    let containers = (".runtime.v1.ListContainersResponse", "crate::encoded::Encoded");
+    let stats = (".runtime.v1.ListContainerStatsResponse", "crate::stats::Answer");
+    let attributes = (".runtime.v1.ContainerAttributes", "crate::encoded::Encoded");
     tonic_prost_build::configure()
         .disable_comments(["."])
         .extern_path(containers.0, containers.1)

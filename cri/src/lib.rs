@@ -5,6 +5,7 @@ pub mod claim;
 pub mod cli;
 pub mod config;
 pub mod container;
+pub mod encoded;
 pub mod error;
 pub mod events;
 pub mod fsck;

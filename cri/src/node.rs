@@ -37,6 +37,8 @@ pub struct Node {
     pub sandboxes: Table<Sandbox>,
     /// Containers, those in the making too.
     pub containers: Table<Container>,
+    /// What ListContainers has told of them last.
+    pub list: crate::container::list::Whole,
     /// Starting and reaping shims.
     pub shims: Shims,
     /// The pod network.
@@ -90,7 +92,7 @@ pub struct Container {
     /// Its line of ListContainers.
     pub line: crate::container::list::Line,
     /// What its statistics say that they are of.
-    pub attributes: OnceLock<crate::stats::Attributes>,
+    pub attributes: OnceLock<crate::encoded::Encoded>,
 }
 
 impl Sandbox {

@@ -117,7 +117,7 @@ fn load_sandboxes(node: &Arc<Node>) -> Result<Vec<Arc<Sandbox>>> {
         };
         let status = file::read::<Versioned<SandboxStatus>>(&dir.join("status"));
         let now = sandbox_now(node, status);
-        let status = Kept::new(dir.join("status"), &node.boot, now);
+        let status = Kept::new(dir.join("status"), &node.boot, now, node.sandboxes.changes());
         let sandbox = Arc::new(Sandbox::new(meta.content, status, node.paths.pod(&id)));
         node.sandboxes.insert(&sandbox.name(), &id, Arc::clone(&sandbox));
         found.push(sandbox);
@@ -148,7 +148,7 @@ fn load_containers(node: &Arc<Node>) -> Result<Vec<Arc<Container>>> {
         };
         let status = file::read::<Versioned<ContainerStatus>>(&dir.join("status"));
         let now = container_now(node, status);
-        let status = Kept::new(dir.join("status"), &node.boot, now);
+        let status = Kept::new(dir.join("status"), &node.boot, now, node.containers.changes());
         let container = Arc::new(Container::new(meta.content, status));
         node.containers.insert(&container.name(), &id, Arc::clone(&container));
         found.push(container);

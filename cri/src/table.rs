@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::record::Changes;
 
 /// Objects of one kind.
 #[derive(Debug)]
 pub struct Table<T> {
     kind: &'static str,
     inner: Mutex<Inner<T>>,
+    changes: Changes,
 }
 
 #[derive(Debug)]
@@ -21,7 +23,13 @@ struct Inner<T> {
 impl<T> Table<T> {
     /// An empty table; `kind` is what messages call its objects.
     pub fn new(kind: &'static str) -> Self {
-        Self { kind, inner: Mutex::new(Inner { by_id: BTreeMap::new(), by_name: HashMap::new() }) }
+        let inner = Inner { by_id: BTreeMap::new(), by_name: HashMap::new() };
+        Self { kind, inner: Mutex::new(inner), changes: Changes::default() }
+    }
+
+    /// Objects that come and go, and what changes of them, if it is told to count here.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
@@ -41,6 +49,7 @@ impl<T> Table<T> {
         let (id, object) = make()?;
         inner.by_name.insert(name.to_owned(), id.clone());
         inner.by_id.insert(id, Arc::clone(&object));
+        self.changes.add();
         Ok((object, true))
     }
 
@@ -49,6 +58,7 @@ impl<T> Table<T> {
         let mut inner = self.lock();
         inner.by_name.insert(name.to_owned(), id.to_owned());
         inner.by_id.insert(id.to_owned(), object);
+        self.changes.add();
     }
 
     /// Takes out what is removed.
@@ -58,6 +68,7 @@ impl<T> Table<T> {
             inner.by_name.remove(name);
         }
         inner.by_id.remove(id);
+        self.changes.add();
     }
 
     /// Gives the name up, so that it can be claimed anew while what is left of its owner is still being undone.

@@ -73,7 +73,7 @@ fn new(
     let linux = config.linux.clone().unwrap_or_default();
     let status = ContainerStatus { resources: linux.resources.unwrap_or_default(), ..ContainerStatus::new() };
     let path = node.paths.container_record(&id).join("status");
-    let status = Kept::new(path, &node.boot, Versioned { version: 1, status });
+    let status = Kept::new(path, &node.boot, Versioned { version: 1, status }, node.containers.changes());
     let image_signal = image.config.config().as_ref().and_then(|config| config.stop_signal().clone());
     let meta = ContainerMeta {
         sandbox: sandbox.id.clone(),

@@ -7,16 +7,21 @@ use prost::Message;
 
 use super::status::state;
 use crate::api;
+use crate::encoded::Encoded;
 use crate::node::{Container, Node};
 use crate::sandbox::list::has_labels;
 
-/// ListContainersResponse or ListContainerStatsResponse: on the wire, repeated messages are repeated bytes.
+/// `ListContainersResponse`: on the wire, repeated messages are repeated bytes.
 #[derive(Clone, PartialEq, Message)]
-pub struct Answer {
-    /// Each a `Container` or a `ContainerStats`.
+struct Answer {
+    /// Each a `Container`.
     #[prost(bytes = "bytes", repeated, tag = "1")]
-    pub items: Vec<Bytes>,
+    items: Vec<Bytes>,
 }
+
+/// The answer that has all containers, with the number of changes that had led to it.
+#[derive(Debug, Default)]
+pub struct Whole(Mutex<Option<(u64, Encoded)>>);
 
 /// A container's `Container` as it was last encoded, and its state then.
 #[derive(Debug, Default)]
@@ -44,11 +49,24 @@ pub fn list(node: &Node, filter: Option<&api::ContainerFilter>) -> Vec<api::Cont
     all.iter().filter(|container| container.is_listed() && fits(container, filter)).map(|c| item(c)).collect()
 }
 
-/// The same, encoded.
-pub fn encoded(node: &Node, filter: Option<&api::ContainerFilter>) -> Answer {
+/// The same, encoded. While nothing changes the answer without a filter is the last one: a thousand containers are not looked at.
+pub fn encoded(node: &Node, filter: Option<&api::ContainerFilter>) -> Encoded {
+    if filter.is_some_and(|filter| *filter != api::ContainerFilter::default()) {
+        return lines(node, filter);
+    }
+    // ORDER: counted before they are looked at: what changes meanwhile makes this one old.
+    let now = node.containers.changes().count();
+    let mut kept = node.list.0.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*kept {
+        Some((then, whole)) if *then == now => whole.clone(),
+        _ => kept.insert((now, lines(node, None))).1.clone(),
+    }
+}
+
+fn lines(node: &Node, filter: Option<&api::ContainerFilter>) -> Encoded {
     let all = node.containers.all();
     let listed = all.iter().filter(|container| container.is_listed() && fits(container, filter));
-    Answer { items: listed.map(|container| Line::of(container)).collect() }
+    Encoded::of(&Answer { items: listed.map(|container| Line::of(container)).collect() })
 }
 
 fn fits(container: &Container, filter: Option<&api::ContainerFilter>) -> bool {
@@ -77,12 +95,12 @@ fn item(container: &Container) -> api::Container {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{ContainerMeta, ContainerStage, ContainerStatus, Kept, Versioned};
+    use crate::record::{Changes, ContainerMeta, ContainerStage, ContainerStatus, Kept, Versioned};
 
     #[test]
     fn a_line_says_what_the_container_is_and_follows_its_state() {
         let status = Versioned { version: 1, status: ContainerStatus::new() };
-        let status = Kept::new("/nonexistent/status".into(), "boot", status);
+        let status = Kept::new("/nonexistent/status".into(), "boot", status, &Changes::default());
         let labels = [("app".to_owned(), "web".to_owned())].into();
         let meta = ContainerMeta {
             id: "c1".to_owned(),

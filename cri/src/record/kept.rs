@@ -2,6 +2,7 @@
 //! the status means.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,22 @@ pub struct Versioned<S> {
     pub status: S,
 }
 
+/// How often anything has changed that counts here. Clones share the count.
+#[derive(Debug, Clone, Default)]
+pub struct Changes(Arc<AtomicU64>);
+
+impl Changes {
+    /// So far.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// One more, to be said when it can be seen.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
 /// The status of one object.
 #[derive(Debug)]
 pub struct Kept<S> {
@@ -27,13 +44,14 @@ pub struct Kept<S> {
     now: watch::Sender<Versioned<S>>,
     /// The version on disk, locked while it is written.
     written: Mutex<u64>,
+    changes: Changes,
 }
 
 impl<S: Serialize + Clone + Send + Sync + 'static> Kept<S> {
-    /// A status that is saved at `path`.
-    pub fn new(path: PathBuf, boot: &str, now: Versioned<S>) -> Arc<Self> {
-        let written = Mutex::new(0);
-        Arc::new(Self { path, boot: boot.to_owned(), now: watch::Sender::new(now), written })
+    /// A status that is saved at `path`, and whose changes count in `changes`.
+    pub fn new(path: PathBuf, boot: &str, now: Versioned<S>, changes: &Changes) -> Arc<Self> {
+        let (written, changes) = (Mutex::new(0), changes.clone());
+        Arc::new(Self { path, boot: boot.to_owned(), now: watch::Sender::new(now), written, changes })
     }
 
     /// Looks at the status.
@@ -53,6 +71,7 @@ impl<S: Serialize + Clone + Send + Sync + 'static> Kept<S> {
             now.version += 1;
             answer = Some(change(&mut now.status));
         });
+        self.changes.add();
         match answer {
             Some(answer) => answer,
             None => unreachable!("send_modify calls its closure"),
@@ -91,6 +110,7 @@ impl<S: Serialize + Clone + Send + Sync + 'static> Kept<S> {
             now.version += 1;
             change(&mut now.status);
         });
+        self.changes.add();
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api;
 
-pub use kept::{Kept, Versioned};
+pub use kept::{Changes, Kept, Versioned};
 
 /// What never changes of a sandbox.
 #[derive(Debug, Clone, Serialize, Deserialize)]

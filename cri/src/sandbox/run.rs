@@ -53,7 +53,12 @@ fn new(node: &Node, config: api::PodSandboxConfig, handler: (String, String)) ->
     let (handler, handler_asked) = handler;
     let created_at = paths::now();
     let status = Versioned { version: 1, status: SandboxStatus::new() };
-    let status = Kept::new(node.paths.sandbox_record(&id).join("status"), &node.boot, status);
+    let status = Kept::new(
+        node.paths.sandbox_record(&id).join("status"),
+        &node.boot,
+        status,
+        node.sandboxes.changes(),
+    );
     let dir = node.paths.pod(&id);
     let meta =
         SandboxMeta { id, config, handler, handler_asked, created_at, cgroup_parent, cgroup_parent_is_ours };

@@ -58,6 +58,7 @@ pub async fn open(config: Config) -> Result<Arc<Node>> {
         runtimes,
         sandboxes: Table::new("sandbox"),
         containers: Table::new("container"),
+        list: Default::default(),
         shims,
         network,
         images,

@@ -189,7 +189,7 @@ impl RuntimeService for Service {
     async fn list_containers(
         &self,
         request: Request<api::ListContainersRequest>,
-    ) -> Answer<container::list::Answer> {
+    ) -> Answer<crate::encoded::Encoded> {
         Ok(Response::new(container::list::encoded(&self.node, request.get_ref().filter.as_ref())))
     }
 
@@ -263,12 +263,12 @@ impl RuntimeService for Service {
     async fn list_container_stats(
         &self,
         request: Request<api::ListContainerStatsRequest>,
-    ) -> Answer<container::list::Answer> {
+    ) -> Answer<stats::Answer> {
         let filter = request.into_inner().filter;
         answer(async {
             let encode = |stats: api::ContainerStats| Bytes::from(stats.encode_to_vec());
             let items = stats::containers(&self.node, filter.as_ref(), encode).await?;
-            Ok(container::list::Answer { items })
+            Ok(stats::Answer { items })
         })
         .await
     }

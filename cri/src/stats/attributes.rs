@@ -1,15 +1,10 @@
-//! Which container some statistics are of. It never changes, so it is encoded once and put into each answer as it is.
+//! Which container some statistics are of. It never changes, so it is encoded once.
 
-use bytes::{Buf, BufMut, Bytes};
-use prost::encoding::{DecodeContext, WireType, skip_field};
-use prost::{DecodeError, Message};
+use prost::Message;
 
 use crate::api;
+use crate::encoded::Encoded;
 use crate::node::Container;
-
-/// `ContainerAttributes` of CRI, encoded.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Attributes(Bytes);
 
 /// The message itself.
 #[derive(Clone, PartialEq, Message)]
@@ -24,42 +19,14 @@ struct Fields {
     annotations: std::collections::HashMap<String, String>,
 }
 
-impl Attributes {
-    /// Those of a container.
-    pub fn of(container: &Container) -> Self {
-        let fields = Fields {
-            id: container.id.clone(),
-            metadata: container.config.metadata.clone(),
-            labels: container.config.labels.clone(),
-            annotations: container.config.annotations.clone(),
-        };
-        Self(fields.encode_to_vec().into())
-    }
-}
-
-impl Message for Attributes {
-    fn encode_raw(&self, buffer: &mut impl BufMut) {
-        buffer.put_slice(&self.0);
-    }
-
-    /// Nobody sends them here.
-    fn merge_field(
-        &mut self,
-        tag: u32,
-        wire_type: WireType,
-        buffer: &mut impl Buf,
-        context: DecodeContext,
-    ) -> Result<(), DecodeError> {
-        skip_field(wire_type, tag, buffer, context)
-    }
-
-    fn encoded_len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn clear(&mut self) {
-        self.0.clear();
-    }
+/// `ContainerAttributes` of a container.
+pub fn of(container: &Container) -> Encoded {
+    Encoded::of(&Fields {
+        id: container.id.clone(),
+        metadata: container.config.metadata.clone(),
+        labels: container.config.labels.clone(),
+        annotations: container.config.annotations.clone(),
+    })
 }
 
 #[cfg(test)]
@@ -70,7 +37,7 @@ mod tests {
     fn they_stand_in_an_answer_as_the_message_would() {
         let labels = [("app".to_owned(), "web".to_owned())].into();
         let fields = Fields { id: "c1".to_owned(), labels, ..Fields::default() };
-        let attributes = Some(Attributes(fields.encode_to_vec().into()));
+        let attributes = Some(Encoded::of(&fields));
         let cpu = Some(api::CpuUsage { timestamp: 7, ..Default::default() });
         let stats = api::ContainerStats { attributes, cpu, ..Default::default() };
 

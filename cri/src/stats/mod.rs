@@ -22,7 +22,6 @@ use crate::node::{Container, Node, Sandbox};
 use crate::record::{ContainerStage, SandboxStage};
 use crate::sandbox::list::has_labels;
 
-pub use self::attributes::Attributes;
 pub use self::metrics::{descriptors, pods as pod_metrics};
 
 /// Threads that read cgroups for one answer: asked for once, since that reads files itself.
@@ -32,6 +31,14 @@ static READERS: LazyLock<usize> =
 const ENOUGH: usize = 32;
 /// How often it is looked whose cgroup is gone: that costs a call for each.
 const TIDY: Duration = Duration::from_secs(10);
+
+/// `ListContainerStatsResponse`: on the wire, repeated messages are repeated bytes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Answer {
+    /// Each a `ContainerStats`.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub items: Vec<bytes::Bytes>,
+}
 
 /// What is kept between questions: open files, earlier samples, sizes of layers.
 #[derive(Debug, Default)]
@@ -216,7 +223,7 @@ fn stats(
         inodes_used: value(Some(size.inodes)),
     });
     api::ContainerStats {
-        attributes: Some(container.attributes.get_or_init(|| Attributes::of(container)).clone()),
+        attributes: Some(container.attributes.get_or_init(|| attributes::of(container)).clone()),
         cpu: usage.cpu,
         memory: usage.memory,
         writable_layer,
