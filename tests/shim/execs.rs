@@ -8,6 +8,10 @@ use tests::*;
 
 /// More than a pipe holds.
 const LONG: usize = 100 << 10;
+/// What the shim puts into one at most.
+const IN_PIPE: usize = 32 << 10;
+/// Ends with how often it has run.
+const COUNTS: &str = "echo x >>/ran; exit $(wc -l </ran)";
 
 /// A container that runs, and a client.
 fn sleeping(case: &Case, shim: &Shim<'_>) -> (Bundle, Client) {
@@ -17,12 +21,16 @@ fn sleeping(case: &Case, shim: &Shim<'_>) -> (Bundle, Client) {
     (bundle, shim.client())
 }
 
-/// Adds a shell script whose environment has that many bytes more.
-fn add(client: &mut Client, id: &str, exec: &str, (script, more): (&str, usize)) {
-    let process = json!({
+fn process(script: &str, more: usize) -> Value {
+    json!({
         "args": ["/bin/sh", "-c", script], "cwd": "/", "user": {"uid": 0, "gid": 0},
         "env": ["PATH=/bin", format!("MORE={}", "x".repeat(more))],
-    });
+    })
+}
+
+/// Adds a shell script whose environment has that many bytes more.
+fn add(client: &mut Client, id: &str, exec: &str, (script, more): (&str, usize)) {
+    let process = process(script, more);
     let spec = prost_types::Any {
         type_url: "types.containerd.io/x".into(),
         value: process.to_string().into_bytes(),
@@ -105,11 +113,22 @@ fn whatever_becomes_of_the_one_that_waits_the_start_does_it() {
     add(&mut client, bundle.id(), "killed", ("exit 3", 0));
     let waits = one_waits(&shim);
     kill(Pid::from_raw(waits), Signal::SIGKILL).expect("kill the rt that waits");
-    until("it is gone", || (!runtimes(shim.pid()).contains(&waits)).then_some(()));
+    let entry = std::path::PathBuf::from(format!("/proc/{waits}"));
+    until("its end is seen", || (!entry.exists()).then_some(()));
     assert_eq!(run(&mut client, bundle.id(), "killed"), 3);
 
     add(&mut client, bundle.id(), "long", ("exit ${#MORE}", LONG - LONG % 256 + 4));
     assert_eq!(run(&mut client, bundle.id(), "long"), 4);
+
+    // What fits into the pipe as it was sent may not as it is handed over: it runs when it is started, and once.
+    let bare = process(COUNTS, 0).to_string().len();
+    let shorter = [0, 8, 16, 24, 32];
+    for (number, shorter) in (1..).zip(shorter) {
+        add(&mut client, bundle.id(), &format!("edge-{number}"), (COUNTS, IN_PIPE - bare - shorter));
+    }
+    for number in (1..).take(shorter.len()) {
+        assert_eq!(run(&mut client, bundle.id(), &format!("edge-{number}")), number);
+    }
 
     let crowd: Vec<_> = (0..20).map(|number| format!("c{number}")).collect();
     for exec in &crowd {

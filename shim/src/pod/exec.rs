@@ -31,6 +31,13 @@ const ALL_AHEAD: usize = 8;
 /// A process of more bytes is handed over in a file: it might not fit into a pipe that nobody reads.
 const IN_PIPE: usize = 32 << 10;
 
+/// How long a launched `rt` has to wait before it executes anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    Now,
+    Start,
+}
+
 /// An `rt exec` that runs.
 #[derive(Debug)]
 struct Launched {
@@ -96,7 +103,7 @@ impl Owner {
         if !self.may_go_ahead(target) {
             return;
         }
-        let Ok(launched) = self.launch_exec(target) else { return };
+        let Ok(launched) = self.launch_exec(target, Until::Start) else { return };
         let (line, late) = (self.line.clone(), target.clone());
         let expiry = tokio::spawn(async move {
             tokio::time::sleep(AHEAD).await;
@@ -146,7 +153,7 @@ impl Owner {
     pub(super) fn start_exec(&mut self, target: &Target) -> Result<(Running, Cradle)> {
         let launched = match self.ahead(target) {
             Some(launched) => launched,
-            None => self.launch_exec(target)?,
+            None => self.launch_exec(target, Until::Now)?,
         };
         let Launched { running, cradle, streams, gate } = launched;
         self.process(target)?.streams = Some(streams);
@@ -159,7 +166,7 @@ impl Owner {
         Ok((running, cradle))
     }
 
-    fn launch_exec(&mut self, target: &Target) -> Result<Launched> {
+    fn launch_exec(&mut self, target: &Target, waits: Until) -> Result<Launched> {
         let container = self.container(&target.container)?;
         let (choice, config) = (container.request.runtime.clone(), container.config.clone());
         let request = self.execution(target)?.request.clone();
@@ -177,6 +184,8 @@ impl Owner {
                     let (path, end, gate) = gate(process)?;
                     input = Some((end, gate));
                     path
+                } else if waits == Until::Start {
+                    return Err(Error::unsupported("have an exec wait whose process is not in a pipe"));
                 } else {
                     let path = self.rt.scratch("process");
                     std::fs::write(&path, process).what(|| format!("write {}", path.display()))?;
