@@ -185,7 +185,8 @@ fn a_client_that_stops_reading_holds_up_nobody() {
     works(&shim);
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
     let grown = resident_kb(shim.pid()).saturating_sub(before);
-    assert!(grown < 4096, "{grown} kB for a client that does not read");
+    // A thousand calls at once of a few kB each; all that it asks for would be a hundred times as much.
+    assert!(grown < 8192, "{grown} kB for a client that does not read");
     drop(deaf);
     until("it holds what it held", || {
         held(shim.pid()).iter().zip(holds).all(|(now, then)| *now <= then).then_some(())
