@@ -8,7 +8,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Comments of the .proto file are not ours to hold to our lints.
     // The long lists are put together from what is encoded already.
     let containers = (".runtime.v1.ListContainersResponse", "crate::encoded::Encoded");
-    let stats = (".runtime.v1.ListContainerStatsResponse", "crate::stats::Answer");
+    let stats = (".runtime.v1.ListContainerStatsResponse", "crate::encoded::Listed");
     let attributes = (".runtime.v1.ContainerAttributes", "crate::encoded::Encoded");
     tonic_prost_build::configure()
         .disable_comments(["."])

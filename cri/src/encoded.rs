@@ -1,4 +1,4 @@
-//! A message that was encoded before: it is put into an answer as it is.
+//! Messages that were encoded before: they are put into an answer as they are.
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{DecodeContext, WireType, skip_field};
@@ -13,6 +13,14 @@ impl Encoded {
     pub fn of(message: &impl Message) -> Self {
         Self(message.encode_to_vec().into())
     }
+}
+
+/// A list's answer, `ListContainersResponse` and its like: on the wire, repeated messages are repeated bytes.
+#[derive(Clone, PartialEq, Message)]
+pub struct Listed {
+    /// Each a message, encoded.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub items: Vec<Bytes>,
 }
 
 impl Message for Encoded {

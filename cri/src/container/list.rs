@@ -7,17 +7,9 @@ use prost::Message;
 
 use super::status::state;
 use crate::api;
-use crate::encoded::Encoded;
+use crate::encoded::{Encoded, Listed};
 use crate::node::{Container, Node};
 use crate::sandbox::list::has_labels;
-
-/// `ListContainersResponse`: on the wire, repeated messages are repeated bytes.
-#[derive(Clone, PartialEq, Message)]
-struct Answer {
-    /// Each a `Container`.
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    items: Vec<Bytes>,
-}
 
 /// The answer that has all containers, with the number of changes that had led to it.
 #[derive(Debug, Default)]
@@ -66,7 +58,7 @@ pub fn encoded(node: &Node, filter: Option<&api::ContainerFilter>) -> Encoded {
 fn lines(node: &Node, filter: Option<&api::ContainerFilter>) -> Encoded {
     let all = node.containers.all();
     let listed = all.iter().filter(|container| container.is_listed() && fits(container, filter));
-    Encoded::of(&Answer { items: listed.map(|container| Line::of(container)).collect() })
+    Encoded::of(&Listed { items: listed.map(|container| Line::of(container)).collect() })
 }
 
 fn fits(container: &Container, filter: Option<&api::ContainerFilter>) -> bool {
@@ -116,8 +108,8 @@ mod tests {
         let container = Container::new(meta, status);
         for stage in [ContainerStage::Created, ContainerStage::Running, ContainerStage::Exited] {
             container.status.change(|status| status.stage = stage);
-            let whole = Answer { items: vec![Line::of(&container), Line::of(&container)] };
-            let read = Answer::decode(whole.encode_to_vec().as_slice()).expect("an answer");
+            let whole = Listed { items: vec![Line::of(&container), Line::of(&container)] };
+            let read = Listed::decode(whole.encode_to_vec().as_slice()).expect("an answer");
             assert_eq!(read.items.len(), 2);
             for line in read.items {
                 assert_eq!(api::Container::decode(line).expect("a container"), item(&container), "{stage:?}");

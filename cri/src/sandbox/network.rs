@@ -52,17 +52,19 @@ pub async fn detach(node: &Node, sandbox: &Sandbox) -> Result<()> {
 /// network). What is missing is in the log and in `crictl inspectp`. No pod ends for it: plugins err (portmap 1.1.1 misses rules for
 /// IPv6 in pods that have none), and whether a pod is reachable its probes know better.
 pub async fn check_all(node: Arc<Node>) {
+    let mut doubtful = Vec::new();
     for sandbox in node.sandboxes.all() {
-        let mut missing = check(&node, &sandbox).await;
-        if missing.is_err() {
-            tokio::time::sleep(ONCE_MORE).await;
-            missing = check(&node, &sandbox).await;
+        if check(&node, &sandbox).await.is_err() {
+            doubtful.push(sandbox);
         }
-        let fault = missing.err().map(|error| error.to_string()).unwrap_or_default();
-        if !fault.is_empty() {
-            tracing::warn!(sandbox = sandbox.id, "{fault}");
-        }
-        *sandbox.network_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+    if !doubtful.is_empty() {
+        tokio::time::sleep(ONCE_MORE).await;
+    }
+    for sandbox in doubtful {
+        let Err(fault) = check(&node, &sandbox).await else { continue };
+        tracing::warn!(sandbox = sandbox.id, "{fault}");
+        *sandbox.network_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault.to_string();
     }
 }
 

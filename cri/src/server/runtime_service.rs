@@ -263,12 +263,12 @@ impl RuntimeService for Service {
     async fn list_container_stats(
         &self,
         request: Request<api::ListContainerStatsRequest>,
-    ) -> Answer<stats::Answer> {
+    ) -> Answer<crate::encoded::Listed> {
         let filter = request.into_inner().filter;
         answer(async {
             let encode = |stats: api::ContainerStats| Bytes::from(stats.encode_to_vec());
             let items = stats::containers(&self.node, filter.as_ref(), encode).await?;
-            Ok(stats::Answer { items })
+            Ok(crate::encoded::Listed { items })
         })
         .await
     }

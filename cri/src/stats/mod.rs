@@ -32,14 +32,6 @@ const ENOUGH: usize = 32;
 /// How often it is looked whose cgroup is gone: that costs a call for each.
 const TIDY: Duration = Duration::from_secs(10);
 
-/// `ListContainerStatsResponse`: on the wire, repeated messages are repeated bytes.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Answer {
-    /// Each a `ContainerStats`.
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    pub items: Vec<bytes::Bytes>,
-}
-
 /// What is kept between questions: open files, earlier samples, sizes of layers.
 #[derive(Debug, Default)]
 pub struct Stats {

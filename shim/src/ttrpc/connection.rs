@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, coop};
 use tokio::time::timeout;
 
 use super::frame::{self, Header, Read};
@@ -147,6 +147,9 @@ async fn next(
         if answers.is_closed() {
             return None; // the peer no longer reads
         }
+        // ORDER: frames that are here already come from memory, where tokio does not count: without this, all of a peer's calls
+        // would begin before any of them goes on.
+        coop::consume_budget().await;
         let (header, message) = match frame::read(reader).await {
             Ok(Read::Frame(header, message)) => (header, message),
             Ok(Read::TooLarge(header)) => {
