@@ -2,6 +2,10 @@
 //!
 //! Terminals of exec are in `terminal`.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
 use tests::*;
 
 const KINDS: [&str; 7] = ["pid", "ipc", "uts", "mnt", "net", "cgroup", "user"];
@@ -228,6 +232,75 @@ fn exec_preserves_descriptors_asked_for() {
     };
     assert_eq!(Report::parse(&shell("").run().ok().stdout).fds(), [0, 1, 2]);
     assert_eq!(Report::parse(&shell("--preserve-fds 1").run().ok().stdout).fds(), [0, 1, 2, 3]);
+}
+
+/// Our end of a gate, and the number of the one that programs inherit.
+fn gate() -> (UnixStream, OwnedFd, String) {
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    ours.set_read_timeout(Some(DEADLINE)).expect("set a deadline");
+    nix::fcntl::fcntl(&theirs, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).expect("inherit");
+    let number = theirs.as_raw_fd().to_string();
+    (ours, theirs.into(), number)
+}
+
+#[test]
+fn behind_a_gate_the_process_is_made_when_it_is_wanted_and_tells_its_pid() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    let container = case.start_sleeping(&mut bundle);
+    let procs = case.cgroup_dir(bundle.cgroup()).join("cgroup.procs");
+    let processes = || std::fs::read_to_string(&procs).expect("the container's processes").lines().count();
+    let (ours, theirs, number) = gate();
+    let exec = container.call_with("exec", &["--detach", "--gate", &number], &["/probe", "sleep"]).spawn();
+    drop(theirs);
+    let waits = format!("/proc/{}/wchan", exec.pid());
+    until("it waits", || std::fs::read_to_string(&waits).ok().filter(|at| at.contains("unix")));
+    assert_eq!(processes(), 1);
+    (&ours).write_all(b"x").expect("open the gate");
+    let mut line = String::new();
+    BufReader::new(&ours).read_line(&mut line).expect("hear the pid");
+    exec.wait().ok();
+    let pid: i32 = line.trim_end().parse().expect("a pid");
+    container.adopt(pid);
+    assert_eq!(processes(), 2);
+    assert!(std::fs::read_to_string(&procs).expect("procs").lines().any(|of| of == pid.to_string()));
+
+    // Its command can't be had: no pid, and the reason as without a gate.
+    let (ours, theirs, number) = gate();
+    let exec = container.call_with("exec", &["--detach", "--gate", &number], &["/none"]).spawn();
+    drop(theirs);
+    (&ours).write_all(b"x").expect("open the gate");
+    assert_eq!((&ours).read(&mut [0; 8]).expect("its end"), 0);
+    assert!(exec.wait().exits(255).stderr.contains("no such file or directory"));
+}
+
+#[test]
+fn a_gate_that_is_closed_or_none_makes_no_process() {
+    let case = case!();
+    let container = case.start_sleeping(&mut case.bundle());
+    let (ours, theirs, number) = gate();
+    let exec = container.call_with("exec", &["--gate", &number], &["/probe", "exit", "0"]).spawn();
+    drop((ours, theirs));
+    exec.wait().exits(255).fails(&["nobody wants the process any more: the gate was closed"]);
+    let goes_in = case.program(std::path::Path::new("/bin/sh")).arg("-c").arg(format!(
+        "exec '{}' --root '{}' exec --preserve-fds 1 --gate 3 {} /probe 3</dev/null",
+        Runtime::under_test().path().display(),
+        case.state_root().display(),
+        container.id(),
+    ));
+    goes_in.run().exits(255).fails(&["use descriptor 3 as the gate: it would go into the container"]);
+    for (given, said) in [
+        ("99", "use descriptor 99 as the gate: bad file number (EBADF)"),
+        ("1", "use descriptor 1 as the gate: bad file number (EBADF)"),
+        ("-1", "use descriptor -1 as the gate: bad file number (EBADF)"),
+        ("x", "option --gate"),
+    ] {
+        container
+            .call_with("exec", &["--gate", given], &["/probe", "exit", "0"])
+            .run()
+            .exits(255)
+            .fails(&[said]);
+    }
 }
 
 #[test]

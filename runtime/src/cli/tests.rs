@@ -81,7 +81,7 @@ fn each_flag_of_runc_is_known() {
     }
     let exec = "console-socket=/s pidfd-socket=/s cwd=/ env=A=1 e=A=1 tty t user=1 u=1:2 additional-gids=5 g=5 detach d \
                 pid-file=/p process-label=l apparmor=a no-new-privs cap=CAP_KILL c=CAP_KILL preserve-fds=1 cgroup=sub \
-                ignore-paused";
+                ignore-paused gate=9";
     for flag in exec.split_ascii_whitespace() {
         let dashes = if flag.split('=').next().is_some_and(|name| name.len() == 1) { "-" } else { "--" };
         command(&format!("exec {dashes}{flag} a true"));

@@ -7,6 +7,7 @@ use nix::sys::signal::SigSet;
 
 use super::birth::{self, Pace};
 use super::console::{self, Terminal};
+use super::gate::Gate;
 use super::options::{Exec, ExecChanges, ExecWhat, Global};
 use super::{attend, launch, sealed};
 use crate::error::{Context, Error, Kind, Result};
@@ -27,6 +28,7 @@ const MAX_FILTER: u64 = 4 + 4096 * 8;
 pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
     sealed::ensure()?;
     crate::sys::process::undumpable().what(|| "make this process undumpable")?;
+    let gate = options.gate.map(Gate::take).transpose()?;
     let container = StateDir::new(&global.root).open(&options.id)?;
     // ORDER: before its status is looked at: it may be a pipe, whose writer takes his time.
     let process = read_process(&options.what)?;
@@ -40,6 +42,11 @@ pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
     } else {
         attend::block_signals()?
     };
+    if let Some(gate) = &gate {
+        gate.stays_here(task.process.pass_fds)?;
+        gate.wait()?;
+        check_status(&container, options)?;
+    }
     let told = options.pidfd_socket.is_some() || task.process.terminal.is_some();
     let pace = if told { Pace::Halting } else { Pace::Straight };
     let mut child = bring_up(&container, options, (&task, pace), signals).what(what)?;
@@ -64,6 +71,9 @@ pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
         let _ = options.pid_file.as_ref().map(std::fs::remove_file);
     })?;
     child.keep();
+    if let Some(gate) = gate {
+        gate.passed(child.pid.as_raw());
+    }
     if options.detach { Ok(0) } else { attend::attend(child.pid, &child.pidfd, terminal, None) }
 }
 

@@ -10,6 +10,7 @@ pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod features;
+mod gate;
 pub mod kill;
 pub mod launch;
 pub mod limits;

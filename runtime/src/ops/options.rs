@@ -162,6 +162,8 @@ pub struct Exec {
     pub cgroup: Option<String>,
     /// Also in a paused container.
     pub ignore_paused: bool,
+    /// An inherited socket: a byte there says when, the pid is the answer.
+    pub gate: Option<i32>,
 }
 
 /// What `exec` runs.

@@ -245,12 +245,25 @@ pub fn namespace_type(namespace: BorrowedFd<'_>) -> nix::Result<u64> {
         .map(|r| r as u64)
 }
 
-/// Takes ownership of a descriptor that the kernel has just handed to this process (SCM_RIGHTS).
+/// Takes ownership of a descriptor that the kernel has just handed to this process (SCM_RIGHTS), or that it was started with.
 pub fn own(received: std::os::fd::RawFd) -> std::os::fd::OwnedFd {
     use std::os::fd::FromRawFd;
     assert!(received > 2, "a received descriptor can't be one of the standard three");
-    // SAFETY: callers pass what recvmsg(2) has just stored: an open descriptor that nothing else in this process owns.
+    // SAFETY: callers pass what recvmsg(2) has just stored, or what execve(2) left open: nothing else in this process owns it.
     unsafe { std::os::fd::OwnedFd::from_raw_fd(received) }
+}
+
+/// Takes ownership of a descriptor, above 2, that this process was started with; from here on it is closed on exec. EBADF also for one
+/// that was opened since: all of ours are closed on exec.
+pub fn inherited(fd: std::os::fd::RawFd) -> nix::Result<std::os::fd::OwnedFd> {
+    // SAFETY: two numbers.
+    let flags = check(libc::c_long::from(unsafe { libc::fcntl(fd, libc::F_GETFD) }))?;
+    if fd <= 2 || flags & libc::c_long::from(libc::FD_CLOEXEC) != 0 {
+        return Err(nix::errno::Errno::EBADF);
+    }
+    // SAFETY: three numbers.
+    check(libc::c_long::from(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }))?;
+    Ok(own(fd))
 }
 
 /// chmod of what an O_PATH handle stands for. KERNEL(6.6): fchmodat2

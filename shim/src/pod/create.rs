@@ -22,7 +22,7 @@ const CLEANINGS: u32 = 5;
 /// What a birth leaves in the shim's directory; removed when this is dropped.
 #[derive(Debug)]
 pub struct Cradle {
-    pub(super) pid_file: PathBuf,
+    pub(super) pid_file: Option<PathBuf>,
     pub(super) input: Option<PathBuf>,
     pub(super) console: Option<Console>,
 }
@@ -30,17 +30,19 @@ pub struct Cradle {
 impl Cradle {
     /// What `rt` has written there.
     pub fn pid(&self) -> Result<u32> {
-        let what = || format!("read the pid in {}", self.pid_file.display());
-        let text = std::fs::read_to_string(&self.pid_file).what(what)?;
+        let nothing = || Error::new(Kind::Internal, "rt said no pid");
+        let path = self.pid_file.as_ref().ok_or_else(nothing)?;
+        let what = || format!("read the pid in {}", path.display());
+        let text = std::fs::read_to_string(path).what(what)?;
         text.trim().parse().map_err(|_| Error::new(Kind::Internal, format!("{}: {text:?}", what())))
     }
 }
 
 impl Drop for Cradle {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.pid_file); // not there if nothing was born
-        if let Some(input) = &self.input {
-            let _ = std::fs::remove_file(input);
+        // Not there if nothing was born.
+        for path in self.pid_file.iter().chain(&self.input) {
+            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -154,7 +156,7 @@ impl Owner {
     /// Files for one birth.
     pub(super) fn cradle(&mut self, terminal: bool) -> Result<Cradle> {
         let console = if terminal { Some(Console::open(self.rt.scratch("tty"))?) } else { None };
-        Ok(Cradle { pid_file: self.rt.scratch("pid"), input: None, console })
+        Ok(Cradle { pid_file: Some(self.rt.scratch("pid")), input: None, console })
     }
 
     fn born(&mut self, target: &Target, done: Result<()>, cradle: Cradle) {
@@ -255,7 +257,7 @@ impl Owner {
 impl Cradle {
     /// Its options for `rt`.
     pub fn add_to(&self, args: &mut Vec<OsString>) {
-        add(args, "--pid-file", Some(&self.pid_file));
+        add(args, "--pid-file", self.pid_file.as_deref());
         add(args, "--console-socket", self.console.as_ref().map(Console::path));
     }
 }

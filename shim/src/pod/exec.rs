@@ -1,18 +1,19 @@
 //! Execs: one is added, and started later by `rt exec`.
 //!
-//! That `rt` is launched as soon as the exec is added: it reads the process to execute from a pipe, which the start fills. What it
-//! does until it reads, to come to life above all, costs the start no time.
+//! That `rt` is launched as soon as the exec is added, and waits at a gate, which the start opens. What it does until then, to come to
+//! life above all, costs the start no time.
 
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::io::FdFlags;
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::fs::MemfdFlags;
 use serde_json::Value;
 use tokio::task::AbortHandle;
 
-use super::create::{Cradle, add, words};
+use super::create::{Cradle, words};
+use super::gate::{self, Gate};
 use super::owner::Owner;
 use super::start::PATIENCE;
 use super::{Exec, ExecWhat, Stdio, Target};
@@ -28,30 +29,13 @@ const AHEAD: Duration = Duration::from_secs(10);
 /// How many wait in a pod at most.
 const ALL_AHEAD: usize = 8;
 
-/// A process of more bytes is handed over in a file: it might not fit into a pipe that nobody reads.
-const IN_PIPE: usize = 32 << 10;
-
-/// How long a launched `rt` has to wait before it executes anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Until {
-    Now,
-    Start,
-}
-
-/// An `rt exec` that runs.
+/// An `rt exec` that runs. Another runtime has no gate, and waits for nothing.
 #[derive(Debug)]
 struct Launched {
     running: Running,
     cradle: Cradle,
     streams: io::Held,
     gate: Option<Gate>,
-}
-
-/// What it waits for: the process to execute, and the pipe that it reads it from.
-#[derive(Debug)]
-struct Gate {
-    pipe: OwnedFd,
-    process: String,
 }
 
 /// An `rt exec` that waits for its start. Dropped: nothing is left of it.
@@ -103,7 +87,7 @@ impl Owner {
         if !self.may_go_ahead(target) {
             return;
         }
-        let Ok(launched) = self.launch_exec(target, Until::Start) else { return };
+        let Ok(launched) = self.launch_exec(target) else { return };
         let (line, late) = (self.line.clone(), target.clone());
         let expiry = tokio::spawn(async move {
             tokio::time::sleep(AHEAD).await;
@@ -118,20 +102,16 @@ impl Owner {
         }
     }
 
-    /// Other runtimes are started when they are needed, terminals come from `rt` at once.
+    /// Not other runtimes, which would not wait.
     fn may_go_ahead(&mut self, target: &Target) -> bool {
         let execs = self.containers.values().flat_map(|container| container.execs.values());
         let room = execs.filter(|execution| execution.ahead.is_some()).count() < ALL_AHEAD;
         let Ok(container) = self.container(&target.container) else { return false };
         let choice = container.request.runtime.clone();
-        let fits = self.execution(target).is_ok_and(|execution| {
-            let request = &execution.request;
-            execution.process.state == State::Created
-                && execution.ahead.is_none()
-                && matches!(&request.what, ExecWhat::Process(json) if json.len() <= IN_PIPE)
-                && !request.stdio.has_terminal()
-        });
-        room && fits && !self.rt.is_other(&choice)
+        let waits = self
+            .execution(target)
+            .is_ok_and(|execution| execution.process.state == State::Created && execution.ahead.is_none());
+        room && waits && !self.rt.is_other(&choice)
     }
 
     /// None also if it has died.
@@ -150,49 +130,43 @@ impl Owner {
     }
 
     /// Its `rt` gets going, launched now or before.
-    pub(super) fn start_exec(&mut self, target: &Target) -> Result<(Running, Cradle)> {
+    pub(super) fn start_exec(&mut self, target: &Target) -> Result<(Running, Cradle, Option<Gate>)> {
         let launched = match self.ahead(target) {
             Some(launched) => launched,
-            None => self.launch_exec(target, Until::Now)?,
+            None => self.launch_exec(target)?,
         };
         let Launched { running, cradle, streams, gate } = launched;
         self.process(target)?.streams = Some(streams);
         // ORDER: before it can bear anyone.
         self.children.birth_begins();
-        if let Some(Gate { pipe, process }) = gate {
-            // One that has died before it has read says so by its end.
-            let _ = rustix::io::write(&pipe, process.as_bytes());
+        if let Some(gate) = &gate {
+            gate.open();
         }
-        Ok((running, cradle))
+        Ok((running, cradle, gate))
     }
 
-    fn launch_exec(&mut self, target: &Target, waits: Until) -> Result<Launched> {
+    fn launch_exec(&mut self, target: &Target) -> Result<Launched> {
         let container = self.container(&target.container)?;
         let (choice, config) = (container.request.runtime.clone(), container.config.clone());
         let request = self.execution(target)?.request.clone();
         let terminal = request.stdio.has_terminal();
         let mut cradle = self.cradle(terminal)?;
+        let other = self.rt.is_other(&choice);
         let mut args = words(["exec", "--detach"]);
+        let gate = if other { None } else { Some(gate::pair()?) };
+        if let Some((_, theirs)) = &gate {
+            args.extend(["--gate".into(), gate::inherit(theirs)?.to_string().into()]);
+            cradle.pid_file = None;
+        }
         cradle.add_to(&mut args);
         let (mut command, mut owner, mut input) = (&[][..], config.user(), None);
         match &request.what {
             ExecWhat::Process(json) => {
                 let process = process(json, &request.stdio)?;
                 owner = config.user_of(&process);
-                let process = process.to_string();
-                let read = if process.len() <= IN_PIPE && !self.rt.is_other(&choice) {
-                    let (path, end, gate) = gate(process)?;
-                    input = Some((end, gate));
-                    path
-                } else if waits == Until::Start {
-                    return Err(Error::unsupported("have an exec wait whose process is not in a pipe"));
-                } else {
-                    let path = self.rt.scratch("process");
-                    std::fs::write(&path, process).what(|| format!("write {}", path.display()))?;
-                    cradle.input = Some(path.clone());
-                    path
-                };
-                add(&mut args, "--process", Some(&read));
+                let file = memory_file(process.to_string().as_bytes()).what(|| "write it down for rt")?;
+                args.extend(["--process".into(), format!("/proc/self/fd/{}", gate::inherit(&file)?).into()]);
+                input = Some(file);
             }
             ExecWhat::Args(words) => {
                 args.extend(terminal.then(|| "--tty".into()));
@@ -203,8 +177,10 @@ impl Owner {
         args.extend(command.iter().map(Into::into));
         let (ends, streams) = io::open(&request.stdio, Some(choice.stream_owner.unwrap_or(owner)))?;
         let call = Call { choice: &choice, args, ends, patience: PATIENCE };
+        // ORDER: the ends that it inherits are closed here when it has them.
         let running = self.rt.call(&mut self.children, call)?;
-        Ok(Launched { running, cradle, streams, gate: input.map(|(_, gate)| gate) })
+        drop(input);
+        Ok(Launched { running, cradle, streams, gate: gate.map(|(ours, _)| ours) })
     }
 
     pub(super) fn settle_exec(&mut self, target: &Target, pid: u32, cradle: &Cradle) -> Result<()> {
@@ -249,9 +225,9 @@ fn process(json: &[u8], stdio: &Stdio) -> Result<Value> {
     Ok(process)
 }
 
-/// A pipe for this process: its name for who inherits its read end, that end, and what fills it.
-fn gate(process: String) -> Result<(PathBuf, OwnedFd, Gate)> {
-    let (read, pipe) = pipe_with(PipeFlags::CLOEXEC).what(|| "make a pipe")?;
-    rustix::io::fcntl_setfd(&read, FdFlags::empty()).what(|| "let rt inherit a pipe")?;
-    Ok((format!("/proc/self/fd/{}", read.as_raw_fd()).into(), read, Gate { pipe, process }))
+/// Nobody else sees it, and it goes with the last who has it open.
+fn memory_file(bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    let mut file = File::from(rustix::fs::memfd_create("process", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok(file.into())
 }

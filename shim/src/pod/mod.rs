@@ -3,6 +3,7 @@
 mod bundle;
 mod create;
 mod exec;
+mod gate;
 mod host_rootfs;
 mod limits;
 mod memory;

@@ -1,8 +1,10 @@
 //! Starting: a created container by `rt start`, an exec by `rt exec`.
 
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use super::create::{Cradle, words};
+use super::gate::Gate;
 use super::owner::Owner;
 use super::{Reach, Started, Stdio, StreamName, Target, tokens};
 use crate::error::Result;
@@ -13,6 +15,20 @@ use crate::state::Event;
 /// Hooks may take their time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(240);
 
+/// Tells when the process executes: with its pid if `rt` said so at its gate, else by `rt`'s end, which is seen anyway.
+async fn attend(running: Running, gate: Option<Gate>, tell: impl FnOnce(Result<Option<u32>>)) {
+    let mut end = pin!(running.done());
+    let Some(gate) = gate else { return tell(end.await.map(|()| None)) };
+    tokio::select! {
+        biased;
+        Some(pid) = gate.passed() => {
+            tell(Ok(Some(pid)));
+            let _ = end.await;
+        }
+        ended = &mut end => tell(ended.map(|()| gate.said().ok().flatten())),
+    }
+}
+
 impl Owner {
     /// See [`super::Pod::start`].
     pub fn start(&mut self, target: &Target, answer: Answer<Started>) {
@@ -21,8 +37,8 @@ impl Owner {
             return drop(answer.send(Err(error.during(what))));
         }
         let begun = match target.exec {
-            None => self.start_container(target).map(|running| (running, None)),
-            Some(_) => self.start_exec(target).map(|(running, cradle)| (running, Some(cradle))),
+            None => self.start_container(target).map(|running| (running, None, None)),
+            Some(_) => self.start_exec(target).map(|(running, cradle, gate)| (running, Some(cradle), gate)),
         };
         let (line, target) = (self.line.clone(), target.clone());
         match begun {
@@ -30,13 +46,12 @@ impl Owner {
                 self.happened(&target, Event::NotExecuted);
                 let _ = answer.send(Err(error.during(what)));
             }
-            Ok((running, cradle)) => drop(tokio::spawn(async move {
-                let done = running.done().await;
+            Ok((running, cradle, gate)) => drop(tokio::spawn(attend(running, gate, move |done| {
                 line.send(move |owner| {
                     let _ =
                         answer.send(owner.started(&target, done, cradle).map_err(|error| error.during(what)));
                 });
-            })),
+            }))),
         }
     }
 
@@ -48,11 +63,16 @@ impl Owner {
         self.rt.call(&mut self.children, call)
     }
 
-    fn started(&mut self, target: &Target, done: Result<()>, cradle: Option<Cradle>) -> Result<Started> {
+    fn started(
+        &mut self,
+        target: &Target,
+        done: Result<Option<u32>>,
+        cradle: Option<Cradle>,
+    ) -> Result<Started> {
         let done = match &cradle {
-            None => done,
+            None => done.map(drop),
             Some(cradle) => {
-                let born = done.and_then(|()| cradle.pid());
+                let born = done.and_then(|pid| pid.map_or_else(|| cradle.pid(), Ok));
                 self.children.birth_over(born.as_ref().ok().map(|pid| (*pid, target.clone())));
                 born.and_then(|pid| self.settle_exec(target, pid, cradle))
             }

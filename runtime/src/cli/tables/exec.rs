@@ -42,6 +42,7 @@ struct ExecDraft {
     preserve_fds: u32,
     cgroup: Option<String>,
     ignore_paused: bool,
+    gate: Option<i32>,
     changes: ExecChanges,
 }
 
@@ -163,6 +164,15 @@ static EXEC_FLAGS: &[&[Flag<ExecDraft>]] = &[
             o.ignore_paused = v.on()?;
             Ok(())
         }),
+        Flag::new(
+            "gate",
+            Takes::Value("FD"),
+            "make the process when a byte comes from this inherited socket; its id goes there when it executes",
+            |o, v| {
+                o.gate = v.number()?;
+                Ok(())
+            },
+        ),
     ],
 ];
 
@@ -211,6 +221,7 @@ fn read_exec(parser: &mut Parser) -> Result<Option<Command>> {
         preserve_fds: draft.preserve_fds,
         cgroup: draft.cgroup,
         ignore_paused: draft.ignore_paused,
+        gate: draft.gate,
     }))))
 }
 
