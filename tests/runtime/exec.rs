@@ -293,7 +293,6 @@ fn a_gate_that_is_closed_or_none_makes_no_process() {
         ("99", "use descriptor 99 as the gate: bad file number (EBADF)"),
         ("1", "use descriptor 1 as the gate: bad file number (EBADF)"),
         ("-1", "use descriptor -1 as the gate: bad file number (EBADF)"),
-        ("x", "option --gate"),
     ] {
         container
             .call_with("exec", &["--gate", given], &["/probe", "exit", "0"])
