@@ -12,6 +12,9 @@ use tracing_subscriber::{EnvFilter, Layer};
 use crate::config::{self, Config};
 use crate::error::{Context, Error, Result};
 use crate::traces::{self, Traces};
+
+/// Bytes of what is not kept when it is free: windows of decompressors and pieces of downloads, a pull's only large memory.
+const LARGE: usize = 256 << 10;
 use crate::{fsck, preflight, server};
 
 /// The Kubernetes CRI server.
@@ -97,6 +100,7 @@ fn serve(options: &Options) -> Result<()> {
     let traces = log(&options.log_level, &config.tracing)?;
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
     runtime::sys::memory::at_most_arenas(workers);
+    runtime::sys::memory::give_back_from(LARGE);
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(workers).max_blocking_threads(64).enable_all().build();
     let runtime = runtime.what(|| "start the server's threads")?;

@@ -1,6 +1,6 @@
 //! A reader whose bytes are made on another thread, a few buffers ahead of who reads them. It knows nothing of what they are.
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
@@ -84,13 +84,24 @@ fn make<R: Read>(mut input: R, empty: &Receiver<Buffer>, full: &SyncSender<io::R
 
 impl<'scope, R: Read + Send + 'scope> Read for Ahead<'scope, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.taken == self.current.filled && !self.next()? {
-            return Ok(0);
-        }
-        let count = buffer.len().min(self.current.filled - self.taken);
-        buffer[..count].copy_from_slice(&self.current.bytes[self.taken..self.taken + count]);
-        self.taken += count;
+        let bytes = self.fill_buf()?;
+        let count = buffer.len().min(bytes.len());
+        buffer[..count].copy_from_slice(&bytes[..count]);
+        self.consume(count);
         Ok(count)
+    }
+}
+
+impl<'scope, R: Read + Send + 'scope> BufRead for Ahead<'scope, R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.taken == self.current.filled && !self.next()? {
+            return Ok(&[]);
+        }
+        Ok(&self.current.bytes[self.taken..self.current.filled])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.taken = self.current.filled.min(self.taken + amount);
     }
 }
 

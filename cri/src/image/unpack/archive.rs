@@ -3,10 +3,11 @@
 //! Fields of a header block and PAX records are read by the crate `tar`; what follows what is decided here, because that crate
 //! keeps a long name or a PAX header of any size in memory. It touches no file.
 
+use super::field::bad;
 use super::pax::{Said, records_of};
 use super::sparse::{self, Chunk};
-use crate::error::{Context, Error, Result};
-use std::io::{self, Read};
+use crate::error::{Context, Result};
+use std::io::{self, BufRead, Read};
 use tar::{EntryType, Header};
 
 const BLOCK: u64 = 512;
@@ -216,11 +217,33 @@ impl<R: Read> Read for Archive<R> {
         }
         let count = self.input.read(&mut buffer[..most])?;
         if count == 0 {
-            return Err(io::Error::other("the archive ends inside a file"));
+            return Err(torn());
         }
         self.left -= count as u64;
         Ok(count)
     }
+}
+
+impl<R: BufRead> BufRead for Archive<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.left == 0 {
+            return Ok(&[]);
+        }
+        let bytes = self.input.fill_buf()?;
+        if bytes.is_empty() {
+            return Err(torn());
+        }
+        Ok(&bytes[..usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len())])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.left = self.left.saturating_sub(amount as u64);
+        self.input.consume(amount);
+    }
+}
+
+fn torn() -> io::Error {
+    io::Error::other("the archive ends inside a file")
 }
 
 /// A number of a header; archivers leave fields empty that they mean to be 0.
@@ -229,11 +252,6 @@ fn number<T: Default>(raw: &[u8], field: io::Result<T>) -> Result<T> {
         true => Ok(T::default()),
         false => field.map_err(|error| bad(&error.to_string())),
     }
-}
-
-/// An archive that is none, or one that no archiver writes.
-pub fn bad(why: &str) -> Error {
-    Error::invalid(format!("read layer's archive: {why}"))
 }
 
 fn kind_of(kind: EntryType, path: &[u8]) -> Result<Kind> {

@@ -4,6 +4,7 @@
 
 mod ahead;
 mod archive;
+mod field;
 mod pax;
 mod place;
 pub mod seal;

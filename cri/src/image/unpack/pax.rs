@@ -1,6 +1,6 @@
 //! What the records before an entry say of it: PAX headers, and GNU's long names. It reads no stream.
 
-use super::archive::bad;
+use super::field::{bad, decimal};
 use super::sparse;
 use crate::error::Result;
 
@@ -70,12 +70,6 @@ fn record_into(key: &[u8], value: &[u8], said: &mut Said) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Digits only, no sign.
-pub fn decimal(text: &[u8]) -> Option<u64> {
-    let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    digits.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
 
 /// `-12.5` is 13 seconds before the epoch and half a second after that.

@@ -1,7 +1,7 @@
 //! Directories of a layer by handle: every path is resolved by the kernel below the layer's root, so that no `..`, absolute path or
 //! symlink of an archive leads out of it. It sets no attributes of entries.
 
-use super::archive::bad;
+use super::field::bad;
 use crate::error::{Context, Result};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;

@@ -1,7 +1,6 @@
 //! Files with holes in a tar stream: GNU's old form and PAX forms 0.0, 0.1 and 1.0. It writes nothing.
 
-use super::archive::bad;
-use super::pax::decimal;
+use super::field::{bad, decimal};
 use crate::error::{Context, Result};
 use std::io::Read;
 use tar::{GnuExtSparseHeader, Header};

@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::{Digest, Hasher};
 use flate2::bufread::MultiGzDecoder;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 
 /// The largest window of zstd that is taken: 128 MB, what `zstd` itself takes without being asked.
 const WINDOW_LOG: u32 = 27;
@@ -59,10 +59,34 @@ impl<R: Read> Read for Hashed<R> {
         let count = self.input.read(buffer)?;
         self.hasher.update(&buffer[..count]);
         self.count += count as u64;
-        if self.count > self.most {
-            return Err(io::Error::other(Bomb { most: self.most }));
-        }
+        self.bounded(0)?;
         Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Hashed<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let more = self.input.fill_buf()?.len();
+        self.bounded(more)?;
+        self.input.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        // What was filled is there, or there is nothing to consume.
+        if let Ok(bytes) = self.input.fill_buf() {
+            self.hasher.update(&bytes[..amount.min(bytes.len())]);
+        }
+        self.count += amount as u64;
+        self.input.consume(amount);
+    }
+}
+
+impl<R> Hashed<R> {
+    fn bounded(&self, more: usize) -> io::Result<()> {
+        match self.count + more as u64 > self.most {
+            true => Err(io::Error::other(Bomb { most: self.most })),
+            false => Ok(()),
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! It reads no archive. Nothing is opened by a path of the host; the tree's directory is private to root meanwhile.
 
-use super::archive::{Entry, Kind, bad};
+use super::archive::{Entry, Kind};
+use super::field::bad;
 use super::place::{self, Directories, make_opaque, split};
 use super::seal::{self, Seals};
 use crate::error::{Context, Result};
@@ -10,7 +11,7 @@ use crate::image::config::Limits;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::BufRead;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -31,7 +32,6 @@ pub struct Tree<'a> {
     crc: flate2::Crc,
     limits: &'a Limits,
     times: Vec<(Vec<u8>, Timestamps)>,
-    buffer: Vec<u8>,
     entries: u64,
     bytes: u64,
     opaque_root: bool,
@@ -69,7 +69,6 @@ impl<'a> Tree<'a> {
             crc: flate2::Crc::new(),
             limits,
             times: Vec::new(),
-            buffer: vec![0; 128 << 10],
             entries: 0,
             bytes: 0,
             opaque_root: false,
@@ -79,7 +78,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Makes what the entry says; `content` is a file's.
-    pub fn add(&mut self, entry: &Entry, content: &mut impl Read) -> Result<()> {
+    pub fn add(&mut self, entry: &Entry, content: &mut impl BufRead) -> Result<()> {
         self.entries += 1;
         if self.entries > self.limits.layer_entries {
             return Err(bad(&format!("more than {} entries", self.limits.layer_entries)));
@@ -110,7 +109,7 @@ impl<'a> Tree<'a> {
         })
     }
 
-    fn add_at(&mut self, path: &[u8], entry: &Entry, content: &mut impl Read) -> Result<()> {
+    fn add_at(&mut self, path: &[u8], entry: &Entry, content: &mut impl BufRead) -> Result<()> {
         if path.is_empty() {
             // The root itself; as anything but a directory it is nothing.
             if entry.kind != Kind::Directory {
@@ -237,7 +236,7 @@ impl<'a> Tree<'a> {
         &mut self,
         parent: &OwnedFd,
         path: &[u8],
-        (entry, content): (&Entry, &mut impl Read),
+        (entry, content): (&Entry, &mut impl BufRead),
     ) -> Result<()> {
         let name = split(path).1;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -272,18 +271,20 @@ impl<'a> Tree<'a> {
     fn copy(
         &mut self,
         file: &File,
-        content: &mut impl Read,
+        content: &mut impl BufRead,
         (mut offset, mut left): (u64, u64),
     ) -> Result<()> {
         while left > 0 {
-            let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
-            // Reads of a decompressor are short; a write for each would cost more than gathering them.
-            let part = &mut self.buffer[..most];
-            content.read_exact(part).map_err(not_a_short_file).what(|| "read content")?;
-            self.crc.update(part);
-            file.write_all_at(part, offset).what(|| "write content")?;
-            (offset, left) = (offset + most as u64, left - most as u64);
-            self.bytes += most as u64;
+            let bytes = content.fill_buf().what(|| "read content")?;
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+            if count == 0 {
+                return Err(bad("the archive ends inside a file"));
+            }
+            self.crc.update(&bytes[..count]);
+            file.write_all_at(&bytes[..count], offset).what(|| "write content")?;
+            content.consume(count);
+            (offset, left) = (offset + count as u64, left - count as u64);
+            self.bytes += count as u64;
         }
         Ok(())
     }
@@ -378,11 +379,4 @@ fn xattr_set(set: rustix::io::Result<()>, name: &[u8]) -> Result<()> {
 fn times(entry: &Entry) -> Timestamps {
     let time = Timespec { tv_sec: entry.mtime.0, tv_nsec: entry.mtime.1.into() };
     Timestamps { last_access: time, last_modification: time }
-}
-
-fn not_a_short_file(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof => io::Error::other("the archive ends inside a file"),
-        _ => error,
-    }
 }
