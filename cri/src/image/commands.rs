@@ -2,8 +2,8 @@
 
 use super::Digest;
 use super::archive;
+use super::blocking::blocking;
 use super::progress::{Event, Progress};
-use super::pull::blocking;
 use super::registry::Credentials;
 use super::service::{self, InUse};
 use super::store::Store;

@@ -1,44 +1,39 @@
-//! Layers on their way, one for all who want the same. What a flight does is its caller's.
+//! What is on its way, one flight for all who want the same. What it is, and what a flight does, is its caller's.
 
-use super::digest::Digest;
-use super::layer::Wanted;
-use super::store::Held;
 use crate::error::{Error, Result};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// A layer being brought.
-pub type Flight = BoxFuture<'static, Result<Arc<Held>>>;
+/// Something being brought.
+pub type Flight<T> = BoxFuture<'static, Result<T>>;
 
 /// Held by all that works for a flight, threads too: the flight has ended when the last is dropped.
 pub type Working = Arc<watch::Sender<()>>;
 
-/// By content and place.
-type Key = (Digest, Digest);
-
 /// Those under way.
-pub struct Flights {
-    under_way: Mutex<HashMap<Key, UnderWay>>,
+pub struct Flights<K, T> {
+    under_way: Mutex<HashMap<K, UnderWay<T>>>,
     slots: Arc<Semaphore>,
 }
 
-struct UnderWay {
-    flight: WeakShared<Flight>,
+struct UnderWay<T> {
+    flight: WeakShared<Flight<T>>,
     working: watch::Receiver<()>,
 }
 
-impl UnderWay {
+impl<T: Clone> UnderWay<T> {
     /// The flight, where somebody waits for it.
-    fn wanted(&self) -> Option<Shared<Flight>> {
+    fn wanted(&self) -> Option<Shared<Flight<T>>> {
         self.flight.upgrade().filter(|flight| flight.peek().is_none())
     }
 }
 
-impl Flights {
-    /// So many layers are downloaded and unpacked at a time.
+impl<K: Hash + Eq, T: Clone> Flights<K, T> {
+    /// So many have a turn at a time.
     pub fn new(most: usize) -> Self {
         Self { under_way: Mutex::default(), slots: Arc::new(Semaphore::new(most.max(1))) }
     }
@@ -49,10 +44,9 @@ impl Flights {
     }
 
     /// The flight that is under way, or else `start`, and whether it is that one.
-    pub fn join(&self, wanted: &Wanted, start: impl FnOnce(Working) -> Flight) -> (Shared<Flight>, bool) {
+    pub fn join(&self, key: K, start: impl FnOnce(Working) -> Flight<T>) -> (Shared<Flight<T>>, bool) {
         let mut under_way = self.under_way();
         under_way.retain(|_, entry| entry.wanted().is_some() || entry.working.has_changed().is_ok());
-        let key = (wanted.diff.clone(), wanted.chain.clone());
         if let Some(flight) = under_way.get(&key).and_then(UnderWay::wanted) {
             return (flight, false);
         }
@@ -79,7 +73,7 @@ impl Flights {
         }
     }
 
-    fn under_way(&self) -> MutexGuard<'_, HashMap<Key, UnderWay>> {
+    fn under_way(&self) -> MutexGuard<'_, HashMap<K, UnderWay<T>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,11 +2,11 @@
 //!
 //! Dropping all futures that wait for a layer ends its download and removes what was unpacked of it.
 
+use super::blocking::blocking;
 use super::digest::Digest;
 use super::flights::Working;
 use super::manifest::Descriptor;
 use super::progress::{Event, Progress};
-use super::pull::blocking;
 use super::registry::{Download, Repository};
 use super::store::disk::{Layer, Part};
 use super::store::partial::Partial;
@@ -56,7 +56,8 @@ pub async fn bring(
         progress.layer(&digest, Event::Waiting(wanted.descriptor.size));
         let (way, watcher) = ((store.clone(), from.clone()), progress.clone());
         let start = |working| fly(way, wanted.clone(), watcher, working).boxed();
-        let (flight, own) = store.flights.join(&wanted, start);
+        let key = (wanted.diff.clone(), wanted.chain.clone());
+        let (flight, own) = store.flights.join(key, start);
         match flight.await {
             // It may have been another repository's trouble, or another caller's credentials.
             Err(error) if !own => {

@@ -3,6 +3,7 @@
 //! It runs no container and mounts nothing; what containers use of the store is told to it by its callers.
 
 mod archive;
+mod blocking;
 pub mod command;
 pub mod commands;
 pub mod config;

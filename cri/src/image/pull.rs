@@ -2,6 +2,7 @@
 //!
 //! How registries are asked is in `registry`, how layers are unpacked in `unpack`, how things are kept in `store`.
 
+use super::blocking::blocking;
 use super::digest::Digest;
 use super::layer::Wanted;
 use super::manifest::{self, Descriptor, Manifest, Named, Platform};
@@ -194,10 +195,4 @@ fn record(document: &Document, manifest: &Manifest, config: &[u8]) -> Result<Rec
         layers: Vec::new(),
         users: super::Users::default(),
     })
-}
-
-/// Runs what waits for the disk on a thread for that.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::internal(format!("work on image store: {error}")))?
 }

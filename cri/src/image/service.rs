@@ -1,7 +1,7 @@
 //! CRI's ImageService over the store. It holds no state but the store and what containers use.
 
+use super::blocking::blocking;
 use super::progress::{Logged, Progress, Unwatched};
-use super::pull::blocking;
 use super::store::{Credentials, Store, Usage};
 use super::{Image, Users};
 use crate::api;

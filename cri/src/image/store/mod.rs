@@ -39,7 +39,8 @@ pub struct Store {
     pub(super) config: RegistryConfig,
     pub(super) registries: Registries,
     pub(super) disk: Disk,
-    pub(super) flights: super::flights::Flights,
+    /// Layers on their way here, by content and place.
+    pub(super) flights: super::flights::Flights<(Digest, Digest), Arc<Held>>,
     /// What readers see; replaced as a whole.
     view: RwLock<Arc<View>>,
     /// What writers change, one at a time.

@@ -242,7 +242,8 @@ impl<R: BufRead> BufRead for Archive<R> {
     }
 }
 
-fn torn() -> io::Error {
+/// There is less than its header said.
+pub fn torn() -> io::Error {
     io::Error::other("the archive ends inside a file")
 }
 

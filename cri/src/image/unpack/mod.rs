@@ -4,6 +4,8 @@
 
 mod ahead;
 mod archive;
+mod attributes;
+mod creators;
 mod field;
 mod pax;
 mod place;
@@ -49,7 +51,7 @@ pub struct Unpacked {
     pub blob_bytes: u64,
 }
 
-/// Unpacks `input` into the new directory `place`/fs. Blocks; belongs on a thread of its own, and starts another that decompresses.
+/// Unpacks `input` into the new directory `place`/fs. Blocks; belongs on a thread of its own, and starts two others: one decompresses, one makes small files.
 pub fn unpack(
     input: impl Read + Send,
     place: &Path,
@@ -65,7 +67,7 @@ pub fn unpack(
         let plain = Hashed::new(Ahead::new(scope, decoder), expected.diff.hasher(), limits.layer_bytes);
         let mut archive = Archive::new(plain);
         let seals = Seals::create(&place.join(SEALS))?;
-        let mut tree = Tree::new((root, old), seals, limits)?;
+        let mut tree = Tree::new((root, old), (seals, scope), limits)?;
         while let Some(entry) = archive.next_entry()? {
             tree.add(&entry, &mut archive)?;
         }

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Directories kept open.
 const OPEN: usize = 64;
@@ -58,15 +58,16 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
 /// The directories of one layer.
 pub struct Directories {
     root: OwnedFd,
-    open: HashMap<Vec<u8>, Rc<OwnedFd>>,
+    open: HashMap<Vec<u8>, Arc<OwnedFd>>,
     /// Directories that entries lay in without an entry of their own before.
     implied: Vec<Vec<u8>>,
+    aliased: bool,
 }
 
 impl Directories {
     /// Below `root`.
     pub fn new(root: OwnedFd) -> Self {
-        Self { root, open: HashMap::new(), implied: Vec::new() }
+        Self { root, open: HashMap::new(), implied: Vec::new(), aliased: false }
     }
 
     /// What was made without being asked for.
@@ -75,7 +76,7 @@ impl Directories {
     }
 
     /// The directory at a clean path, with symlinks of this layer followed inside it; made where it is missing.
-    pub fn at(&mut self, path: &[u8]) -> Result<Rc<OwnedFd>> {
+    pub fn at(&mut self, path: &[u8]) -> Result<Arc<OwnedFd>> {
         if let Some(open) = self.open.get(path) {
             return Ok(open.clone());
         }
@@ -86,7 +87,7 @@ impl Directories {
                 return Err(errno).what(|| format!("open {:?} in layer", String::from_utf8_lossy(path)));
             }
         };
-        let found = Rc::new(found);
+        let found = Arc::new(found);
         if self.open.len() == OPEN {
             self.open.clear();
         }
@@ -99,13 +100,24 @@ impl Directories {
         self.open.clear();
     }
 
+    /// Whether a path led through a symlink, so that two paths may be one place.
+    pub fn aliased(&self) -> bool {
+        self.aliased
+    }
+
     /// An entry for a directory came after the entries in it.
     pub fn named(&mut self, path: &[u8]) {
         self.implied.retain(|implied| implied != path);
     }
 
-    fn look(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
-        open_in_root(&self.root, path, DIRECTORY)
+    fn look(&mut self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+        match open_resolving(&self.root, path, (DIRECTORY, ResolveFlags::NO_SYMLINKS)) {
+            Err(Errno::LOOP) => {
+                self.aliased = true;
+                open_in_root(&self.root, path, DIRECTORY)
+            }
+            other => other,
+        }
     }
 
     /// Makes what is missing of the path, from its first part on.
@@ -142,8 +154,16 @@ impl Directories {
 
 /// Opens a path below `root`, whatever its symlinks say.
 pub fn open_in_root(root: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    open_resolving(root, path, (flags, ResolveFlags::empty()))
+}
+
+fn open_resolving(
+    root: &OwnedFd,
+    path: &[u8],
+    (flags, resolve): (OFlags, ResolveFlags),
+) -> rustix::io::Result<OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     loop {
         match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             // Something was renamed elsewhere on the system meanwhile.

@@ -117,6 +117,41 @@ fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Made by two threads, in whatever order: what comes of them is what the archive's order says.
+#[test]
+fn many_small_files_are_all_there_and_what_concerns_one_of_them_finds_it() {
+    let mut tarball = Tarball::default().dir("d").file("d/twice", "first").symlink("s", "d");
+    for number in 0..2000 {
+        tarball = tarball.file(&format!("d/n{}/f{number}", number % 40), &number.to_string());
+    }
+    // Of files that may be unmade: replaced, linked to, hidden, in the way of a directory, reached by another path.
+    tarball = tarball.file("d/twice", "second").file("again", "1").file("again", "2").file("to", "linked");
+    tarball = tarball.link("link", "to").file("d/x", "real").file("s/x", "other way");
+    tarball = tarball.file("gone/.wh.a", "").file("kept", "").file(".wh.kept", "").dir("becomes");
+    tarball = tarball.file("becomes/inner", "").file("becomes", "a file");
+    let made = tarball.unpack("many").ok();
+    let read = |path: &str| std::fs::read_to_string(made.fs().join(path)).expect(path);
+    for number in 0..2000 {
+        assert_eq!(read(&format!("d/n{}/f{number}", number % 40)), number.to_string());
+    }
+    for (path, content) in [
+        ("d/twice", "second"),
+        ("again", "2"),
+        ("link", "linked"),
+        ("d/x", "other way"),
+        ("kept", ""),
+        ("becomes", "a file"),
+    ] {
+        assert_eq!(read(path), content, "{path}");
+    }
+    let file = std::fs::metadata(made.fs().join("to")).expect("a file");
+    assert_eq!((file.nlink(), file.mode() & 0o7777, file.mtime()), (2, 0o644, 1_000_000));
+    seal::verify(&std::fs::File::open(made.fs()).expect("the tree").into(), &made.dir.join("layer/files"))
+        .expect("all as listed");
+    let error = Tarball::default().file("a", "").file("a/b", "").unpack("below").error();
+    assert!(error.contains("\"a\" as a directory"), "{error}");
+}
+
 #[test]
 fn dots_in_a_path_are_refused() {
     for path in ["../escaped", "a/../../escaped", "/../escaped", "a/.."] {

@@ -2,19 +2,25 @@
 //!
 //! It reads no archive. Nothing is opened by a path of the host; the tree's directory is private to root meanwhile.
 
-use super::archive::{Entry, Kind};
+use super::archive::{Entry, Kind, torn};
+use super::attributes::{attributes, create, named_attributes, node, times};
+use super::creators::{Creators, Job};
 use super::field::bad;
 use super::place::{self, Directories, make_opaque, split};
 use super::seal::{self, Seals};
 use crate::error::{Context, Result};
 use crate::image::config::Limits;
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::BufRead;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io::{self, BufRead, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::thread::Scope;
 
+/// Files of at most so many bytes are made by two threads; a copy of more would cost more than it gains.
+const SMALL: u64 = 16 << 10;
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// aufs's own files in layers made with it: not content.
@@ -27,6 +33,7 @@ pub struct Tree<'a> {
     old: OwnedFd,
     replaced: u64,
     directories: Directories,
+    creators: Creators,
     seals: Seals,
     /// Of the present file's content.
     crc: flate2::Crc,
@@ -58,13 +65,18 @@ pub struct Grown {
 
 impl<'a> Tree<'a> {
     /// A tree in the empty directory `root`, its files listed in `seals`; `old` is another directory of the same filesystem.
-    pub fn new((root, old): (OwnedFd, OwnedFd), seals: Seals, limits: &'a Limits) -> Result<Self> {
+    pub fn new<'scope>(
+        (root, old): (OwnedFd, OwnedFd),
+        (seals, scope): (Seals, &'scope Scope<'scope, '_>),
+        limits: &'a Limits,
+    ) -> Result<Self> {
         let again = root.try_clone().what(|| "open layer")?;
         Ok(Self {
             root: again,
             old,
             replaced: 0,
             directories: Directories::new(root),
+            creators: Creators::new(scope, make_small),
             seals,
             crc: flate2::Crc::new(),
             limits,
@@ -84,11 +96,18 @@ impl<'a> Tree<'a> {
             return Err(bad(&format!("more than {} entries", self.limits.layer_entries)));
         }
         let path = place::clean(&entry.path, self.limits.path_bytes)?;
-        self.add_at(&path, entry, content).what(|| format!("unpack {:?}", String::from_utf8_lossy(&path)))
+        // ORDER: before anything is looked for that may be unmade.
+        if self.creators.concern(&path) || !matches!(entry.kind, Kind::File | Kind::Directory | Kind::Symlink)
+        {
+            self.creators.settle()?;
+        }
+        self.add_at(&path, entry, content).what(|| format!("unpack {:?}", String::from_utf8_lossy(&path)))?;
+        self.creators.hand_over()
     }
 
     /// Sets the times of directories, now that nothing is put into them any more.
-    pub fn finish(self) -> Result<Grown> {
+    pub fn finish(mut self) -> Result<Grown> {
+        self.creators.settle()?;
         for (path, times) in &self.times {
             let what = || format!("set times of {:?}", String::from_utf8_lossy(path));
             match place::open_in_root(&self.root, path, OFlags::RDONLY | OFlags::DIRECTORY) {
@@ -121,6 +140,9 @@ impl<'a> Tree<'a> {
         }
         let (parent, name) = split(path);
         let directory = self.directories.at(parent)?;
+        if self.directories.aliased() {
+            self.creators.settle()?;
+        }
         if name == OPAQUE {
             self.opaque_root |= parent.is_empty();
             return make_opaque(&directory).what(|| "make directory opaque");
@@ -129,6 +151,7 @@ impl<'a> Tree<'a> {
             return Ok(());
         }
         if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+            self.creators.settle()?;
             return self.white_out(&directory, hidden);
         }
         match entry.kind {
@@ -189,6 +212,7 @@ impl<'a> Tree<'a> {
             Err(Errno::NOENT) => return Ok(false),
             Err(errno) => return Err(errno).what(|| "look for what was there"),
         };
+        self.creators.settle()?;
         (self.exact, self.overwritten) = (false, true);
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if for_directory => return Ok(false),
@@ -234,15 +258,15 @@ impl<'a> Tree<'a> {
 
     fn file(
         &mut self,
-        parent: &OwnedFd,
+        parent: &Arc<OwnedFd>,
         path: &[u8],
         (entry, content): (&Entry, &mut impl BufRead),
     ) -> Result<()> {
         let name = split(path).1;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // Without the bits that a change of owner would clear.
-        let mode = Mode::from_raw_mode(entry.mode & 0o777);
-        let make = || rustix::fs::openat(parent, name, flags, mode);
+        if entry.sparse.is_none() && entry.size <= SMALL && self.is_free(parent, name) {
+            return self.small_file(parent, path, (entry, content));
+        }
+        let make = || create(parent, name, entry);
         let file = File::from(self.put(parent, name, make)?.what(|| "make file")?);
         self.crc.reset();
         match &entry.sparse {
@@ -268,6 +292,30 @@ impl<'a> Tree<'a> {
         rustix::fs::futimens(&file, &times(entry)).what(|| "set times")
     }
 
+    /// Whether nothing has this name: a file can be made later.
+    fn is_free(&self, parent: &OwnedFd, name: &[u8]) -> bool {
+        let found = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+        !self.directories.aliased() && found.is_err_and(|errno| errno == Errno::NOENT)
+    }
+
+    fn small_file(
+        &mut self,
+        directory: &Arc<OwnedFd>,
+        path: &[u8],
+        (entry, from): (&Entry, &mut impl BufRead),
+    ) -> Result<()> {
+        let mut content = Vec::with_capacity(usize::try_from(entry.size).unwrap_or_default());
+        let read = from.take(entry.size).read_to_end(&mut content);
+        read.map_err(not_a_short_file).what(|| "read content")?;
+        self.crc.reset();
+        self.crc.update(&content);
+        self.bytes += entry.size;
+        self.seals.add(path, entry.size, self.crc.sum())?;
+        let (directory, path, entry) = (directory.clone(), path.to_vec(), entry.clone());
+        self.creators.add(Job { directory, path, entry, content });
+        Ok(())
+    }
+
     fn copy(
         &mut self,
         file: &File,
@@ -275,11 +323,8 @@ impl<'a> Tree<'a> {
         (mut offset, mut left): (u64, u64),
     ) -> Result<()> {
         while left > 0 {
-            let bytes = content.fill_buf().what(|| "read content")?;
+            let bytes = content.fill_buf().map_err(not_a_short_file).what(|| "read content")?;
             let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
-            if count == 0 {
-                return Err(bad("the archive ends inside a file"));
-            }
             self.crc.update(&bytes[..count]);
             file.write_all_at(&bytes[..count], offset).what(|| "write content")?;
             content.consume(count);
@@ -312,71 +357,19 @@ impl<'a> Tree<'a> {
     }
 }
 
-fn node(parent: &OwnedFd, name: &[u8], entry: &Entry) -> rustix::io::Result<()> {
-    let (kind, device) = match entry.kind {
-        Kind::Char => (FileType::CharacterDevice, rustix::fs::makedev(entry.device.0, entry.device.1)),
-        Kind::Block => (FileType::BlockDevice, rustix::fs::makedev(entry.device.0, entry.device.1)),
-        _ => (FileType::Fifo, 0),
+/// A decompressor says of a stream that was cut only that it was.
+fn not_a_short_file(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof { torn() } else { error }
+}
+
+/// What [`Creators`] does, on whichever thread.
+fn make_small(job: &Job) -> Result<()> {
+    let make = || {
+        let made = create(&job.directory, split(&job.path).1, &job.entry).what(|| "make file")?;
+        let file = File::from(made);
+        file.write_all_at(&job.content, 0).what(|| "write content")?;
+        attributes(file.as_fd(), &job.entry)?;
+        rustix::fs::futimens(&file, &times(&job.entry)).what(|| "set times")
     };
-    rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(0o600), device)
-}
-
-/// Owner, mode, extended attributes of an open file or directory.
-// ORDER: chown clears setuid bits and capabilities, so it comes first.
-fn attributes(file: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
-    // Most are as they should be from their creation on, and to ask costs less than to set: that would be a change for the journal.
-    let now = rustix::fs::fstat(file).what(|| "look at what was made")?;
-    let owned = (now.st_uid, now.st_gid) == (entry.uid, entry.gid);
-    if !owned {
-        rustix::fs::fchown(file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-            .what(|| "set owner")?;
-    }
-    if !owned || now.st_mode & 0o7777 != entry.mode & 0o7777 {
-        rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)).what(|| "set mode")?;
-    }
-    for (name, value) in wanted_xattrs(entry) {
-        let set = rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty());
-        xattr_set(set, name)?;
-    }
-    Ok(())
-}
-
-/// The same of what can't be opened: symlinks, devices, pipes, and links to any of them. The directory is ours alone, so its names hold.
-fn named_attributes(parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<()> {
-    let (uid, gid) = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
-    rustix::fs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).what(|| "set owner")?;
-    if entry.kind != Kind::Symlink {
-        rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
-            .what(|| "set mode")?;
-    }
-    let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
-    path.extend(name);
-    for (name, value) in wanted_xattrs(entry) {
-        let set = rustix::fs::lsetxattr(path.as_slice(), name.as_slice(), value, XattrFlags::empty());
-        xattr_set(set, name)?;
-    }
-    rustix::fs::utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW).what(|| "set times")
-}
-
-/// Without those that overlayfs would take for its own marks, and without labels, which mounts decide.
-fn wanted_xattrs(entry: &Entry) -> impl Iterator<Item = (&Vec<u8>, &[u8])> {
-    let foreign = |name: &[u8]| {
-        !name.starts_with(b"trusted.overlay.")
-            && !name.starts_with(b"user.overlay.")
-            && name != b"security.selinux"
-    };
-    entry.xattrs.iter().filter(move |(name, _)| foreign(name)).map(|(name, value)| (name, value.as_slice()))
-}
-
-/// A capability that can't be set is an error; what this filesystem or kind of file can't have at all is not missed.
-fn xattr_set(set: rustix::io::Result<()>, name: &[u8]) -> Result<()> {
-    match set {
-        Err(Errno::OPNOTSUPP | Errno::PERM) if name != b"security.capability" => Ok(()),
-        other => other.what(|| format!("set attribute {:?}", String::from_utf8_lossy(name))),
-    }
-}
-
-fn times(entry: &Entry) -> Timestamps {
-    let time = Timespec { tv_sec: entry.mtime.0, tv_nsec: entry.mtime.1.into() };
-    Timestamps { last_access: time, last_modification: time }
+    make().what(|| format!("unpack {:?}", String::from_utf8_lossy(&job.path)))
 }
