@@ -82,6 +82,33 @@ fn its_rt_waits_for_the_start() {
 }
 
 #[test]
+fn one_with_a_terminal_waits_too() {
+    let case = case!();
+    let shim = case.shim();
+    let (bundle, mut client) = sleeping(&case, &shim);
+    let before = shim.files();
+    let stdout = case.dir().join("stdout");
+    nix::unistd::mkfifo(&stdout, nix::sys::stat::Mode::S_IRWXU).expect("make a pipe");
+    let process = process("test -t 1 && echo hello && exit 9", 0).to_string().into_bytes();
+    let request = task::ExecProcessRequest {
+        id: bundle.id().into(),
+        exec_id: "e".into(),
+        terminal: true,
+        stdout: stdout.to_string_lossy().into_owned(),
+        spec: Some(prost_types::Any { type_url: "types.containerd.io/x".into(), value: process }),
+        ..Default::default()
+    };
+    let _: task::ExecProcessResponse = client.ask(TASK, "Exec", &request);
+    let waits = one_waits(&shim);
+    // Whoever reads has to be there before the shim gives up waiting for one.
+    let reads = std::thread::spawn(move || std::fs::read_to_string(stdout).expect("what it said"));
+    assert_eq!(run(&mut client, bundle.id(), "e"), 9);
+    assert_eq!(reads.join().expect("it reads"), "hello\r\n");
+    assert!(!runtimes(shim.pid()).contains(&waits));
+    assert_eq!(shim.files(), before);
+}
+
+#[test]
 fn one_that_is_never_started_leaves_nothing() {
     let case = case!();
     let mut shim = case.shim();

@@ -171,6 +171,10 @@ impl Making {
             partial.iter().try_for_each(Partial::remove)?;
         }
         let layer = made?;
+        if wanted.descriptor.size >= KEPT {
+            // Pieces and buffers of this layer, before the next one takes its own.
+            runtime::sys::memory::give_back();
+        }
         // The disk is waited for without keeping others from their turn.
         drop(slot);
         let held = commit(&store, part, layer.clone())?;

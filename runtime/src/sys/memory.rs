@@ -9,11 +9,14 @@ pub fn at_most_arenas(count: usize) {
     let _ = count;
 }
 
-/// What has so many bytes or more goes back to the kernel as soon as it is freed. glibc raises its own bound with the first large piece
-/// that is freed, and keeps those of that size from then on.
+/// What has so many bytes or more goes back to the kernel as soon as it is freed; smaller things stay, up to twice that at the end of an
+/// arena. glibc raises its own bound, up to 32 MB, with each large piece that is freed, and keeps those of that size from then on.
 pub fn give_back_from(bytes: usize) {
     #[cfg(target_env = "gnu")]
-    set(libc::M_MMAP_THRESHOLD, bytes);
+    {
+        set(libc::M_MMAP_THRESHOLD, bytes);
+        set(libc::M_TRIM_THRESHOLD, bytes.saturating_mul(2));
+    }
     #[cfg(not(target_env = "gnu"))]
     let _ = bytes;
 }

@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 /// Buffers on their way, and what one holds: large enough that handing over costs nothing beside filling it, small enough for the cache.
-const BUFFERS: usize = 4;
-const SIZE: usize = 128 << 10;
+const BUFFERS: usize = 3;
+const SIZE: usize = 64 << 10;
 
 struct Buffer {
     bytes: Vec<u8>,
