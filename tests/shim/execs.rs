@@ -1,5 +1,8 @@
 //! Execs as containerd asks for them: added, and started later. Their `rt` is there before the start, and waits for it.
 
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tests::shim::api::task;
@@ -89,6 +92,9 @@ fn one_with_a_terminal_waits_too() {
     let before = shim.files();
     let stdout = case.dir().join("stdout");
     nix::unistd::mkfifo(&stdout, nix::sys::stat::Mode::S_IRWXU).expect("make a pipe");
+    let mut reader = std::fs::File::options();
+    let mut reader =
+        reader.read(true).custom_flags(nix::libc::O_NONBLOCK).open(&stdout).expect("open its reading end");
     let process = process("test -t 1 && echo hello && exit 9", 0).to_string().into_bytes();
     let request = task::ExecProcessRequest {
         id: bundle.id().into(),
@@ -100,10 +106,10 @@ fn one_with_a_terminal_waits_too() {
     };
     let _: task::ExecProcessResponse = client.ask(TASK, "Exec", &request);
     let waits = one_waits(&shim);
-    // Whoever reads has to be there before the shim gives up waiting for one.
-    let reads = std::thread::spawn(move || std::fs::read_to_string(stdout).expect("what it said"));
     assert_eq!(run(&mut client, bundle.id(), "e"), 9);
-    assert_eq!(reads.join().expect("it reads"), "hello\r\n");
+    let mut said = String::new();
+    reader.read_to_string(&mut said).expect("what it said, and the end");
+    assert_eq!(said, "hello\r\n");
     assert!(!runtimes(shim.pid()).contains(&waits));
     assert_eq!(shim.files(), before);
 }
