@@ -13,7 +13,7 @@ use crate::image::config::Limits;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -304,9 +304,8 @@ impl<'a> Tree<'a> {
         path: &[u8],
         (entry, from): (&Entry, &mut impl BufRead),
     ) -> Result<()> {
-        let mut content = Vec::with_capacity(usize::try_from(entry.size).unwrap_or_default());
-        let read = from.take(entry.size).read_to_end(&mut content);
-        read.map_err(not_a_short_file).what(|| "read content")?;
+        let mut content = vec![0; usize::try_from(entry.size).unwrap_or_default()];
+        from.read_exact(&mut content).map_err(not_a_short_file).what(|| "read content")?;
         self.crc.reset();
         self.crc.update(&content);
         self.bytes += entry.size;
@@ -324,6 +323,9 @@ impl<'a> Tree<'a> {
     ) -> Result<()> {
         while left > 0 {
             let bytes = content.fill_buf().map_err(not_a_short_file).what(|| "read content")?;
+            if bytes.is_empty() {
+                return Err(torn()).what(|| "read content");
+            }
             let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
             self.crc.update(&bytes[..count]);
             file.write_all_at(&bytes[..count], offset).what(|| "write content")?;
