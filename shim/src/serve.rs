@@ -132,10 +132,8 @@ fn detached(fd: u32) -> Result<UnixListener> {
 /// The inherited descriptor, closed on exec from here on.
 fn taken(fd: u32) -> Result<OwnedFd> {
     if fd != 0 {
-        let owned = runtime::sys::process::own(fd as i32);
-        nix::fcntl::fcntl(&owned, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))
-            .what(|| format!("close descriptor {fd} on exec"))?;
-        return Ok(owned);
+        let number = i32::try_from(fd).unwrap_or(i32::MAX);
+        return runtime::sys::process::inherited(number).what(|| format!("take descriptor {fd}"));
     }
     let owned = std::io::stdin().as_fd().try_clone_to_owned().what(|| "duplicate descriptor 0")?;
     let null = fs::File::open("/dev/null").what(|| "open /dev/null")?;

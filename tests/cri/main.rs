@@ -8,11 +8,13 @@ mod flow;
 mod fsck;
 mod images;
 mod inside;
+mod listen;
 mod mounts;
 mod namespaces;
 mod property;
 mod reboot;
 mod security;
+mod sweep;
 mod users;
 
 /// Private surroundings with a registry and a server, for the test this stands in.

@@ -5,6 +5,7 @@
 use crate::wait::{DEADLINE, within};
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,6 +16,7 @@ pub struct Call {
     command: Command,
     input: Option<Vec<u8>>,
     terminal: Option<File>,
+    stdin: Option<OwnedFd>,
     deadline: Duration,
     stdout: PathBuf,
     stderr: PathBuf,
@@ -29,6 +31,7 @@ impl Call {
             command,
             input: None,
             terminal: None,
+            stdin: None,
             deadline: DEADLINE,
             stdout: at("out"),
             stderr: at("err"),
@@ -65,6 +68,12 @@ impl Call {
         self
     }
 
+    /// Its descriptor 0, whatever that is.
+    pub fn stdin(mut self, stdin: impl Into<OwnedFd>) -> Self {
+        self.stdin = Some(stdin.into());
+        self
+    }
+
     /// A terminal for its stdin, stdout and stderr.
     pub fn terminal(mut self, terminal: File) -> Self {
         self.terminal = Some(terminal);
@@ -87,6 +96,9 @@ impl Call {
         let create = |path: &Path| File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let input = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
         self.command.stdin(input).stdout(create(&self.stdout)).stderr(create(&self.stderr));
+        if let Some(stdin) = self.stdin.take() {
+            self.command.stdin(stdin);
+        }
         if let Some(terminal) = self.terminal.take() {
             let copy = || terminal.try_clone().expect("copy the terminal's descriptor");
             self.command.stdin(copy()).stdout(copy()).stderr(copy());

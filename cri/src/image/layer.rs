@@ -26,8 +26,8 @@ const AHEAD: usize = 1;
 /// Compressed layers from this size on are kept on disk while they come, so that a download goes on after a crash.
 const KEPT: u64 = 1 << 20;
 /// But for those whose first bytes come so fast that fetching them anew costs less than writing them: 20 MB/s.
-const PROBE: u64 = 8 << 20;
-const SLOW: Duration = Duration::from_millis(400);
+const PROBE: u64 = 2 << 20;
+const SLOW: Duration = Duration::from_millis(100);
 
 /// A layer that an image needs.
 #[derive(Clone)]

@@ -21,7 +21,7 @@ const FIRST: i32 = 3;
 
 /// Takes what systemd passes, or binds `address` (`unix:///path`, or a path).
 pub fn listen(address: &str) -> Result<Socket> {
-    if let Some(listener) = passed() {
+    if let Some(listener) = passed()? {
         return Ok(Socket { listener, path: None });
     }
     let path = path(address)?;
@@ -59,14 +59,20 @@ fn bind(path: &Path) -> Result<UnixListener> {
     Ok(listener)
 }
 
-fn passed() -> Option<UnixListener> {
+/// systemd's socket, where the environment says that there is one for this process.
+fn passed() -> Result<Option<UnixListener>> {
     let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
-    if number("LISTEN_PID")? != std::process::id() || number("LISTEN_FDS")? == 0 {
-        return None;
+    if number("LISTEN_PID") != Some(std::process::id()) || number("LISTEN_FDS").is_none_or(|count| count == 0)
+    {
+        return Ok(None);
     }
-    let listener = UnixListener::from(runtime::sys::process::own(FIRST));
-    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC).ok()?;
-    Some(listener)
+    let what = || format!("take descriptor {FIRST}, which LISTEN_FDS says is a socket to serve");
+    let passed = runtime::sys::process::inherited(FIRST).what(what)?;
+    match rustix::net::sockopt::socket_acceptconn(&passed) {
+        Ok(true) => Ok(Some(UnixListener::from(passed))),
+        Ok(false) => Err(Error::invalid("it does not listen").during(what())),
+        Err(errno) => Err(errno).what(what),
+    }
 }
 
 impl Socket {

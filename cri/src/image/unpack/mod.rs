@@ -5,6 +5,7 @@
 mod ahead;
 mod archive;
 mod attributes;
+mod cores;
 mod creators;
 mod field;
 mod pax;
@@ -23,6 +24,7 @@ use crate::error::{Context, Result};
 use crate::image::config::Limits;
 use crate::image::digest::{Digest, Hasher};
 use ahead::Ahead;
+use cores::AtWork;
 use rustix::fs::{Mode, OFlags};
 use seal::Seals;
 use std::io::Read;
@@ -51,7 +53,8 @@ pub struct Unpacked {
     pub blob_bytes: u64,
 }
 
-/// Unpacks `input` into the new directory `place`/fs. Blocks; belongs on a thread of its own, and starts two others: one decompresses, one makes small files.
+/// Unpacks `input` into the new directory `place`/fs. Blocks; belongs on a thread of its own, and starts two others, for cores that
+/// have nothing to do: one decompresses, one makes small files.
 pub fn unpack(
     input: impl Read + Send,
     place: &Path,
@@ -63,8 +66,13 @@ pub fn unpack(
     let hasher = expected.blob.map_or_else(Hasher::sha256, Digest::hasher);
     let blob = Hashed::new(input, hasher, u64::MAX);
     let decoder = Decoder::new(blob).what(reading)?;
+    let _at_work = AtWork::begin();
     std::thread::scope(|scope| {
-        let plain = Hashed::new(Ahead::new(scope, decoder), expected.diff.hasher(), limits.layer_bytes);
+        let plain = Hashed::new(
+            Ahead::new(scope, decoder, cores::to_spare),
+            expected.diff.hasher(),
+            limits.layer_bytes,
+        );
         let mut archive = Archive::new(plain);
         let seals = Seals::create(&place.join(SEALS))?;
         let mut tree = Tree::new((root, old), (seals, scope), limits)?;

@@ -4,6 +4,7 @@
 
 use super::archive::{Entry, Kind, torn};
 use super::attributes::{attributes, create, named_attributes, node, times};
+use super::cores;
 use super::creators::{Creators, Job};
 use super::field::bad;
 use super::place::{self, Directories, make_opaque, split};
@@ -263,7 +264,7 @@ impl<'a> Tree<'a> {
         (entry, content): (&Entry, &mut impl BufRead),
     ) -> Result<()> {
         let name = split(path).1;
-        if entry.sparse.is_none() && entry.size <= SMALL && self.is_free(parent, name) {
+        if entry.sparse.is_none() && entry.size <= SMALL && cores::to_spare() && self.is_free(parent, name) {
             return self.small_file(parent, path, (entry, content));
         }
         let make = || create(parent, name, entry);
