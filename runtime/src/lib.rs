@@ -14,6 +14,7 @@ pub mod log;
 pub mod ops;
 pub mod parent;
 pub mod plan;
+pub mod privilege;
 pub mod spawn;
 pub mod spec;
 pub mod state;

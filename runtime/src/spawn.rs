@@ -12,6 +12,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::Pid;
 
@@ -230,7 +231,11 @@ impl Away {
 
     fn come_back(self) -> Result<()> {
         for namespace in self.back {
-            setns(&namespace, CloneFlags::empty()).what(|| "come back to the runtime's own namespace")?;
+            match setns(&namespace, CloneFlags::empty()) {
+                // The host's can't be entered by who is root of a user namespace. What he makes after this lives with the container.
+                Err(Errno::EPERM) if crate::privilege::is_rootless() => {}
+                back => back.what(|| "come back to the runtime's own namespace")?,
+            }
         }
         Ok(())
     }
@@ -254,6 +259,9 @@ fn cloning(error: Error) -> Error {
         }
         Some(libc::ENOSPC) => error.cure("a limit in /proc/sys/user/max_*_namespaces is reached"),
         Some(libc::EINVAL) => error.cure("the kernel may lack one of these; see /proc/self/ns"),
+        Some(libc::EACCES) => error.cure(
+            "a user may put a process only from one cgroup of his own to another: call rt by `systemd-run --user --scope`",
+        ),
         Some(libc::EBUSY) => {
             error.cure("the cgroup has controllers enabled for its children, so it can hold no process")
         }

@@ -107,12 +107,21 @@ fn global_options_come_first() {
     let log = LogOptions { file: Some("/l".into()), format: LogFormat::Json, level: Some(Level::Debug) };
     assert_eq!(invocation.log, log);
     let (global, command) = invocation.request.unwrap();
-    let expected = Global { root: "/r".into(), root_origin: Origin::Given, cgroups: CgroupDriver::Systemd };
+    let expected = Global {
+        root: "/r".into(),
+        root_origin: Origin::Given,
+        cgroups: CgroupDriver::Systemd,
+        rootless: Rootless::No,
+    };
     assert_eq!((global, command), (expected, Command::State(id("a"))));
 
     let (global, _) = request("state a").unwrap();
-    let expected =
-        Global { root: "/run/rt".into(), root_origin: Origin::Default, cgroups: CgroupDriver::Cgroupfs };
+    let expected = Global {
+        root: "/run/rt".into(),
+        root_origin: Origin::Default,
+        cgroups: CgroupDriver::Cgroupfs,
+        rootless: Rootless::Auto,
+    };
     assert_eq!(global, expected);
     for (line, driver) in [
         ("--cgroup-manager=disabled state a", CgroupDriver::Disabled),
@@ -122,8 +131,15 @@ fn global_options_come_first() {
     ] {
         assert_eq!(request(line).unwrap().0.cgroups, driver, "{line}");
     }
-    for rootless in ["auto", "false", "0", "''"] {
-        request(&format!("--rootless {rootless} state a")).unwrap();
+    for (word, rootless) in [
+        ("auto", Rootless::Auto),
+        ("''", Rootless::Auto),
+        ("true", Rootless::Yes),
+        ("1", Rootless::Yes),
+        ("false", Rootless::No),
+        ("0", Rootless::No),
+    ] {
+        assert_eq!(request(&format!("--rootless {word} state a")).unwrap().0.rootless, rootless, "{word}");
     }
     let here = std::env::current_dir().unwrap();
     assert_eq!(request("--root r state a").unwrap().0.root, here.join("r"));
@@ -232,8 +248,8 @@ fn bad_command_lines_say_what_is_wrong() {
             "option --cgroup-manager must be cgroupfs or systemd or disabled, not \"x\"",
         ),
         (
-            "--rootless=true state a",
-            "--rootless=true: rootless containers are not supported yet (run rt as root)",
+            "--rootless=perhaps state a",
+            "option --rootless must be auto or true or 1 or false or 0, not \"perhaps\"",
         ),
         ("state", "rt state needs a container id (see `rt state --help`)"),
         ("state a b", "rt state: unexpected argument \"b\" (see `rt state --help`)"),

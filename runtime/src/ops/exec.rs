@@ -9,7 +9,7 @@ use super::birth::{self, Pace};
 use super::console::{self, Terminal};
 use super::gate::Gate;
 use super::options::{Exec, ExecChanges, ExecWhat, Global};
-use super::{attend, launch, sealed};
+use super::{attend, launch, rootless, sealed};
 use crate::error::{Context, Error, Kind, Result};
 use crate::init::{self, Birth};
 use crate::link::Message;
@@ -30,6 +30,7 @@ pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
     crate::sys::process::undumpable().what(|| "make this process undumpable")?;
     let gate = options.gate.map(Gate::take).transpose()?;
     let container = StateDir::new(&global.root).open(&options.id)?;
+    rootless::ensure_beside(container.record())?;
     // ORDER: before its status is looked at: it may be a pipe, whose writer takes his time.
     let process = read_process(&options.what)?;
     check_status(&container, options)?;

@@ -9,8 +9,8 @@ use super::birth::{Pace, awaits_go, bring_up};
 use super::console::{self, Terminal};
 use super::notify::{Listener, Notify};
 use super::options::{CgroupDriver, Global, Launch};
-use super::sealed;
 use super::share::Partner;
+use super::{rootless, sealed};
 use crate::bundle::Bundle;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
@@ -92,6 +92,7 @@ pub struct Planned {
 /// The plan of a bundle under the options of the command line.
 pub fn plan(global: &Global, id: &Id, options: &Launch, terminal: Terminal) -> Result<Planned> {
     let Bundle { path, mut spec } = Bundle::load(&options.bundle, options.config.as_deref())?;
+    rootless::translate(&mut spec)?;
     let partner = options.share.as_ref().map(|share| Partner::find(global, share)).transpose()?;
     let notify = Notify::wanted(global, id).filter(|notify| notify.rewrite(&mut spec));
     let warnings = partner.as_ref().map(|partner| partner.sharing.rewrite(&mut spec));
@@ -124,6 +125,7 @@ fn driver(global: &Global) -> Option<Driver> {
 
 /// Makes the container. Whatever fails, nothing is left: each guard undoes its part when it is dropped.
 pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Result<Launched> {
+    rootless::ensure(options)?;
     let Planned { mut plan, spec, partner, notify } = plan(global, id, options, caller.terminal)?;
     shield(&plan, &caller)?;
     possible_capabilities(&mut plan.task)?;
@@ -144,7 +146,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     partner.map_or(Ok(()), |partner| partner.lend(&plan, &mut prepared))?;
     let shared_root = shared_root(&plan, &prepared, &mut record, &reserved)?;
     reach(Step::Prepare)?;
-    berth.make()?;
+    berth.make(|| global.rootless.holds())?;
     reach(Step::Cgroup)?;
     let fifo = match caller.start {
         StartedBy::Fifo => Some(prepare::start_fifo(&reserved.fifo_path())?),

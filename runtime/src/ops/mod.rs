@@ -22,6 +22,7 @@ pub mod plan;
 mod poststart;
 pub mod ps;
 pub mod relay;
+mod rootless;
 pub mod run;
 pub mod sealed;
 pub mod share;

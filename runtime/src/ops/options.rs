@@ -17,6 +17,32 @@ pub struct Global {
     pub root_origin: Origin,
     /// Who makes cgroups.
     pub cgroups: CgroupDriver,
+    /// Whether this is a user who may not make them.
+    pub rootless: Rootless,
+}
+
+/// Whether `rt` is to do without rights that only the host's root has: a cgroup that can't be made is then done without,
+/// unless there are limits to set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rootless {
+    /// As it is found.
+    #[default]
+    Auto,
+    /// In any case.
+    Yes,
+    /// In no case.
+    No,
+}
+
+impl Rootless {
+    /// Whether it is so.
+    pub fn holds(self) -> bool {
+        match self {
+            Self::Auto => crate::privilege::is_rootless(),
+            Self::Yes => true,
+            Self::No => false,
+        }
+    }
 }
 
 /// Where a setting comes from.

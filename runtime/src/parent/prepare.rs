@@ -20,6 +20,7 @@ use crate::plan::mounts::{Content, Mount};
 use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::rootfs::{Entry, Rootfs};
 use crate::plan::{Plan, Surroundings};
+use crate::privilege::in_user_namespace;
 use crate::sys::mount::{Depth, MountAttr, is_procfs, mount_setattr};
 
 /// Detached mounts and descriptors that init inherits.
@@ -198,7 +199,8 @@ fn is_device(node: impl AsFd, major: u32, minor: u32) -> Result<()> {
 
 /// mknod(2) is for the initial user namespace only: in any other, the host's nodes are bound.
 fn host_devices(plan: &Plan, around: &Surroundings) -> Result<Vec<Option<OwnedFd>>> {
-    let (Some(devices), true) = (&around.devices, plan.task.namespaces.has(Namespace::User)) else {
+    let foreign = || plan.task.namespaces.has(Namespace::User) || in_user_namespace();
+    let Some(devices) = around.devices.as_ref().filter(|_| foreign()) else {
         return Ok(Vec::new());
     };
     devices.iter().map(host_device).collect()

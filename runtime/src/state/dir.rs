@@ -37,7 +37,7 @@ impl StateDir {
             match errno {
                 Errno::NOENT => self.make_root()?,
                 Errno::EXIST => return Err(taken(id)),
-                _ => return Err(errno).what(|| format!("create state directory {}", path.display())),
+                _ => return Err(not_made(&path, errno)),
             }
             match rustix::fs::mkdir(&path, DIR_MODE) {
                 Err(Errno::EXIST) => return Err(taken(id)),
@@ -99,7 +99,8 @@ impl StateDir {
         use std::os::unix::fs::DirBuilderExt;
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        builder.create(&self.root).what(|| format!("create state directory {}", self.root.display()))
+        let errno = |error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        builder.create(&self.root).map_err(|error| not_made(&self.root, errno(error)))
     }
 }
 
@@ -264,6 +265,16 @@ impl Leftover {
 fn load(place: Place) -> Result<Container> {
     let record = place.read_record()?;
     Ok(Container { place, record })
+}
+
+fn not_made(path: &Path, errno: Errno) -> Error {
+    let error = Error::os(errno.raw_os_error(), format!("create state directory {}", path.display()));
+    match errno {
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => error.cure(
+            "set XDG_RUNTIME_DIR, below which the state of users is kept, or choose a directory by --root",
+        ),
+        _ => error,
+    }
 }
 
 /// runc's words, with the id.

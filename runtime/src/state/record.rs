@@ -102,7 +102,7 @@ impl Record {
             rootfs,
             root_mount: None,
             created: crate::clock::now(),
-            owner: rustix::process::geteuid().as_raw(),
+            owner: crate::privilege::caller(),
             annotations: Annotations::new(),
             cgroup: None,
             namespaces: Vec::new(),

@@ -245,6 +245,14 @@ pub fn namespace_type(namespace: BorrowedFd<'_>) -> nix::Result<u64> {
         .map(|r| r as u64)
 }
 
+/// The namespace above a user or PID namespace. KERNEL(4.9)
+pub fn parent_namespace(namespace: BorrowedFd<'_>) -> nix::Result<std::os::fd::OwnedFd> {
+    const NS_GET_PARENT: libc::c_int = 0xb702;
+    // SAFETY: NS_GET_PARENT takes no argument, and gives a new descriptor.
+    let fd = check(libc::c_long::from(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PARENT as _, 0) }))?;
+    Ok(own(fd as std::os::fd::RawFd))
+}
+
 /// Takes ownership of a descriptor that the kernel has just handed to this process (SCM_RIGHTS), or that it was started with.
 pub fn own(received: std::os::fd::RawFd) -> std::os::fd::OwnedFd {
     use std::os::fd::FromRawFd;

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 15] = [
     &["sys"],
     &["spec"],
     &["plan"],
-    &["bundle", "host"],
+    &["bundle", "privilege"],
     &["state"],
     &["hooks", "link"],
     &["parent"],

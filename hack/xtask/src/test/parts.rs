@@ -16,8 +16,9 @@ const PROGRAMS: [&str; 6] = ["--test", "runtime", "--test", "shim", "--test", "c
 const FEATURES: [&str; 2] = ["--features", "cri/otel"];
 
 /// The callers of `tests/engines`, in the order in which they are run: all of them by default.
-const ENGINES: [&str; 13] = [
+const ENGINES: [&str; 14] = [
     "podman",
+    "rootless",
     "docker",
     "docker26",
     "containerd",
@@ -36,13 +37,14 @@ const ENGINES: [&str; 13] = [
 const LIMITED: &[&str] = &["podman", "docker", "containerd", "shim", "crictl"];
 
 /// What needs a kernel with all controllers, AppArmor or systemd: a caller, what `hack/vm run` is told, the caller's arguments.
-const WHOLE: [(&str, &[&str], &[&str]); 2] = [
+const WHOLE: [(&str, &[&str], &[&str]); 3] = [
     (
         "critest",
         &["--memory", "4096", "--with", "target/debug/critest-tally"],
         &["OOM|AppArmor|listing container stats"],
     ),
     ("node", &["--memory", "3072", "--systemd"], &[]),
+    ("rootless", &["--systemd"], &["limits"]),
 ];
 
 /// What rt passes in the virtual machine: parts of the names of tests.

@@ -16,9 +16,9 @@ use super::values::parse_id;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::log::{Level, LogFormat, LogOptions};
-use crate::ops::options::{CgroupDriver, Global, Origin};
+use crate::ops::options::{CgroupDriver, Global, Origin, Rootless};
 
-/// Where container state is kept if nobody says otherwise.
+/// Where container state is kept if nobody says otherwise: root's, and below `XDG_RUNTIME_DIR` of others.
 pub const DEFAULT_ROOT: &str = "/run/rt";
 
 /// One command.
@@ -66,6 +66,7 @@ pub struct Before {
     pub log: LogOptions,
     root: Option<PathBuf>,
     cgroups: CgroupDriver,
+    rootless: Rootless,
 }
 
 impl Before {
@@ -73,12 +74,19 @@ impl Before {
     pub fn global(&self) -> Result<Global> {
         let (root, root_origin) = match &self.root {
             Some(root) => (root.clone(), Origin::Given),
-            None => (PathBuf::from(DEFAULT_ROOT), Origin::Default),
+            None => (self.default_root(), Origin::Default),
         };
         if root.components().all(|part| matches!(part, std::path::Component::RootDir)) {
             return Err(Error::invalid("option --root must not be /"));
         }
-        Ok(Global { root, root_origin, cgroups: self.cgroups })
+        Ok(Global { root, root_origin, cgroups: self.cgroups, rootless: self.rootless })
+    }
+
+    fn default_root(&self) -> PathBuf {
+        match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+            Some(dir) if self.rootless.holds() => PathBuf::from(dir).join("rt"),
+            _ => DEFAULT_ROOT.into(),
+        }
     }
 }
 
@@ -86,7 +94,7 @@ static GLOBAL: &[Flag<Before>] = &[
     Flag::new(
         "root",
         Takes::Value("DIR"),
-        "keep container state in DIR, best on a tmpfs (default: /run/rt)",
+        "keep container state in DIR, best on a tmpfs (default: /run/rt; of users $XDG_RUNTIME_DIR/rt)",
         |o, v| {
             o.root = Some(v.path()?.ok_or_else(|| Error::invalid("option --root needs a directory"))?);
             Ok(())
@@ -147,15 +155,17 @@ static GLOBAL: &[Flag<Before>] = &[
     Flag::new(
         "rootless",
         Takes::Value("WHETHER"),
-        "auto (default) or false; true is not supported yet",
-        |_, v| {
-            let words =
-                [("auto", false), ("false", false), ("0", false), ("", false), ("true", true), ("1", true)];
-            match v.choice(&words)? {
-                false => Ok(()),
-                true => Err(Error::unsupported("--rootless=true: rootless containers are not supported yet")
-                    .cure("run rt as root")),
-            }
+        "true: do without a cgroup that can't be made; false: don't; auto (default): as the user is",
+        |o, v| {
+            o.rootless = v.choice(&[
+                ("auto", Rootless::Auto),
+                ("", Rootless::Auto),
+                ("true", Rootless::Yes),
+                ("1", Rootless::Yes),
+                ("false", Rootless::No),
+                ("0", Rootless::No),
+            ])?;
+            Ok(())
         },
     ),
 ];

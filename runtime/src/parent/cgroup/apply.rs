@@ -15,7 +15,7 @@ impl Cgroup {
         if let Some(program) = &plan.devices {
             let place = self.site.absolute();
             let programs = if self.fresh { devices::Before::None } else { devices::Before::Unknown };
-            devices::apply(self.fd(), program, programs, &mut warnings).map_err(|error| {
+            devices::apply(self.fd(), program, programs).map_err(|error| {
                 error.during(format!("set the device rules of cgroup {}", place.display()))
             })?;
         }

@@ -3,7 +3,7 @@
 //! Dropped before [`Berth::keep`], what was made is removed.
 
 use super::{Cgroup, Site};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::cgroup::CgroupPlan;
 use crate::spec::Resources;
 use crate::state::CgroupRecord;
@@ -44,12 +44,20 @@ impl<'a> Berth<'a> {
         }
     }
 
-    /// Makes it, if that needs no process.
-    pub fn make(&mut self) -> Result<()> {
+    /// Makes it, if that needs no process. Who may not make any does without (`is_rootless`), if there is nothing to limit.
+    pub fn make(&mut self, is_rootless: impl FnOnce() -> bool) -> Result<()> {
         match (self.plan, std::mem::replace(&mut self.state, State::Nothing)) {
-            (Some(plan), State::Planned(site)) if !site.needs_process() => {
-                self.state = State::Made(site.create(plan)?);
-            }
+            (Some(plan), State::Planned(site)) if !site.needs_process() => match site.create(plan) {
+                Ok(cgroup) => self.state = State::Made(cgroup),
+                Err(error) if not_ours(&error) && is_rootless() => match plan.writes.first() {
+                    None => tracing::info!("the container stays in the caller's cgroup: {error}"),
+                    Some(write) => return Err(error.cure(format!(
+                        "{} needs a cgroup that is yours: run this in `systemd-run --user --scope --property Delegate=yes`, or limit nothing",
+                        write.limit
+                    ))),
+                },
+                Err(error) => return Err(error),
+            },
             (_, state) => self.state = state,
         }
         Ok(())
@@ -102,6 +110,11 @@ impl<'a> Berth<'a> {
             cgroup.keep();
         }
     }
+}
+
+/// Another user's, or read-only here.
+fn not_ours(error: &Error) -> bool {
+    matches!(error.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS))
 }
 
 fn show(warnings: &[String]) {

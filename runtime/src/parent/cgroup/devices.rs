@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use crate::error::{Error, Result};
 use crate::plan::cgroup::DeviceProgram;
+use crate::privilege::in_user_namespace;
 use crate::sys::bpf;
 
 /// By this name ours is known when an update replaces it.
@@ -22,16 +23,13 @@ pub enum Before {
 }
 
 /// Puts the program in force. No moment is without rules, nor with both the old and the new.
-pub fn apply(
-    cgroup: BorrowedFd<'_>,
-    program: &DeviceProgram,
-    before: Before,
-    warnings: &mut Vec<String>,
-) -> Result<()> {
+pub fn apply(cgroup: BorrowedFd<'_>, program: &DeviceProgram, before: Before) -> Result<()> {
     match attach(cgroup, program, before) {
         Ok(()) => Ok(()),
         Err((Errno::EPERM, _)) if in_user_namespace() => {
-            warnings.push("linux.resources.devices is not applied: in a user namespace no program can be loaded, and no device be made".to_owned());
+            tracing::info!(
+                "device rules: left out, since in a user namespace no program can be loaded, and no device be made"
+            );
             Ok(())
         }
         Err((errno, what)) => {
@@ -83,10 +81,4 @@ fn ours(cgroup: BorrowedFd<'_>) -> nix::Result<Option<OwnedFd>> {
         }
     }
     Ok(None)
-}
-
-/// The initial one maps all ids to themselves.
-fn in_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().ne(["0", "0", "4294967295"])
 }

@@ -1,12 +1,15 @@
-//! A blocking connection to systemd, with a deadline on everything: its private socket if we may, else the system bus.
+//! A blocking connection to systemd, with a deadline on everything: its private socket if we may, else the system bus; of a user
+//! the same of his own systemd.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::wire::{self, Call, Message, Writer};
 use crate::error::{Context, Error, Kind, Result};
+use crate::privilege::{in_user_namespace, is_rootless};
 
 /// Where systemd listens for root alone; there are no names and no Hello there.
 const PRIVATE: &str = "/run/systemd/private";
@@ -38,17 +41,35 @@ pub struct Refusal {
     pub text: String,
 }
 
+/// Where to look, and whether it is a bus: first where root's systemd listens, be it a container's.
+fn places() -> Vec<(PathBuf, bool)> {
+    let mut places = vec![(PathBuf::from(PRIVATE), false)];
+    if let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| is_rootless()).map(PathBuf::from) {
+        places.extend([(dir.join("systemd/private"), false), (dir.join("bus"), true)]);
+    }
+    places.push((PathBuf::from(BUS), true));
+    places
+}
+
 impl Connection {
     /// Connects. `patience` is for all that is done with it.
     pub fn open(patience: Duration) -> Result<Self> {
         let deadline = Instant::now() + patience;
-        if let Ok(stream) = UnixStream::connect(PRIVATE) {
-            return Self::authenticate(stream, deadline).what(|| format!("talk to systemd at {PRIVATE}"));
+        let mut tried = Vec::new();
+        let mut last = None;
+        for (place, is_bus) in places() {
+            let what = format!("talk to systemd at {}", place.display());
+            match UnixStream::connect(&place) {
+                Ok(stream) if is_bus => return Self::on_bus(stream, deadline).what(|| what),
+                Ok(stream) => return Self::authenticate(stream, deadline).what(|| what),
+                Err(error) => last = Some(error),
+            }
+            tried.push(place.display().to_string());
         }
-        let stream = UnixStream::connect(BUS)
-            .what(|| format!("connect to systemd at {PRIVATE} or {BUS}"))
-            .map_err(|error| error.cure("is systemd running? Without it, leave out --systemd-cgroup"))?;
-        Self::on_bus(stream, deadline).what(|| format!("talk to the bus at {BUS}"))
+        let error = last.unwrap_or_else(|| ErrorKind::NotFound.into());
+        Err(error)
+            .what(|| format!("connect to systemd at {}", tried.join(" or ")))
+            .map_err(|error| error.cure("is systemd running? Without it, leave out --systemd-cgroup"))
     }
 
     /// On a bus one has a name, and signals have to be asked for.
@@ -65,23 +86,37 @@ impl Connection {
     /// SPEC: dbus-specification, "Authentication Protocol", EXTERNAL: the kernel vouches for the user id.
     pub fn authenticate(stream: UnixStream, deadline: Instant) -> Result<Self> {
         let mut connection = Self { stream, deadline, serial: 0, signals: VecDeque::new() };
-        let uid = rustix::process::geteuid().as_raw().to_string();
-        let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
-        connection.send(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes())?;
-        let mut line = Vec::new();
-        while !line.ends_with(b"\r\n") {
-            let mut byte = [0];
-            connection.receive(&mut byte)?;
-            line.push(byte[0]);
-            if line.len() > 1024 {
-                return Err(Error::new(Kind::Internal, "authenticate: the answer is no D-Bus"));
-            }
+        let mut line = if in_user_namespace() {
+            // The other side knows us by another number: it is to take the kernel's word alone.
+            connection.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+            connection.line()?
+        } else {
+            let uid = rustix::process::geteuid().as_raw().to_string();
+            let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
+            connection.send(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes())?;
+            Vec::new()
+        };
+        if line.is_empty() || line.starts_with(b"DATA") {
+            line = connection.line()?;
         }
         if line.starts_with(b"OK ") {
             return Ok(connection);
         }
         let said = String::from_utf8_lossy(&line).trim().to_owned();
         Err(Error::new(Kind::Denied, format!("authenticate: the answer is {said:?}")))
+    }
+
+    fn line(&mut self) -> Result<Vec<u8>> {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            let mut byte = [0];
+            self.receive(&mut byte)?;
+            line.push(byte[0]);
+            if line.len() > 1024 {
+                return Err(Error::new(Kind::Internal, "authenticate: the answer is no D-Bus"));
+            }
+        }
+        Ok(line)
     }
 
     /// Calls, and waits for the answer. Signals that come meanwhile are kept.
