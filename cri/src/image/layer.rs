@@ -11,7 +11,7 @@ use super::registry::{Download, Repository};
 use super::store::disk::{Layer, Part};
 use super::store::partial::Partial;
 use super::store::{Held, Store};
-use super::unpack::{Expected, unpack};
+use super::unpack::{Expected, Turn, unpack};
 use crate::error::{Context, Error, Kind, Result};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -19,6 +19,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// Pieces of a download that wait for the decompressor, each of up to 400 kB: more of them would only take memory.
@@ -28,6 +30,9 @@ const KEPT: u64 = 1 << 20;
 /// But for those whose first bytes come so fast that fetching them anew costs less than writing them: 20 MB/s.
 const PROBE: u64 = 2 << 20;
 const SLOW: Duration = Duration::from_millis(100);
+
+/// So much longer than it works a layer may wait for the network before it gives its turn to another.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A layer that an image needs.
 #[derive(Clone)]
@@ -81,12 +86,19 @@ async fn fly(
     let mut host = 0;
     loop {
         let slot = store.flights.slot().await?;
+        // ORDER: before the download: a registry does not wait for long with an answer that nobody reads.
+        let turn = Arc::new(blocking(|| Ok(Turn::begin())).await?);
         let partial = partial(&store, &wanted).await?;
         let kept = partial.as_ref().map_or(0, Partial::length);
         let mut download = from.download(&wanted.descriptor, host, kept);
         progress.layer(&wanted.descriptor.digest, Event::Received(kept));
-        let making =
-            Making { store: store.clone(), wanted: wanted.clone(), partial, slot, working: working.clone() };
+        let making = Making {
+            store: store.clone(),
+            wanted: wanted.clone(),
+            partial,
+            places: (slot, turn),
+            working: working.clone(),
+        };
         let error = match one_host(making, &mut download, &*progress).await {
             Ok(held) => return Ok(Arc::new(held)),
             Err(error) => error,
@@ -114,7 +126,16 @@ async fn partial(store: &Arc<Store>, wanted: &Wanted) -> Result<Option<Partial>>
 async fn one_host(making: Making, download: &mut Download, progress: &dyn Progress) -> Result<Held> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     let digest = making.wanted.descriptor.digest.clone();
-    let input = Pieces { receiver, piece: Bytes::new(), left: download.left(), waited: Duration::ZERO };
+    let input = Pieces {
+        receiver,
+        piece: Bytes::new(),
+        left: download.left(),
+        waited: Duration::ZERO,
+        turn: making.places.1.clone(),
+        idle: Duration::ZERO,
+        fed: Instant::now(),
+        runtime: Handle::current(),
+    };
     let (answer, made) = oneshot::channel();
     tokio::task::spawn_blocking(move || {
         let working = making.working.clone();
@@ -147,14 +168,15 @@ struct Making {
     store: Arc<Store>,
     wanted: Wanted,
     partial: Option<Partial>,
-    slot: OwnedSemaphorePermit,
+    /// Among those that are brought, and among those that are unpacked.
+    places: (OwnedSemaphorePermit, Arc<Turn>),
     working: Working,
 }
 
 impl Making {
     /// Unpacks and commits. Blocks.
     fn run(self, input: Pieces) -> Result<Held> {
-        let Self { store, wanted, partial, slot, .. } = self;
+        let Self { store, wanted, partial, places, .. } = self;
         let part = store.disk.begin_layer()?;
         let expected = Expected { blob: Some(&wanted.descriptor.digest), diff: &wanted.diff };
         let given_up = AtomicBool::new(false);
@@ -166,6 +188,8 @@ impl Making {
             keep: store.config.keep_blobs,
         };
         let made = unpack_in(&store, &part, (input, &expected), &wanted.chain);
+        // The disk is waited for without keeping others from their turn.
+        drop(places);
         if made.is_err() && !given_up.into_inner() {
             // What came is wrong, or there is no room for it.
             partial.iter().try_for_each(Partial::remove)?;
@@ -175,8 +199,6 @@ impl Making {
             // Pieces and buffers of this layer, before the next one takes its own.
             runtime::sys::memory::give_back();
         }
-        // The disk is waited for without keeping others from their turn.
-        drop(slot);
         let held = commit(&store, part, layer.clone())?;
         match partial {
             Some(partial) if store.config.keep_blobs => partial.keep(&store.disk.blob(&layer.blob))?,
@@ -197,7 +219,10 @@ pub fn make(
     let copy = part.path.join("blob");
     let file = store.config.keep_blobs.then(|| std::fs::File::create(&copy)).transpose();
     let input = Tee { input, copy: file.what(|| format!("make {}", copy.display()))? };
-    let layer = unpack_in(store, &part, (input, expected), chain)?;
+    let layer = {
+        let _turn = Turn::begin();
+        unpack_in(store, &part, (input, expected), chain)?
+    };
     let blob = store.disk.blob(&layer.blob);
     let held = commit(store, part, layer)?;
     if store.config.keep_blobs {
@@ -243,15 +268,43 @@ struct Pieces {
     left: u64,
     /// For the network.
     waited: Duration,
+    turn: Arc<Turn>,
+    /// How much longer it has waited than worked, of late.
+    idle: Duration,
+    /// When it last had something to work at.
+    fed: Instant,
+    runtime: Handle,
+}
+
+impl Pieces {
+    /// The next piece; None at the end, or where the download broke off.
+    fn next(&mut self) -> Option<Bytes> {
+        let began = Instant::now();
+        self.idle = self.idle.saturating_sub(began - self.fed);
+        let next = match self.receiver.try_recv() {
+            Ok(piece) => {
+                self.turn.let_older();
+                Some(piece)
+            }
+            Err(TryRecvError::Disconnected) => None,
+            Err(TryRecvError::Empty) => {
+                let patience = PATIENCE.saturating_sub(self.idle);
+                let soon = async { tokio::time::timeout(patience, self.receiver.recv()).await };
+                let next = self.runtime.block_on(soon);
+                next.unwrap_or_else(|_| self.turn.apart(|| self.receiver.blocking_recv()))
+            }
+        };
+        self.fed = Instant::now();
+        self.waited += self.fed - began;
+        self.idle = (self.idle + (self.fed - began)).min(PATIENCE * 2);
+        next
+    }
 }
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            let began = Instant::now();
-            let next = self.receiver.blocking_recv();
-            self.waited += began.elapsed();
-            match next {
+            match self.next() {
                 Some(piece) => self.piece = piece,
                 None if self.left == 0 => return Ok(0),
                 None => return Err(io::ErrorKind::ConnectionAborted.into()),

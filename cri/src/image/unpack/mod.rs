@@ -16,6 +16,7 @@ mod stream;
 mod tree;
 
 pub use archive::{Archive, Kind};
+pub use cores::Turn;
 pub use place::{is_whiteout, open_in_root};
 pub use stream::{Compression, Decoder, Hashed, expect};
 pub use tree::Grown;
@@ -24,7 +25,6 @@ use crate::error::{Context, Result};
 use crate::image::config::Limits;
 use crate::image::digest::{Digest, Hasher};
 use ahead::Ahead;
-use cores::AtWork;
 use rustix::fs::{Mode, OFlags};
 use seal::Seals;
 use std::io::Read;
@@ -66,7 +66,6 @@ pub fn unpack(
     let hasher = expected.blob.map_or_else(Hasher::sha256, Digest::hasher);
     let blob = Hashed::new(input, hasher, u64::MAX);
     let decoder = Decoder::new(blob).what(reading)?;
-    let _at_work = AtWork::begin();
     std::thread::scope(|scope| {
         let plain = Hashed::new(
             Ahead::new(scope, decoder, cores::to_spare),
