@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 /// `sha256:…` of some bytes.
@@ -116,6 +116,8 @@ pub enum Act {
     Stall(usize),
     /// The body's first bytes, and the others after a while.
     Pause(usize, Duration),
+    /// The body's first bytes, and the others when all have been asked for who wait here.
+    Meet(usize, Arc<Barrier>),
 }
 
 /// A rule: for paths with these words, so many times.
@@ -356,6 +358,11 @@ fn serve(
             let first: Vec<_> = body.drain(..(*most).min(length)).collect();
             let _ = stream.write_all(&first);
             std::thread::sleep(*time);
+        }
+        Some(Act::Meet(most, all)) => {
+            let first: Vec<_> = body.drain(..(*most).min(length)).collect();
+            let _ = stream.write_all(&first);
+            all.wait();
         }
         _ => {}
     }

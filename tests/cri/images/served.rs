@@ -1,9 +1,10 @@
 //! Images through a running server: who waits for a download, who gives it up, and `rt-cri images` with `--address`.
 
-use super::registry::{Act, Registry, digest};
+use super::registry::{Act, Image, Registry, archive, digest, noise};
 use super::{names, program, two_layers};
 use crate::surroundings;
 use std::path::PathBuf;
+use std::sync::{Arc, Barrier};
 use tests::cri::Surroundings;
 use tests::{Call, until};
 
@@ -68,6 +69,22 @@ fn a_pull_that_nobody_waits_for_ends_and_leaves_nothing() {
     until("what was unpacked is gone", || parts(&place).is_empty().then_some(()));
     // Taken up again as if nothing had been.
     place.crictl(["pull", &name]).run().ok();
+}
+
+#[test]
+fn layers_that_wait_for_the_network_keep_no_other_from_its_turn() {
+    let (place, registry) = (surroundings!(), Registry::start());
+    // As many as are brought at a time; there may be fewer cores.
+    let archives: Vec<_> =
+        (0..4u8).map(|at| archive(&[("noise", &noise(200_000 + usize::from(at)))])).collect();
+    let image = Image::of(&archives, &serde_json::json!({}));
+    let name = registry.add("app:1", &image);
+    let all = Arc::new(Barrier::new(archives.len()));
+    for layer in &image.layers {
+        registry.when(Box::leak(digest(layer).into_boxed_str()), 1, Act::Meet(50_000, all.clone()));
+    }
+    place.crictl(["pull", &name]).run().ok();
+    assert_eq!(registry.asked("/blobs/"), archives.len() + 1, "{:?}", registry.log());
 }
 
 #[test]
