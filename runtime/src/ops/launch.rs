@@ -125,7 +125,6 @@ fn driver(global: &Global) -> Option<Driver> {
 
 /// Makes the container. Whatever fails, nothing is left: each guard undoes its part when it is dropped.
 pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Result<Launched> {
-    rootless::ensure(options)?;
     let Planned { mut plan, spec, partner, notify } = plan(global, id, options, caller.terminal)?;
     shield(&plan, &caller)?;
     possible_capabilities(&mut plan.task)?;

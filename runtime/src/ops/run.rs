@@ -8,11 +8,14 @@ use super::console::Terminal;
 use super::launch::{self, Caller, Launched, StartedBy};
 use super::notify::Listener;
 use super::options::{Global, Run};
-use super::poststart;
+use super::{poststart, rootless};
 use crate::error::{Context, Result};
 
 /// Gives the container's exit code, or 0 if it leaves before.
 pub fn run(global: &Global, options: &Run) -> Result<i32> {
+    let what = || format!("run container {:?}", options.id.as_str());
+    // ORDER: before signals are blocked: a second life would take that for its caller's wish.
+    rootless::ensure(&options.launch).what(what)?;
     let before = if options.detach {
         SigSet::thread_get_mask().what(|| "read the signal mask")?
     } else {
@@ -23,7 +26,6 @@ pub fn run(global: &Global, options: &Run) -> Result<i32> {
     }
     let terminal = if options.detach { Terminal::Handed } else { Terminal::Relayed };
     let caller = Caller { start: StartedBy::Link, terminal, signals: before };
-    let what = || format!("run container {:?}", options.id.as_str());
     let launched = launch::launch(global, &options.id, &options.launch, caller).what(what)?;
     let Launched { mut container, mut child, terminal, pace, notify } = launched;
     launch::send_pidfd(&child, options.launch.pidfd_socket.as_deref())?;
