@@ -1,5 +1,7 @@
 //! What this process is to the host: its root, root of a user namespace (as under rootless podman), or an ordinary user.
 
+use std::path::PathBuf;
+
 /// Set for the second life, as root of a user namespace: the id of the user who called.
 pub const MARK: &str = "_RT_ROOTLESS";
 
@@ -14,6 +16,11 @@ pub fn in_user_namespace() -> bool {
 /// Whether this process lacks the rights of the host's root.
 pub fn is_rootless() -> bool {
     !rustix::process::geteuid().is_root() || in_user_namespace()
+}
+
+/// Where a user without the rights of the host's root keeps what lives as long as his session. SPEC: XDG base directories: absolute, or ignored
+pub fn runtime_dir() -> Option<PathBuf> {
+    std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute())
 }
 
 /// The user who called, as he himself knows his id.

@@ -96,7 +96,8 @@ async fn fly(
             store: store.clone(),
             wanted: wanted.clone(),
             partial,
-            places: (slot, turn),
+            slot,
+            turn,
             working: working.clone(),
         };
         let error = match one_host(making, &mut download, &*progress).await {
@@ -131,7 +132,7 @@ async fn one_host(making: Making, download: &mut Download, progress: &dyn Progre
         piece: Bytes::new(),
         left: download.left(),
         waited: Duration::ZERO,
-        turn: making.places.1.clone(),
+        turn: making.turn.clone(),
         idle: Duration::ZERO,
         fed: Instant::now(),
         runtime: Handle::current(),
@@ -168,15 +169,17 @@ struct Making {
     store: Arc<Store>,
     wanted: Wanted,
     partial: Option<Partial>,
-    /// Among those that are brought, and among those that are unpacked.
-    places: (OwnedSemaphorePermit, Arc<Turn>),
+    /// Among those that are brought.
+    slot: OwnedSemaphorePermit,
+    /// Among those that are unpacked.
+    turn: Arc<Turn>,
     working: Working,
 }
 
 impl Making {
     /// Unpacks and commits. Blocks.
     fn run(self, input: Pieces) -> Result<Held> {
-        let Self { store, wanted, partial, places, .. } = self;
+        let Self { store, wanted, partial, slot, turn, .. } = self;
         let part = store.disk.begin_layer()?;
         let expected = Expected { blob: Some(&wanted.descriptor.digest), diff: &wanted.diff };
         let given_up = AtomicBool::new(false);
@@ -188,8 +191,6 @@ impl Making {
             keep: store.config.keep_blobs,
         };
         let made = unpack_in(&store, &part, (input, &expected), &wanted.chain);
-        // The disk is waited for without keeping others from their turn.
-        drop(places);
         if made.is_err() && !given_up.into_inner() {
             // What came is wrong, or there is no room for it.
             partial.iter().try_for_each(Partial::remove)?;
@@ -199,6 +200,8 @@ impl Making {
             // Pieces and buffers of this layer, before the next one takes its own.
             runtime::sys::memory::give_back();
         }
+        // The disk is waited for without keeping others from their turn.
+        drop((slot, turn));
         let held = commit(&store, part, layer.clone())?;
         match partial {
             Some(partial) if store.config.keep_blobs => partial.keep(&store.disk.blob(&layer.blob))?,

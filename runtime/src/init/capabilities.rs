@@ -5,9 +5,8 @@
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::Task;
+use crate::plan::capabilities::SYS_ADMIN;
 use crate::sys::process::{self, CapSets};
-
-const SYS_ADMIN: u64 = 1 << 21;
 
 /// Cuts the bounding set.
 pub fn bound(task: &Task) -> Result<()> {

@@ -2,6 +2,7 @@
 //!
 //! They print what they were asked for on standard output and give the exit code; errors go up to the command line.
 
+mod again;
 pub mod attend;
 mod birth;
 pub mod console;

@@ -6,16 +6,18 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::again;
+use super::options::Launch;
 use crate::bundle::Bundle;
 use crate::error::{Context, Error, Kind, Result};
 use crate::link::{Link, Message};
-use crate::ops::options::Launch;
+use crate::plan::capabilities::SYS_ADMIN;
 use crate::plan::idmap;
 use crate::privilege::{MARK, reborn};
 use crate::spec::{IdMapping, Spec};
@@ -24,25 +26,20 @@ use crate::sys::clone::{Clone3, Side};
 use crate::sys::exec::{Strings, execve};
 use crate::sys::process::{capget, exit_now, parent_namespace};
 
-/// `capabilities(7)`
-const CAP_SYS_ADMIN: u64 = 1 << 21;
-
 /// For `create` and `run`: comes back only in a process that may make containers.
 pub fn ensure(options: &Launch) -> Result<()> {
     let Some(own) = Own::lacking()? else { return Ok(()) };
     let spec = Bundle::load(&options.bundle, options.config.as_deref())?.spec;
     let linux = spec.linux.unwrap_or_default();
-    let has_user = linux.namespaces.0.iter().any(|namespace| {
-        namespace.kind == "user" && namespace.path.as_deref().unwrap_or_default().is_empty()
-    });
+    let has_user = linux.namespaces.0.iter().any(|namespace| namespace.kind == "user" && namespace.is_new());
     if !has_user || linux.uid_mappings.0.is_empty() || linux.gid_mappings.0.is_empty() {
         let text = format!("user {} may make only containers with a user namespace of their own", own.uid);
         return Err(Error::new(Kind::Denied, text).cure(
             "add \"user\" to linux.namespaces, uidMappings and gidMappings (`rt spec --rootless` writes such a config), or run rt as root",
         ));
     }
-    let uids = around(&linux.uid_mappings.0, own.uid);
-    let gids = around(&linux.gid_mappings.0, own.gid);
+    let uids = idmap::around(&linux.uid_mappings.0, own.uid);
+    let gids = idmap::around(&linux.gid_mappings.0, own.gid);
     make(&own, &uids, &gids).what(|| "make a user namespace for rt")?;
     own.begin_anew()
 }
@@ -66,8 +63,8 @@ pub fn translate(spec: &mut Spec) -> Result<()> {
     let Some(linux) = &mut spec.linux else { return Ok(()) };
     for (mappings, file) in [(&mut linux.uid_mappings.0, "uid_map"), (&mut linux.gid_mappings.0, "gid_map")] {
         let path = format!("/proc/self/{file}");
-        let table = read_map(&std::fs::read_to_string(&path).what(|| format!("read {path}"))?);
-        *mappings = mappings.iter().flat_map(|mapping| within(mapping, &table)).collect();
+        let table = idmap::read(&std::fs::read_to_string(&path).what(|| format!("read {path}"))?);
+        *mappings = mappings.iter().flat_map(|mapping| idmap::within(mapping, &table)).collect();
     }
     Ok(())
 }
@@ -82,7 +79,7 @@ impl Own {
     /// None for a process that has the rights over its user namespace, or can't be given them.
     fn lacking() -> Result<Option<Self>> {
         let uid = rustix::process::geteuid();
-        if uid.is_root() || capget().what(|| "read capabilities")?.effective & CAP_SYS_ADMIN != 0 {
+        if uid.is_root() || capget().what(|| "read capabilities")?.effective & SYS_ADMIN != 0 {
             return Ok(None);
         }
         if reborn().is_some() {
@@ -94,54 +91,10 @@ impl Own {
 
     /// Executes this program again with the same arguments: root of a user namespace has all rights over it after that.
     fn begin_anew(&self) -> Result<()> {
-        let text = |text: std::ffi::OsString| CString::new(text.into_vec()).unwrap_or_default();
-        let args = crate::sys::start::args().iter().cloned().map(text).collect();
-        let mark = CString::new(format!("{MARK}={}", self.uid)).unwrap_or_default();
-        let env =
-            std::env::vars_os().map(|(name, value)| text([name, value].join(std::ffi::OsStr::new("="))));
-        let env = Strings::new(env.chain([mark]).collect());
-        let errno = execve(c"/proc/self/exe", &Strings::new(args), &env);
+        let (args, env) = again::arguments_and_environment(MARK, &self.uid.to_string());
+        let errno = execve(c"/proc/self/exe", &args, &env);
         Err(Error::os(errno as i32, "start again as root of a user namespace"))
     }
-}
-
-/// The mapping of a namespace around the container's: the user is 0, what else the container's mapping has comes after.
-fn around(mappings: &[IdMapping], own: u32) -> Vec<IdMapping> {
-    let mut all = vec![IdMapping { container_id: 0, host_id: own, size: 1 }];
-    let mut next = 1;
-    for mapping in mappings {
-        let (first, end) = (mapping.host_id, mapping.host_id.saturating_add(mapping.size));
-        let parts =
-            if (first..end).contains(&own) { vec![(first, own), (own + 1, end)] } else { vec![(first, end)] };
-        for (from, to) in parts.into_iter().filter(|(from, to)| from < to) {
-            all.push(IdMapping { container_id: next, host_id: from, size: to - from });
-            next += to - from;
-        }
-    }
-    all
-}
-
-/// A mapping of outer ids as one of the ids that they have inside; an id that is not there is left out, and found missing later.
-fn within(mapping: &IdMapping, table: &[IdMapping]) -> Vec<IdMapping> {
-    let (first, end) = (mapping.host_id, mapping.host_id.saturating_add(mapping.size));
-    let parts = table.iter().filter_map(|line| {
-        let from = first.max(line.host_id);
-        let to = end.min(line.host_id.saturating_add(line.size));
-        (from < to).then(|| IdMapping {
-            container_id: mapping.container_id + (from - first),
-            host_id: line.container_id + (from - line.host_id),
-            size: to - from,
-        })
-    });
-    parts.collect()
-}
-
-fn read_map(text: &str) -> Vec<IdMapping> {
-    let line = |line: &str| {
-        let mut numbers = line.split_whitespace().map_while(|number| number.parse().ok());
-        Some(IdMapping { container_id: numbers.next()?, host_id: numbers.next()?, size: numbers.next()? })
-    };
-    text.lines().filter_map(line).collect()
 }
 
 /// This process goes into a new user namespace and a mount namespace of it.
@@ -228,41 +181,5 @@ fn execute(name: &str, args: &Strings) {
         if let Ok(program) = CString::new(dir.join(name).as_os_str().as_bytes()) {
             execve(&program, args, &nothing);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn map(container_id: u32, host_id: u32, size: u32) -> IdMapping {
-        IdMapping { container_id, host_id, size }
-    }
-
-    #[test]
-    fn all_ids_of_a_container_are_mapped_around_it_and_found_again_within() {
-        for mappings in [
-            vec![map(0, 1000, 1)],
-            vec![map(0, 1000, 1), map(1, 100_000, 65536)],
-            vec![map(0, 100_000, 1000), map(1000, 1000, 1), map(1001, 101_000, 64536)],
-            vec![map(5, 900, 200)],
-        ] {
-            let table = around(&mappings, 1000);
-            assert_eq!(table[0], map(0, 1000, 1));
-            assert_eq!(read_map(&idmap::lines(&table)), table);
-            for mapping in &mappings {
-                let inner = within(mapping, &table);
-                assert_eq!(inner.iter().map(|part| part.size).sum::<u32>(), mapping.size);
-                for part in inner {
-                    let outer = table.iter().find_map(|line| {
-                        let at = part.host_id.checked_sub(line.container_id)?;
-                        (at < line.size).then_some(line.host_id + at)
-                    });
-                    let expected = mapping.host_id + (part.container_id - mapping.container_id);
-                    assert_eq!(outer, Some(expected), "{part:?} of {mapping:?} in {table:?}");
-                }
-            }
-        }
-        assert_eq!(within(&map(0, 5000, 10), &[map(0, 1000, 1)]), []);
     }
 }

@@ -4,17 +4,16 @@
 //! soon as it is not running. So `exec`, and `create` into a PID namespace that others live in, run from a read-only mount of the
 //! executable, or from a sealed copy in memory where mounts can't be had.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 
 use nix::sys::signal::SigSet;
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
 use rustix::mount::OpenTreeFlags;
 
+use super::again;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::mount_options::attr;
-use crate::sys::exec::{Strings, execve_fd};
+use crate::sys::exec::execve_fd;
 use crate::sys::mount::{Depth, MountAttr, mount_setattr};
 
 /// Set for the second life, so that an image that can't be sealed ends in an error and not in a circle.
@@ -32,11 +31,8 @@ pub fn ensure() -> Result<()> {
         return Err(Error::new(Kind::Denied, format!("{}: the copy can be written too", what())));
     }
     let image = read_only_mount().or_else(|_| memory_copy(&own)).what(what)?;
-    let text = |text: std::ffi::OsString| CString::new(text.into_vec()).unwrap_or_default();
-    let args = crate::sys::start::args().iter().cloned().map(text).collect();
-    let mark = CString::new(format!("{MARK}=1")).unwrap_or_default();
-    let env = std::env::vars_os().map(|(name, value)| text([name, value].join(std::ffi::OsStr::new("="))));
-    let errno = execve_fd(image.as_fd(), &Strings::new(args), &Strings::new(env.chain([mark]).collect()));
+    let (args, env) = again::arguments_and_environment(MARK, "1");
+    let errno = execve_fd(image.as_fd(), &args, &env);
     Err(Error::os(errno as i32, what()))
 }
 

@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use crate::spec;
 
+/// `CAP_SYS_ADMIN` as a bit mask.
+pub const SYS_ADMIN: u64 = 1 << 21;
+
 /// The five sets as bit masks; bit n is capability number n.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Capabilities {

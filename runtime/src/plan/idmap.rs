@@ -54,6 +54,46 @@ pub fn lines(mappings: &[IdMapping]) -> String {
     text
 }
 
+/// The mapping of a namespace around the container's: the user is 0, what else the container's mapping has comes after.
+pub fn around(mappings: &[IdMapping], own: u32) -> Vec<IdMapping> {
+    let mut all = vec![IdMapping { container_id: 0, host_id: own, size: 1 }];
+    let mut next = 1;
+    for mapping in mappings {
+        let (first, end) = (mapping.host_id, mapping.host_id.saturating_add(mapping.size));
+        let parts =
+            if (first..end).contains(&own) { vec![(first, own), (own + 1, end)] } else { vec![(first, end)] };
+        for (from, to) in parts.into_iter().filter(|(from, to)| from < to) {
+            all.push(IdMapping { container_id: next, host_id: from, size: to - from });
+            next += to - from;
+        }
+    }
+    all
+}
+
+/// A mapping of outer ids as one of the ids that they have inside; an id that is not there is left out, and found missing later.
+pub fn within(mapping: &IdMapping, table: &[IdMapping]) -> Vec<IdMapping> {
+    let (first, end) = (mapping.host_id, mapping.host_id.saturating_add(mapping.size));
+    let parts = table.iter().filter_map(|line| {
+        let from = first.max(line.host_id);
+        let to = end.min(line.host_id.saturating_add(line.size));
+        (from < to).then(|| IdMapping {
+            container_id: mapping.container_id + (from - first),
+            host_id: line.container_id + (from - line.host_id),
+            size: to - from,
+        })
+    });
+    parts.collect()
+}
+
+/// What [`lines`] writes, and the kernel shows.
+pub fn read(text: &str) -> Vec<IdMapping> {
+    let line = |line: &str| {
+        let mut numbers = line.split_whitespace().map_while(|number| number.parse().ok());
+        Some(IdMapping { container_id: numbers.next()?, host_id: numbers.next()?, size: numbers.next()? })
+    };
+    text.lines().filter_map(line).collect()
+}
+
 fn to_host(mappings: &[IdMapping], id: u32) -> Option<u32> {
     let map = mappings.iter().find(|map| id >= map.container_id && id - map.container_id < map.size)?;
     Some(map.host_id + (id - map.container_id))
@@ -123,5 +163,32 @@ mod tests {
             IdMap::plan("linux", &[map(0, 0, 1)], &[]).unwrap_err().to_string(),
             "linux: uidMappings and gidMappings must be given together or not at all"
         );
+    }
+
+    #[test]
+    fn all_ids_of_a_container_are_mapped_around_it_and_found_again_within() {
+        for mappings in [
+            vec![map(0, 1000, 1)],
+            vec![map(0, 1000, 1), map(1, 100_000, 65536)],
+            vec![map(0, 100_000, 1000), map(1000, 1000, 1), map(1001, 101_000, 64536)],
+            vec![map(5, 900, 200)],
+        ] {
+            let table = around(&mappings, 1000);
+            assert_eq!(table[0], map(0, 1000, 1));
+            assert_eq!(read(&lines(&table)), table);
+            for mapping in &mappings {
+                let inner = within(mapping, &table);
+                assert_eq!(inner.iter().map(|part| part.size).sum::<u32>(), mapping.size);
+                for part in inner {
+                    let outer = table.iter().find_map(|line| {
+                        let at = part.host_id.checked_sub(line.container_id)?;
+                        (at < line.size).then_some(line.host_id + at)
+                    });
+                    let expected = mapping.host_id + (part.container_id - mapping.container_id);
+                    assert_eq!(outer, Some(expected), "{part:?} of {mapping:?} in {table:?}");
+                }
+            }
+        }
+        assert_eq!(within(&map(0, 5000, 10), &[map(0, 1000, 1)]), []);
     }
 }

@@ -174,6 +174,13 @@ pub struct Namespace {
     pub path: Option<String>,
 }
 
+impl Namespace {
+    /// Whether it is made, not joined.
+    pub fn is_new(&self) -> bool {
+        self.path.as_deref().unwrap_or_default().is_empty()
+    }
+}
+
 /// SPEC: config-linux.md#offset-for-time-namespace
 #[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
 #[serde(default)]

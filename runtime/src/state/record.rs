@@ -117,8 +117,7 @@ impl Record {
 
     /// Whether a namespace of this type was made for it. Of type pid: init is PID 1 there, and the kernel kills all others with it.
     pub fn has_own(&self, kind: Namespace) -> bool {
-        let made = |ns: &&spec::Namespace| ns.path.as_deref().unwrap_or_default().is_empty();
-        self.namespaces.iter().filter(made).any(|ns| ns.kind == kind.name())
+        self.namespaces.iter().any(|namespace| namespace.is_new() && namespace.kind == kind.name())
     }
 
     /// The same of its PID namespace.

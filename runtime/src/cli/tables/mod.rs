@@ -83,8 +83,8 @@ impl Before {
     }
 
     fn default_root(&self) -> PathBuf {
-        match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
-            Some(dir) if self.rootless.holds() => PathBuf::from(dir).join("rt"),
+        match crate::privilege::runtime_dir() {
+            Some(dir) if self.rootless.holds() => dir.join("rt"),
             _ => DEFAULT_ROOT.into(),
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::wire::{self, Call, Message, Writer};
 use crate::error::{Context, Error, Kind, Result};
-use crate::privilege::{in_user_namespace, is_rootless};
+use crate::privilege::{in_user_namespace, is_rootless, runtime_dir};
 
 /// Where systemd listens for root alone; there are no names and no Hello there.
 const PRIVATE: &str = "/run/systemd/private";
@@ -44,7 +44,7 @@ pub struct Refusal {
 /// Where to look, and whether it is a bus: first where root's systemd listens, be it a container's.
 fn places() -> Vec<(PathBuf, bool)> {
     let mut places = vec![(PathBuf::from(PRIVATE), false)];
-    if let Some(dir) = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| is_rootless()).map(PathBuf::from) {
+    if let Some(dir) = runtime_dir().filter(|_| is_rootless()) {
         places.extend([(dir.join("systemd/private"), false), (dir.join("bus"), true)]);
     }
     places.push((PathBuf::from(BUS), true));
@@ -86,17 +86,14 @@ impl Connection {
     /// SPEC: dbus-specification, "Authentication Protocol", EXTERNAL: the kernel vouches for the user id.
     pub fn authenticate(stream: UnixStream, deadline: Instant) -> Result<Self> {
         let mut connection = Self { stream, deadline, serial: 0, signals: VecDeque::new() };
-        let mut line = if in_user_namespace() {
-            // The other side knows us by another number: it is to take the kernel's word alone.
-            connection.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
-            connection.line()?
-        } else {
-            let uid = rustix::process::geteuid().as_raw().to_string();
-            let uid: String = uid.bytes().map(|digit| format!("{digit:02x}")).collect();
-            connection.send(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes())?;
-            Vec::new()
-        };
-        if line.is_empty() || line.starts_with(b"DATA") {
+        // In a user namespace the other side knows us by another number: it is to ask (DATA), and to take the kernel's word alone.
+        let unnamed = in_user_namespace();
+        let uid = rustix::process::geteuid().as_raw().to_string();
+        let hex = || uid.bytes().map(|digit| format!("{digit:02x}")).collect::<String>();
+        let claim = if unnamed { "\r\nDATA".to_owned() } else { format!(" {}", hex()) };
+        connection.send(format!("\0AUTH EXTERNAL{claim}\r\nBEGIN\r\n").as_bytes())?;
+        let mut line = connection.line()?;
+        if unnamed && line.starts_with(b"DATA") {
             line = connection.line()?;
         }
         if line.starts_with(b"OK ") {
