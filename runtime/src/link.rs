@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!   parent ── Go ────────▶ init      maps are written, the scope is there (only where init needs that)
+//!   parent ◀── AtMaps ──── init      its user namespace is there, and has no maps yet (only where init made it itself)
 //!   parent ◀── AtHooks ─── init      the root filesystem stands (only where there are hooks to run now)
 //!   parent ── HooksDone ─▶ init
+//!   parent ◀── Born ────── init      it is a process of its own now, where it was born by one in between (see `spawn.rs`)
 //!   parent ◀── Ready ───── init      all but execve is done; carries the terminal, if there is one (`exec`: only where somebody waits for it)
 //!   parent ── Start ─────▶ init      (only `run` and `exec`; said before Ready where nothing happens between the two)
 //!   parent ── Committed ─▶ init      (only `create`: init waits at the start FIFO, and needs this process no more)
@@ -33,6 +35,8 @@ pub const MOST: usize = 4096;
 pub enum Message {
     /// Parent: go on.
     Go,
+    /// Init: its user namespace is made.
+    AtMaps,
     /// Init: the root filesystem stands.
     AtHooks,
     /// Parent: the hooks ran.
@@ -45,7 +49,7 @@ pub enum Message {
     Committed,
     /// Init: the step that failed, and why.
     Failed(u8, Error),
-    /// The process between parent and init: init's pid.
+    /// Init, which a process in between has cloned: it is there. Its pid is told by the kernel.
     Born(i32),
 }
 
@@ -59,6 +63,12 @@ impl Link {
         let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
             .what(|| "make a socket pair")?;
         Ok((Self(a), Self(b)))
+    }
+
+    /// From here on the kernel says with each message who has sent it: [`Message::Born`] needs it.
+    pub fn ask_who(&self) -> Result<()> {
+        nix::sys::socket::setsockopt(&self.0, nix::sys::socket::sockopt::PassCred, &true)
+            .what(|| "ask for the senders of messages")
     }
 
     /// Sends one message.
@@ -82,18 +92,20 @@ impl Link {
     /// Waits for a message; `None`: the other side is gone.
     pub fn receive(&self) -> Result<Option<Message>> {
         let mut bytes = [0; MOST];
-        let mut space = nix::cmsg_space!(RawFd);
-        let (len, fd) = loop {
+        let mut space = nix::cmsg_space!(RawFd, nix::sys::socket::UnixCredentials);
+        let (len, fd, sender) = loop {
             let mut into = [IoSliceMut::new(&mut bytes)];
             match recvmsg::<()>(self.0.as_raw_fd(), &mut into, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
                 Ok(got) => {
-                    let mut fd = None;
+                    let (mut fd, mut sender) = (None, None);
                     for message in got.cmsgs().what(|| "read control messages")? {
-                        if let ControlMessageOwned::ScmRights(fds) = message {
-                            fd = fds.first().copied();
+                        match message {
+                            ControlMessageOwned::ScmRights(fds) => fd = fds.first().copied(),
+                            ControlMessageOwned::ScmCredentials(who) => sender = Some(who.pid()),
+                            _ => {}
                         }
                     }
-                    break (got.bytes, fd);
+                    break (got.bytes, fd, sender);
                 }
                 // The other side is gone with something of ours unread. KERNEL: told once, before what it had said.
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
@@ -101,7 +113,7 @@ impl Link {
             }
         };
         let fd = fd.map(crate::sys::process::own);
-        if len == 0 { Ok(None) } else { Message::decode(&bytes[..len], fd).map(Some) }
+        if len == 0 { Ok(None) } else { Message::decode(&bytes[..len], fd, sender).map(Some) }
     }
 }
 
@@ -116,13 +128,14 @@ impl Message {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Go => vec![b'G'],
+            Self::AtMaps => vec![b'M'],
             Self::AtHooks => vec![b'A'],
             Self::HooksDone => vec![b'H'],
             Self::Ready(None) => vec![b'R'],
             Self::Ready(Some(_)) => vec![b'T'],
             Self::Start => vec![b'S'],
             Self::Committed => vec![b'C'],
-            Self::Born(pid) => [&[b'B'][..], &pid.to_le_bytes()].concat(),
+            Self::Born(_) => vec![b'B'],
             Self::Failed(step, error) => {
                 let mut bytes = [&[b'F', *step][..], &error.to_bytes()].concat();
                 bytes.truncate(MOST);
@@ -131,19 +144,18 @@ impl Message {
         }
     }
 
-    /// From [`Self::encode`], and the descriptor that came with it.
-    pub fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Result<Self> {
+    /// From [`Self::encode`], the descriptor that came with it, and who has sent it, if the kernel said so.
+    pub fn decode(bytes: &[u8], fd: Option<OwnedFd>, sender: Option<i32>) -> Result<Self> {
         match (bytes, fd) {
             ([b'G'], _) => Ok(Self::Go),
+            ([b'M'], _) => Ok(Self::AtMaps),
             ([b'A'], _) => Ok(Self::AtHooks),
             ([b'H'], _) => Ok(Self::HooksDone),
             ([b'R'], None) => Ok(Self::Ready(None)),
             ([b'T'], Some(fd)) => Ok(Self::Ready(Some(fd))),
             ([b'S'], _) => Ok(Self::Start),
             ([b'C'], _) => Ok(Self::Committed),
-            ([b'B', pid @ ..], _) if pid.len() == 4 => {
-                Ok(Self::Born(i32::from_le_bytes([pid[0], pid[1], pid[2], pid[3]])))
-            }
+            ([b'B'], _) if sender.is_some_and(|pid| pid > 0) => Ok(Self::Born(sender.unwrap_or_default())),
             ([b'F', step, error @ ..], _) => Ok(Self::Failed(*step, Error::from_bytes(error))),
             _ => Err(Error::new(Kind::Internal, format!("unexpected message on the link: {bytes:?}"))),
         }
@@ -172,6 +184,15 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_says_who_was_born() {
+        let (a, b) = Link::pair().unwrap();
+        a.ask_who().unwrap();
+        b.send(&Message::Born(0)).unwrap();
+        let us = std::process::id().cast_signed();
+        assert!(matches!(a.receive().unwrap(), Some(Message::Born(pid)) if pid == us));
+    }
+
+    #[test]
     fn last_words_are_heard_though_something_was_left_unread() {
         let (a, b) = Link::pair().unwrap();
         a.send(&Message::Start).unwrap();
@@ -186,7 +207,7 @@ mod tests {
         let error = Error::os(libc::EPERM, "mount proc").cure("be root").during("make mounts");
         let text = error.to_string();
         let Message::Failed(step, back) =
-            Message::decode(&Message::Failed(Step::Mounts as u8, error).encode(), None).unwrap()
+            Message::decode(&Message::Failed(Step::Mounts as u8, error).encode(), None, None).unwrap()
         else {
             panic!("not a failure")
         };
@@ -195,8 +216,8 @@ mod tests {
 
     #[test]
     fn strange_bytes_are_an_error() {
-        assert!(Message::decode(b"T", None).is_err());
-        assert!(Message::decode(b"B12", None).is_err());
-        assert!(Message::decode(b"?", None).is_err());
+        assert!(Message::decode(b"T", None, None).is_err());
+        assert!(Message::decode(b"B", None, None).is_err());
+        assert!(Message::decode(b"?", None, None).is_err());
     }
 }

@@ -1,10 +1,11 @@
 //! Birth of init: one clone3 straight into its namespaces and its cgroup.
 //!
 //! Which flags ride on the clone depends on the plan; this is the only place that knows why:
-//! - A PID namespace that is joined takes only children, so the parent enters it for the length of the clone and comes back.
 //! - Clock offsets can only be written before anybody is in the time namespace: the parent makes that one, and comes back.
 //! - New namespaces must belong to the user namespace. If that is joined, or if it is new while others are joined, a process in
-//!   between (the hop) joins everything with the host's rights and clones init as its own sibling.
+//!   between joins everything with the host's rights and clones init as its own sibling.
+//! - In a PID namespace that others live in, init would be seen with the host's root, descriptors and rights. So it is born beside
+//!   that namespace, takes all steps, and last of all clones the process that goes on as its own sibling in there (`init/mod.rs`).
 //!
 //! It does not know what init does, nor what the parent does while it waits.
 
@@ -12,28 +13,29 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::Pid;
 
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
-use crate::init::Door;
+use crate::init::{Door, sibling};
 use crate::link::{Link, Message};
 use crate::plan::namespaces::{Join, Kind, Namespaces};
 use crate::plan::{Surroundings, Task};
+use crate::step::Step;
 use crate::sys::clone::{Clone3, Side};
 use crate::sys::process::{exit_now, namespace_type};
 
 /// Init, alive and waiting for Go. Dropped: it is killed and reaped.
 #[derive(Debug)]
 pub struct Child {
-    /// As seen from here.
+    /// As seen from here. Until [`Child::born`] it may be the process in between.
     pub pid: Pid,
     /// Stands for it, whatever happens to the number.
     pub pidfd: OwnedFd,
     /// The parent's end.
     pub link: Link,
     kept: bool,
+    in_between: bool,
 }
 
 /// Where init is born.
@@ -84,7 +86,6 @@ pub fn spare_host_name(around: &Surroundings, joined: &[(Kind, OwnedFd)]) -> Res
 
 /// Clones. `init` runs in the child with its end of the link and the namespaces that it still has to join, and never returns.
 pub fn spawn(task: &Task, cradle: &Cradle<'_>, init: impl Fn(Link, Vec<Door>)) -> Result<Child> {
-    let (ours, theirs) = Link::pair()?;
     let namespaces = &task.namespaces;
     let new = namespaces
         .new
@@ -92,24 +93,81 @@ pub fn spawn(task: &Task, cradle: &Cradle<'_>, init: impl Fn(Link, Vec<Door>)) -
         .filter(|kind| !by_parent(task, **kind))
         .fold(0, |flags, kind| flags | kind.flag());
     let foreign = namespaces.joins(Kind::User) || namespaces.makes(Kind::User) && !cradle.joined.is_empty();
-    if foreign {
-        return hop(task, cradle, new, (ours, theirs), init);
+    let birth = match (foreign, namespaces.joins(Kind::Pid)) {
+        (false, false) => Birth::Direct,
+        (false, true) => Birth::Beside,
+        (true, false) => Birth::Sibling,
+        (true, true) => Birth::BesideForeign,
+    };
+    let away = Away::go_for_offsets(task)?;
+    let child = bear(birth, (task, cradle, new), init);
+    away.come_back()?;
+    let mut child = child?;
+    match birth {
+        Birth::Sibling => drop(child.born()?),
+        // ORDER: its namespaces are there before anybody maps its ids.
+        Birth::BesideForeign => match child.link.receive()? {
+            Some(Message::AtMaps) => {}
+            Some(Message::Failed(_, error)) => return Err(error),
+            _ => return Err(died()),
+        },
+        Birth::Direct | Birth::Beside => {}
     }
-    let away = Away::go(task, cradle)?;
-    let born = Clone3 { namespaces: new, cgroup: cradle.cgroup, sibling: false }.call();
+    Ok(child)
+}
+
+/// The ways into the world.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Birth {
+    /// In its new namespaces at once.
+    Direct,
+    /// The same, but for the PID namespace, which it enters last of all.
+    Beside,
+    /// By a process in between that has joined all namespaces. KERNEL: CLONE_PARENT.
+    Sibling,
+    /// In no namespace; it joins all with the host's rights, makes the new ones, and enters the PID namespace last of all.
+    BesideForeign,
+}
+
+fn bear(
+    birth: Birth,
+    (task, cradle, new): (&Task, &Cradle<'_>, u64),
+    init: impl Fn(Link, Vec<Door>),
+) -> Result<Child> {
+    let (ours, theirs) = Link::pair()?;
+    let in_between = birth != Birth::Direct;
+    if in_between {
+        ours.ask_who()?;
+    }
+    let at_once = if matches!(birth, Birth::Direct | Birth::Beside) { new } else { 0 };
+    let born = Clone3 { namespaces: at_once, cgroup: cradle.cgroup, sibling: false }.call();
     if let Ok(Side::Child) = born {
         drop(ours);
-        init(theirs, remaining(cradle, |kind| kind != Kind::Pid));
+        let made = match birth {
+            Birth::Direct | Birth::Beside => Ok(doors(cradle)),
+            Birth::Sibling => join_all(cradle).and_then(|()| sibling(new, &theirs)).map(|()| Vec::new()),
+            Birth::BesideForeign => join_all(cradle)
+                .and_then(|()| make(new))
+                .and_then(|()| theirs.send(&Message::AtMaps))
+                .map(|()| Vec::new()),
+        };
+        match made {
+            Ok(doors) => init(theirs, doors),
+            Err(error) => drop(theirs.send(&Message::Failed(Step::Clone as u8, error))),
+        }
         exit_now(1);
     }
-    away.come_back()?;
-    match born.what(|| format!("clone into new namespaces ({})", names(&namespaces.new))).map_err(cloning)? {
-        Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, link: ours, kept: false }),
+    drop(theirs);
+    match born
+        .what(|| format!("clone into new namespaces ({})", names(&task.namespaces.new)))
+        .map_err(cloning)?
+    {
+        Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, link: ours, kept: false, in_between }),
         Side::Child => Err(Error::new(ErrorKind::Internal, "the child came back")),
     }
 }
 
-/// Clones into the namespaces of a process that runs: `which` of them, its PID namespace by way of the parent.
+/// Clones into the namespaces of a process that runs: `which` of them. In its PID namespace it is only [`Child::born`].
 pub fn spawn_beside(
     beside: OwnedFd,
     which: CloneFlags,
@@ -117,70 +175,35 @@ pub fn spawn_beside(
     init: impl Fn(Link, Vec<Door>),
 ) -> Result<Child> {
     let (ours, theirs) = Link::pair()?;
-    let mut away = Away { back: Vec::new() };
-    if which.contains(CloneFlags::CLONE_NEWPID) {
-        away.back.push(own("pid")?);
-        setns(&beside, CloneFlags::CLONE_NEWPID).what(|| "join the container's pid namespace")?;
+    let in_between = which.contains(CloneFlags::CLONE_NEWPID);
+    if in_between {
+        ours.ask_who()?;
     }
     let born = Clone3 { namespaces: 0, cgroup, sibling: false }.call();
     if let Ok(Side::Child) = born {
         drop(ours);
-        init(theirs, vec![Door { fd: beside, which: which - CloneFlags::CLONE_NEWPID }]);
+        init(theirs, doors_of(beside, which));
         exit_now(1);
     }
-    away.come_back()?;
+    drop(theirs);
     match born.what(|| "clone into the container's cgroup").map_err(cloning)? {
-        Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, link: ours, kept: false }),
+        Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, link: ours, kept: false, in_between }),
         Side::Child => Err(Error::new(ErrorKind::Internal, "the child came back")),
     }
 }
 
-/// A process of its own joins everything while it has the host's rights, the user namespace last, and clones init as a child of
-/// ours. KERNEL: CLONE_PARENT. It says init's pid and is gone.
-fn hop(
-    task: &Task,
-    cradle: &Cradle<'_>,
-    new: u64,
-    (ours, theirs): (Link, Link),
-    init: impl Fn(Link, Vec<Door>),
-) -> Result<Child> {
-    let away = Away::go_for_offsets(task)?;
-    let born = Clone3 { namespaces: 0, cgroup: cradle.cgroup, sibling: false }.call();
-    if let Ok(Side::Child) = born {
-        drop(ours);
-        let cloned = join_all(cradle).and_then(|()| {
-            Clone3 { namespaces: new, cgroup: None, sibling: true }
-                .call()
-                .what(|| "clone into new namespaces")
-        });
-        match cloned {
-            Ok(Side::Child) => init(theirs, Vec::new()),
-            Ok(Side::Parent(pid, _)) => {
-                exit_now(i32::from(theirs.send(&Message::Born(pid.as_raw())).is_err()))
-            }
-            Err(error) => {
-                let _ = theirs.send(&Message::Failed(crate::step::Step::Clone as u8, error));
-            }
-        }
-        exit_now(1);
-    }
-    away.come_back()?;
-    drop(theirs);
-    let Side::Parent(hop, _pidfd) = born.what(|| "clone")? else {
-        return Err(Error::new(ErrorKind::Internal, "the child came back"));
-    };
-    let said = ours.receive();
-    nix::sys::wait::waitpid(hop, None).what(|| "wait for the process that joins namespaces")?;
-    match said? {
-        Some(Message::Born(pid)) => {
-            let pid = Pid::from_raw(pid);
-            // Our child, not reaped yet: the number can't be anybody else's.
-            let pidfd = crate::sys::pidfd::open(pid.as_raw()).what(|| "open a pidfd of init")?;
-            Ok(Child { pid, pidfd, link: ours, kept: false })
-        }
-        Some(Message::Failed(_, error)) => Err(error),
-        _ => Err(Error::new(ErrorKind::Internal, "the process that joins namespaces died")),
-    }
+/// Joined with the host's rights as long as these are there: the user namespace last.
+fn doors_of(beside: OwnedFd, which: CloneFlags) -> Vec<Door> {
+    let user = which & CloneFlags::CLONE_NEWUSER;
+    let second = if user.is_empty() { None } else { rustix::io::fcntl_dupfd_cloexec(&beside, 3).ok() };
+    let mut doors = vec![Door { fd: beside, which: which - user }];
+    doors.extend(second.map(|fd| Door { fd, which: user }));
+    doors.retain(|door| !door.which.is_empty());
+    doors
+}
+
+fn make(new: u64) -> Result<()> {
+    unshare(CloneFlags::from_bits_retain(new as i32)).what(|| "make new namespaces").map_err(cloning)
 }
 
 fn join_all(cradle: &Cradle<'_>) -> Result<()> {
@@ -191,10 +214,14 @@ fn join_all(cradle: &Cradle<'_>) -> Result<()> {
     Ok(())
 }
 
-fn remaining(cradle: &Cradle<'_>, wanted: fn(Kind) -> bool) -> Vec<Door> {
-    let chosen = cradle.joined.iter().filter(|(kind, _)| wanted(*kind));
-    let fds = chosen.filter_map(|(_, fd)| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok());
+fn doors(cradle: &Cradle<'_>) -> Vec<Door> {
+    let fds = cradle.joined.iter().filter_map(|(_, fd)| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok());
     fds.map(|fd| Door { fd, which: CloneFlags::empty() }).collect()
+}
+
+fn died() -> Error {
+    Error::new(ErrorKind::Internal, "init died before the container was ready")
+        .cure("it may have been killed: see the kernel's log")
 }
 
 /// Whether the parent makes this namespace, because init must find it finished.
@@ -208,15 +235,6 @@ struct Away {
 }
 
 impl Away {
-    fn go(task: &Task, cradle: &Cradle<'_>) -> Result<Self> {
-        let mut away = Self::go_for_offsets(task)?;
-        if let Some((_, pids)) = cradle.joined.iter().find(|(kind, _)| *kind == Kind::Pid) {
-            away.back.push(own("pid")?);
-            setns(pids, CloneFlags::CLONE_NEWPID).what(|| "join the pid namespace")?;
-        }
-        Ok(away)
-    }
-
     fn go_for_offsets(task: &Task) -> Result<Self> {
         let mut back = Vec::new();
         if let Some(offsets) = &task.time_offsets {
@@ -231,11 +249,7 @@ impl Away {
 
     fn come_back(self) -> Result<()> {
         for namespace in self.back {
-            match setns(&namespace, CloneFlags::empty()) {
-                // The host's can't be entered by who is root of a user namespace. What he makes after this lives with the container.
-                Err(Errno::EPERM) if crate::privilege::is_rootless() => {}
-                back => back.what(|| "come back to the runtime's own namespace")?,
-            }
+            setns(&namespace, CloneFlags::empty()).what(|| "come back to the runtime's own namespace")?;
         }
         Ok(())
     }
@@ -270,6 +284,25 @@ fn cloning(error: Error) -> Error {
 }
 
 impl Child {
+    /// Waits until init is a process of its own, if it was born by one in between: from here on [`Child::pid`] is its own. What goes wrong
+    /// before is told here. Whether it was.
+    pub fn born(&mut self) -> Result<bool> {
+        if !self.in_between {
+            return Ok(false);
+        }
+        let pid = match self.link.receive()? {
+            Some(Message::Born(pid)) => Pid::from_raw(pid),
+            Some(Message::Failed(_, error)) => return Err(error),
+            Some(_) => return Err(Error::new(ErrorKind::Internal, "init said something unexpected")),
+            None => return Err(died()),
+        };
+        nix::sys::wait::waitpid(self.pid, None).what(|| "wait for the process that cloned init")?;
+        // Our child, not reaped yet: the number can't be anybody else's.
+        self.pidfd = crate::sys::pidfd::open(pid.as_raw()).what(|| "open a pidfd of init")?;
+        (self.pid, self.in_between) = (pid, false);
+        Ok(true)
+    }
+
     /// It goes on without us.
     pub fn keep(&mut self) {
         self.kept = true;

@@ -57,22 +57,26 @@ steps! {
     RuntimeHooks = "runtime-hooks",
     /// Init: createContainer hooks.
     ContainerHooks = "container-hooks",
-    /// Init: the root changes.
-    Pivot = "pivot",
-    /// Init: the pseudo-terminal.
-    Terminal = "terminal",
     /// Init: kernel parameters, host name.
     Sysctl = "sysctl",
+    /// Init: AppArmor and SELinux.
+    Labels = "labels",
+    /// Init: the root changes.
+    Pivot = "pivot",
+    /// Init: what is not the container's is closed.
+    Shut = "shut",
+    /// Init: the pseudo-terminal.
+    Terminal = "terminal",
     /// Init: masked and read-only paths, read-only root.
     Mask = "mask",
     /// Init: resource limits, scheduling, personality, memory policy.
     Limits = "limits",
-    /// Init: AppArmor and SELinux.
-    Labels = "labels",
     /// Init: user, groups, capabilities.
     User = "user",
     /// Init: working directory and executable are looked up.
     Executable = "executable",
+    /// Init: enters the PID namespace, where others live in that.
+    Birth = "birth",
     /// Init: says that it is ready.
     Ready = "ready",
     /// Parent: the terminal's other end is where it belongs.

@@ -2,12 +2,12 @@
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
 
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
-use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::target::spent;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::Task;
 use crate::sys::exec::{Strings, execve};
@@ -51,7 +51,7 @@ fn says(name: &CStr, kind: Kind, why: &str) -> Error {
 
 fn direct(name: &CStr) -> Result<CString> {
     match usable(name) {
-        Ok(stat) => not_ourselves(name, &stat).map(|()| name.to_owned()),
+        Ok(()) => Ok(name.to_owned()),
         Err(Errno::NOENT | Errno::NOTDIR) => {
             let why = format!("stat {}: no such file or directory", name.to_string_lossy());
             Err(says(name, Kind::Invalid, &why).cure("it must exist in the container's root filesystem"))
@@ -60,8 +60,14 @@ fn direct(name: &CStr) -> Result<CString> {
         Err(Errno::ACCESS) => {
             Err(says(name, Kind::Denied, "permission denied").cure("the user must be allowed to execute it"))
         }
+        Err(Errno::LOOP) => Err(magic(name)),
         Err(errno) => Err(Error::os(errno.raw_os_error(), format!("exec: {:?}", name.to_string_lossy()))),
     }
+}
+
+fn magic(name: &CStr) -> Error {
+    says(name, Kind::Denied, "permission denied: it is reached by a link of /proc to what a process has open, or by too many links")
+        .cure("name the file itself")
 }
 
 fn search(name: &CStr, environment: &[CString]) -> Result<CString> {
@@ -72,8 +78,8 @@ fn search(name: &CStr, environment: &[CString]) -> Result<CString> {
         let dir = if dir.is_empty() { b"." } else { dir };
         let Ok(candidate) = CString::new([dir, b"/", name.to_bytes()].concat()) else { continue };
         match usable(&candidate) {
-            Ok(stat) => return not_ourselves(&candidate, &stat).map(|()| candidate),
-            Err(Errno::ACCESS) => denied = true,
+            Ok(()) => return Ok(candidate),
+            Err(Errno::ACCESS | Errno::LOOP) => denied = true,
             Err(_) => {}
         }
     }
@@ -85,26 +91,49 @@ fn search(name: &CStr, environment: &[CString]) -> Result<CString> {
     Err(says(name, Kind::Invalid, "executable file not found in $PATH"))
 }
 
-/// A file that this user may execute.
-fn usable(path: &CStr) -> rustix::io::Result<Stat> {
-    let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+/// A file that this user may execute, and that is not reached by way of what a process has open; nor its interpreter, if it is a script.
+///
+/// It is executed by its name in the end, and so may be another file by then: execveat(2) of a handle would name the process after
+/// the descriptor's number (up to Linux 6.13), and hand scripts a name that is closed. Whoever wins that race wins nothing. This
+/// process has no descriptor of the host's ([`super::shut`]), its own executable is a copy that nobody else has, it has the user's rights
+/// and none but these: what its name may lead to, the user can reach by himself.
+fn usable(path: &CStr) -> rustix::io::Result<()> {
+    let handle = open(path, OFlags::PATH)?;
     let stat = rustix::fs::fstat(&handle)?;
-    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-        return Err(Errno::ISDIR);
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => return Err(Errno::ISDIR),
+        FileType::RegularFile => {}
+        _ => return Err(Errno::ACCESS), // as execve(2) has it
     }
     rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?;
-    spent(handle);
-    Ok(stat)
+    script(path, 0)
 }
 
-/// CVE-2019-5736: a container that names our own executable (through /proc/self/exe) would run it inside, where it can be
-/// opened for writing later.
-fn not_ourselves(path: &CStr, theirs: &Stat) -> Result<()> {
-    let ours = rustix::fs::stat(c"/proc/self/exe");
-    if ours.is_ok_and(|ours| (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino)) {
-        return Err(says(path, Kind::Denied, "permission denied: it is the runtime's own executable"));
+/// KERNEL: fs/binfmt_script.c: the name after `#!`, in the first 256 bytes; a script's interpreter may be a script, five deep.
+fn script(path: &CStr, depth: usize) -> rustix::io::Result<()> {
+    const DEEPEST: usize = 5;
+    // Who may execute need not be allowed to read: then the kernel alone knows.
+    let Ok(file) = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) else { return Ok(()) };
+    let mut line = [0; 256];
+    let read = rustix::io::read(&file, &mut line).unwrap_or(0);
+    let Some(interpreter) = interpreter(&line[..read]).filter(|_| depth < DEEPEST) else { return Ok(()) };
+    match open(&interpreter, OFlags::PATH) {
+        Err(Errno::LOOP) => Err(Errno::LOOP),
+        // What else may be wrong with it is said by execve.
+        Err(_) => Ok(()),
+        Ok(_) => script(&interpreter, depth + 1),
     }
-    Ok(())
+}
+
+fn interpreter(text: &[u8]) -> Option<CString> {
+    let line = text.strip_prefix(b"#!")?.split(|byte| matches!(byte, b'\n' | 0)).next()?;
+    let name = line.split(|byte| matches!(byte, b' ' | b'\t')).find(|word| !word.is_empty())?;
+    CString::new(name).ok()
+}
+
+/// The process's own root is the container's by now.
+fn open(path: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat2(CWD, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
 }
 
 /// What the program inherits beside its environment: descriptors, signal dispositions, the signal mask.

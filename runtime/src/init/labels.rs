@@ -6,8 +6,12 @@ use super::proc::HostProc;
 use crate::error::{Context, Error, Result};
 use crate::plan::Task;
 
-/// Writes both.
-pub fn set(task: &Task, proc: &HostProc) -> Result<()> {
+/// Writes both. A process that this one clones has them too.
+pub fn set(task: &Task) -> Result<()> {
+    if task.process.apparmor_profile.is_none() && task.process.selinux_label.is_none() {
+        return Ok(());
+    }
+    let proc = &HostProc::open()?;
     if let Some(profile) = &task.process.apparmor_profile {
         apparmor(profile, proc)?;
     }

@@ -4,13 +4,15 @@ use nix::errno::Errno;
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::Task;
-use crate::plan::process::rlimit_name;
+use crate::plan::process::{NPROC, rlimit_name};
 use crate::sys::process;
 
-/// Sets all of them.
-pub fn set(task: &Task) -> Result<()> {
+/// Sets all of them. `in_between`: another process, cloned by this one, goes on with them: [`settle`] has the rest there.
+pub fn set(task: &Task, in_between: bool) -> Result<()> {
     for &(number, soft, hard) in &task.process.rlimits {
-        rlimit(number, soft, hard)?;
+        // KERNEL: this process counts, too, as long as it is there.
+        let more = u64::from(in_between && number == NPROC);
+        rlimit(number, soft.saturating_add(more), hard.saturating_add(more))?;
     }
     let scheduling = &task.process.scheduling;
     // Not the caller's: a runtime that is pinned itself must not pin its containers. The cgroup's cpuset still bounds it.
@@ -18,18 +20,8 @@ pub fn set(task: &Task) -> Result<()> {
         Some(cpus) => affinity(cpus)?,
         None => affinity(&Vec::from_iter(0..nix::sched::CpuSet::count() as u32))?,
     }
-    if let Some(cpu) = scheduling.cpu {
-        process::set_scheduler(process::SchedAttr {
-            policy: cpu.policy,
-            flags: cpu.flags,
-            nice: cpu.nice,
-            priority: cpu.priority,
-            runtime: cpu.runtime,
-            deadline: cpu.deadline,
-            period: cpu.period,
-            ..Default::default()
-        })
-        .what(|| "set the CPU scheduler")?;
+    if !in_between {
+        scheduler(task, 0)?;
     }
     if let Some((class, level)) = scheduling.io {
         process::set_io_priority(class, level).what(|| "set the I/O priority")?;
@@ -41,6 +33,28 @@ pub fn set(task: &Task) -> Result<()> {
         process::set_personality(domain).what(|| format!("set personality {domain:#x}"))?;
     }
     Ok(())
+}
+
+/// In the process that was cloned: needs no rights.
+pub fn settle(task: &Task) -> Result<()> {
+    let processes = task.process.rlimits.iter().find(|(number, ..)| *number == NPROC);
+    processes.map_or(Ok(()), |&(number, soft, hard)| rlimit(number, soft, hard))
+}
+
+/// How a process gets its CPU time; 0 is this one. KERNEL: some policies forbid to clone, or are not handed on to who is cloned.
+pub fn scheduler(task: &Task, pid: i32) -> Result<()> {
+    let Some(cpu) = task.process.scheduling.cpu else { return Ok(()) };
+    let attr = process::SchedAttr {
+        policy: cpu.policy,
+        flags: cpu.flags,
+        nice: cpu.nice,
+        priority: cpu.priority,
+        runtime: cpu.runtime,
+        deadline: cpu.deadline,
+        period: cpu.period,
+        ..Default::default()
+    };
+    process::set_scheduler(pid, attr).what(|| "set the CPU scheduler")
 }
 
 fn rlimit(number: u32, soft: u64, hard: u64) -> Result<()> {

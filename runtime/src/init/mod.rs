@@ -1,6 +1,11 @@
 //! Our child before execve: from birth in its namespaces to the user's program, one line per step.
 //!
 //! It has no log but the link, and relies on no Drop: it ends in execve or `_exit`. It does not know which command made it.
+//!
+//! Before the first name is followed that the container may have chosen (working directory, program, passwd, terminal), [`shut`] closes
+//! all that is of the host: no link of /proc leads out then, whatever it is called. Where others can see the container's processes, those
+//! steps are taken outside of their PID namespace, and the process that goes on in there is cloned last of all, with the root, the
+//! rights and the user that it will have: there is nothing in it to be had. Its executable is a copy (`ops/sealed.rs`).
 
 mod capabilities;
 mod copy_up;
@@ -15,24 +20,25 @@ mod namespaces;
 mod proc;
 mod root;
 mod session;
+mod sibling;
 mod target;
 mod terminal;
 mod user;
 mod waiting;
 
 use std::convert::Infallible;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
 use crate::link::{Link, Message};
 use crate::parent::prepare::Prepared;
 use crate::plan::{Surroundings, Task};
 use crate::spec::Hooks;
 use crate::step::{Step, reach};
-pub use limits::affinity;
+pub use limits::{affinity, scheduler};
 pub use namespaces::Door;
-use proc::HostProc;
+pub use sibling::sibling;
 use terminal::Console;
 
 /// What init is born with.
@@ -50,6 +56,8 @@ pub struct Birth<'a> {
     pub link: Link,
     /// Whether the parent has something to do before the first step, and says Go then.
     pub awaits_go: bool,
+    /// Whether others live in its PID namespace: it is born into that last of all.
+    pub seen: bool,
     /// Where to wait after Ready: the FIFO, or the link.
     pub start: Start<'a>,
     /// The mask that the user's program gets: as it was before the runtime blocked anything.
@@ -111,28 +119,36 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
         expect(&birth.link, |m| matches!(m, Message::Go))?;
     }
     take(at, Step::Join)?;
-    let proc = HostProc::open()?;
+    if birth.home.is_none() {
+        // ORDER: while /proc is the host's.
+        labels::set(task)?;
+    }
     namespaces::late(task)?;
     namespaces::join(birth.joined)?;
     take(at, Step::Root)?;
     user::become_root(task)?;
     take(at, Step::Session)?;
     session::new(task)?;
-    let (root, terminal) = match &birth.home {
-        Some(home) => make_home(birth, home, &proc, at)?,
+    let terminal = match &birth.home {
+        Some(home) => make_home(birth, home, at)?,
         None => enter_home(birth, at)?,
     };
     take(at, Step::Limits)?;
-    limits::set(task)?;
-    take(at, Step::Labels)?;
-    labels::set(task, &proc)?;
+    limits::set(task, birth.seen)?;
     take(at, Step::User)?;
-    user::enter_cwd(task, &root)?;
-    let environment = user::environment(task, &root)?;
+    let cwd = user::enter_cwd(task)?;
+    let environment = user::environment(task)?;
     user::change(task)?;
     take(at, Step::Executable)?;
-    user::check_cwd(task)?;
+    user::settle_cwd(task, cwd)?;
     let program = executable::find(task, environment)?;
+    take(at, Step::Birth)?;
+    if birth.seen {
+        sibling(0, &birth.link)?;
+        session::lead()?;
+        limits::settle(task)?;
+    }
+    terminal::take(task)?;
     take(at, Step::Ready)?;
     if let Start::Fifo(_) = birth.start {
         waiting::hold_signals()?;
@@ -164,11 +180,16 @@ fn take(at: &mut Step, step: Step) -> Result<()> {
     reach(step)
 }
 
-/// The root and the parent's end of the terminal.
-type Inside = (OwnedFd, Option<OwnedFd>);
+/// Closes all but the standard streams, what is passed on, the ways to the parent and to `start`, and what is still needed.
+fn shut(birth: &Birth<'_>, needed: Option<&OwnedFd>) -> Result<()> {
+    let fifo = if let Start::Fifo(fifo) = birth.start { Some(fifo) } else { None };
+    let keep: Vec<_> = fifo.into_iter().chain(needed).map(AsFd::as_fd).chain([birth.link.as_fd()]).collect();
+    crate::sys::process::close_all_but(birth.task.process.pass_fds, &keep)
+        .what(|| "close what is not the container's")
+}
 
-/// The container's first process makes what all will find.
-fn make_home(birth: &Birth<'_>, home: &Home<'_>, proc: &HostProc, at: &mut Step) -> Result<Inside> {
+/// The container's first process makes what all will find. Gives the parent's end of the terminal.
+fn make_home(birth: &Birth<'_>, home: &Home<'_>, at: &mut Step) -> Result<Option<OwnedFd>> {
     let (task, around, prepared) = (birth.task, home.around, home.prepared);
     take(at, Step::Loopback)?;
     namespaces::loopback_up(task)?;
@@ -184,27 +205,37 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, proc: &HostProc, at: &mut Step)
     }
     take(at, Step::ContainerHooks)?;
     hooks::run_all("createContainer", &home.hooks.create_container, home.state)?;
-    take(at, Step::Pivot)?;
-    root::change(around, &root)?;
-    take(at, Step::Terminal)?;
-    let console = if prepared.root.is_some() { Console::Bind } else { Console::Leave };
-    let terminal = terminal::open(task, &root, console)?;
+    // ORDER: after the hooks, which may bring the network device that a parameter is of; while /proc is the host's.
     take(at, Step::Sysctl)?;
     hostname::set(around)?;
-    proc.set_sysctl(&around.sysctl)?;
+    proc::set_sysctl(&around.sysctl)?;
+    take(at, Step::Labels)?;
+    labels::set(task)?;
+    take(at, Step::Pivot)?;
+    root::change(around, &root)?;
+    target::spent(root);
+    take(at, Step::Shut)?;
+    shut(birth, prepared.null.as_ref())?;
+    take(at, Step::Terminal)?;
+    let root = target::root()?;
+    let console = if prepared.root.is_some() { Console::Bind } else { Console::Leave };
+    let terminal = terminal::open(task, &root, console)?;
     take(at, Step::Mask)?;
     mask::all(around, prepared, &root)?;
     root::finish(around, prepared, &root)?;
-    Ok((root, terminal))
+    // What was covered has handles, too.
+    target::spent(root);
+    shut(birth, terminal.as_ref())?;
+    Ok(terminal)
 }
 
 /// A later process finds all of it made.
-fn enter_home(birth: &Birth<'_>, at: &mut Step) -> Result<Inside> {
+fn enter_home(birth: &Birth<'_>, at: &mut Step) -> Result<Option<OwnedFd>> {
     birth.root.map_or(Ok(()), root::enter)?;
+    take(at, Step::Shut)?;
+    shut(birth, None)?;
     take(at, Step::Terminal)?;
-    let root = target::root()?;
-    let terminal = terminal::open(birth.task, &root, Console::Leave)?;
-    Ok((root, terminal))
+    terminal::open(birth.task, &target::root()?, Console::Leave)
 }
 
 fn expect(link: &Link, wanted: fn(&Message) -> bool) -> Result<()> {

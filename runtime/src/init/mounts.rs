@@ -25,7 +25,9 @@ pub fn make_all(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> R
     let maker = Maker { prepared, root, label: around.mount_label.as_deref(), shared_root };
     for (mount, source) in around.mounts.iter().zip(&prepared.sources) {
         let made = match (&mount.content, source) {
-            (Content::Filesystem { fstype, source }, _) => maker.filesystem(mount, fstype, source),
+            (Content::Filesystem { fstype, source }, made) => {
+                maker.filesystem(mount, (fstype, source), made.as_ref())
+            }
             (Content::Cgroup, _) => maker.cgroup(mount),
             (Content::Bind { recursive, .. }, Some(tree)) => maker.bind(mount, tree.as_fd(), *recursive),
             (Content::Lent { .. }, Some(tree)) => maker.bind(mount, tree.as_fd(), false),
@@ -55,7 +57,12 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn filesystem(&self, mount: &Mount, fstype: &CStr, source: &CStr) -> Result<()> {
+    fn filesystem(
+        &self,
+        mount: &Mount,
+        (fstype, source): (&CStr, &CStr),
+        made: Option<&OwnedFd>,
+    ) -> Result<()> {
         // CVE-2019-19921: labels and parameters are looked for below these two, so nothing may lead elsewhere.
         let links =
             if matches!(fstype.to_bytes(), b"proc" | b"sysfs") { Links::Refuse } else { Links::Follow };
@@ -70,6 +77,9 @@ impl Maker<'_> {
             options.to_mut().filesystem.push(format!("mode={:o}", stat.st_mode & 0o7777));
         }
         let place = target::made_unless(there, self.root, &mount.target, Shape::Directory)?;
+        if let Some(tree) = made {
+            return self.place(mount, tree, place);
+        }
         let (tree, draft) = filesystem::create(fstype, source, &options, self.label)?;
         spent(draft.into());
         if mount.options.copy_up {

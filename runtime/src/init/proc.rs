@@ -1,4 +1,5 @@
-//! The host's procfs, opened before the root changes: what is written through it can't be redirected by the container.
+//! The host's procfs, opened before the root changes and let go of at once: what is written through it can't be redirected by the
+//! container.
 //!
 //! CVE-2025-52881, CVE-2019-16884: a /proc inside the container is never written to. Entries below /proc/sys and /proc/self are
 //! those of the task that opens them, so the host's instance serves a process in other namespaces just as well.
@@ -38,13 +39,17 @@ impl HostProc {
     pub fn has(&self, path: &str) -> bool {
         rustix::fs::accessat(&self.0, path, Access::EXISTS, AtFlags::empty()).is_ok()
     }
+}
 
-    /// Sets kernel parameters, of the namespaces that this process is in.
-    pub fn set_sysctl(&self, parameters: &[(String, String)]) -> Result<()> {
-        for (path, value) in parameters {
-            self.write(&format!("sys/{path}"), value.as_bytes())
-                .what(|| format!("write {value:?} to /proc/sys/{path}"))?;
-        }
-        Ok(())
+/// Sets kernel parameters, of the namespaces that this process is in.
+pub fn set_sysctl(parameters: &[(String, String)]) -> Result<()> {
+    if parameters.is_empty() {
+        return Ok(());
     }
+    let proc = HostProc::open()?;
+    for (path, value) in parameters {
+        proc.write(&format!("sys/{path}"), value.as_bytes())
+            .what(|| format!("write {value:?} to /proc/sys/{path}"))?;
+    }
+    Ok(())
 }

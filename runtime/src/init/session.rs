@@ -13,7 +13,7 @@ const USER_SEARCH: u32 = 0x0008_0000;
 
 /// setsid, and a session keyring unless the plan says that the caller's is kept.
 pub fn new(task: &Task) -> Result<()> {
-    rustix::process::setsid().what(|| "start a session")?;
+    lead()?;
     let Some(name) = &task.keyring else { return Ok(()) };
     let name = CString::new(name.as_str()).unwrap_or_default();
     let made = process::join_session_keyring(&name).and_then(|serial| {
@@ -24,4 +24,9 @@ pub fn new(task: &Task) -> Result<()> {
         Ok(()) | Err(Errno::ENOSYS) => Ok(()),
         Err(errno) => Err(errno).what(|| "make a session keyring"),
     }
+}
+
+/// Makes this process the leader of a session of its own.
+pub fn lead() -> Result<()> {
+    rustix::process::setsid().map(drop).what(|| "start a session")
 }

@@ -50,9 +50,16 @@ pub fn open(task: &Task, root: &OwnedFd, at: Console) -> Result<Option<OwnedFd>>
         rustix::fs::fchown(&theirs, Some(rustix::fs::Uid::from_raw(task.process.uid)), None)
             .what(|| "give the terminal to the user")?;
     }
-    process::set_controlling_terminal(theirs.as_fd()).what(|| "take the terminal")?;
     terminal::as_standard_streams(&theirs).what(|| "use the terminal as standard streams")?;
     Ok(Some(ours))
+}
+
+/// Makes it the controlling terminal of this process's session.
+pub fn take(task: &Task) -> Result<()> {
+    if task.process.terminal.is_none() {
+        return Ok(());
+    }
+    process::set_controlling_terminal(std::io::stdin().as_fd()).what(|| "take the terminal")
 }
 
 fn console(root: &OwnedFd, theirs: &OwnedFd) -> Result<()> {

@@ -2,7 +2,6 @@
 
 use std::ffi::CString;
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -30,32 +29,46 @@ pub fn become_root(task: &Task) -> Result<()> {
     }
 }
 
-/// Enters the working directory while still root, which makes it where it is missing. [`check_cwd`] follows.
-pub fn enter_cwd(task: &Task, root: &OwnedFd) -> Result<()> {
-    let cwd = &task.process.cwd;
-    let what = || format!("enter the working directory {}", cwd.to_string_lossy());
-    let path = Path::new(std::ffi::OsStr::new(cwd.to_str().map_err(|_| Error::invalid(what()))?));
-    if path == Path::new("/") {
-        return Ok(()); // There already.
+/// Whether the working directory is entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cwd {
+    /// It is.
+    Entered,
+    /// Root may not: the user is asked.
+    AsUser,
+}
+
+/// Enters the working directory while still root, who may enter what the user may not, and makes it where it is missing.
+pub fn enter_cwd(task: &Task) -> Result<Cwd> {
+    if task.process.cwd.as_bytes() == b"/" {
+        return Ok(Cwd::Entered); // There already.
     }
-    if matches!(target::open(root, path, target::Links::Follow), Err(rustix::io::Errno::NOENT)) {
-        target::make_dirs(root, path).what(what)?;
-    }
-    match rustix::process::chdir(cwd.as_c_str()) {
-        // Root may be shut out where the user is not (NFS with root squash): tried again as the user.
-        Err(rustix::io::Errno::ACCESS) => Ok(()),
-        done => done.what(what),
+    let what = || cwd_name(task);
+    let root = target::root()?;
+    let path = cwd(task)?;
+    let place = match target::open(&root, path, target::Links::Follow) {
+        Err(rustix::io::Errno::NOENT) => target::make_dirs(&root, path).what(what)?,
+        // NFS with root squash.
+        Err(rustix::io::Errno::ACCESS) => return Ok(Cwd::AsUser),
+        place => place.what(what).map_err(through_a_magic_link)?,
+    };
+    match rustix::process::fchdir(&place) {
+        Err(rustix::io::Errno::ACCESS) => Ok(Cwd::AsUser),
+        done => done.map(|()| Cwd::Entered).what(what),
     }
 }
 
-/// CVE-2024-21626: what we stand in must be inside the container's root.
-pub fn check_cwd(task: &Task) -> Result<()> {
-    let cwd = &task.process.cwd;
-    let what = || format!("enter the working directory {}", cwd.to_string_lossy());
-    if cwd.as_bytes() == b"/" {
+/// CVE-2024-21626: what we stand in must be inside the container's root. No link of /proc leads there, and there is no descriptor of
+/// the host's that one could lead to; so this can't fail but where a directory was moved away under us.
+pub fn settle_cwd(task: &Task, so_far: Cwd) -> Result<()> {
+    if task.process.cwd.as_bytes() == b"/" {
         return Ok(());
     }
-    rustix::process::chdir(cwd.as_c_str()).what(what)?;
+    let what = || cwd_name(task);
+    if so_far == Cwd::AsUser {
+        let place = target::open(target::root()?, cwd(task)?, target::Links::Follow);
+        rustix::process::fchdir(place.what(what).map_err(through_a_magic_link)?).what(what)?;
+    }
     let here = rustix::process::getcwd(Vec::new()).what(|| "look where we are")?;
     if here.as_bytes().first() != Some(&b'/') {
         return Err(Error::new(Kind::Denied, format!("{}: it is outside the container's root", what())));
@@ -63,12 +76,31 @@ pub fn check_cwd(task: &Task) -> Result<()> {
     Ok(())
 }
 
+fn cwd(task: &Task) -> Result<&Path> {
+    let text = task.process.cwd.to_str().map_err(|_| Error::invalid(cwd_name(task)))?;
+    Ok(Path::new(text))
+}
+
+fn cwd_name(task: &Task) -> String {
+    format!("enter the working directory {}", task.process.cwd.to_string_lossy())
+}
+
+/// What openat2 says of a link that leads to what a process has open, and of too many links.
+pub fn through_a_magic_link(error: Error) -> Error {
+    match error.errno() {
+        Some(libc::ELOOP) => error
+            .with_kind(Kind::Denied)
+            .cure("links of /proc to what a process has open are not followed, nor more than 40 links"),
+        _ => error,
+    }
+}
+
 /// The environment, with HOME from the container's passwd where the config gives none.
-pub fn environment(task: &Task, root: &OwnedFd) -> Result<Vec<CString>> {
+pub fn environment(task: &Task) -> Result<Vec<CString>> {
     let mut env = task.process.env.clone();
     if !env.iter().any(|entry| entry.as_bytes().starts_with(b"HOME=") && entry.as_bytes().len() > 5) {
         env.retain(|entry| !entry.as_bytes().starts_with(b"HOME="));
-        let home = home(root, task.process.uid).unwrap_or_else(|| "/".to_owned());
+        let home = home(task.process.uid).unwrap_or_else(|| "/".to_owned());
         env.push(CString::new(format!("HOME={home}")).what_nul()?);
     }
     Ok(env)
@@ -85,8 +117,8 @@ impl Nul for std::result::Result<CString, std::ffi::NulError> {
 }
 
 /// No passwd, or an absurd one, means no home: at most 1 MiB of it is read.
-fn home(root: &OwnedFd, uid: u32) -> Option<String> {
-    let file = target::open_file(root, Path::new("/etc/passwd")).ok()?;
+fn home(uid: u32) -> Option<String> {
+    let file = target::open_file(target::root().ok()?, Path::new("/etc/passwd")).ok()?;
     let mut text = String::new();
     std::fs::File::from(file).take(1 << 20).read_to_string(&mut text).ok()?;
     home_in(&text, uid)

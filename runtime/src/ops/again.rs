@@ -9,7 +9,10 @@ use crate::sys::exec::Strings;
 pub fn arguments_and_environment(mark: &str, value: &str) -> (Strings, Strings) {
     let text = |text: OsString| CString::new(text.into_vec()).unwrap_or_default();
     let args = crate::sys::start::args().iter().cloned().map(text).collect();
+    let key = OsStr::new(mark);
     let mark = CString::new(format!("{mark}={value}")).unwrap_or_default();
-    let env = std::env::vars_os().map(|(name, value)| text([name, value].join(OsStr::new("="))));
+    let env = std::env::vars_os()
+        .filter(|(name, _)| name != key)
+        .map(|(name, value)| text([name, value].join(OsStr::new("="))));
     (Strings::new(args), Strings::new(env.chain([mark]).collect()))
 }

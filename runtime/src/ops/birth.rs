@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
+use crate::init;
 use crate::link::{Link, Message, step_name};
 use crate::parent::cgroup::Berth;
 use crate::parent::place;
@@ -13,7 +14,7 @@ use crate::plan::Plan;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::seccomp::{self, Filter};
 use crate::spawn::Child;
-use crate::state::{Record, Reserved, SECCOMP, Status};
+use crate::state::{ProcessId, Record, Reserved, SECCOMP, Status};
 use crate::step::{Step, reach};
 
 /// Whether init stops at Ready.
@@ -28,7 +29,7 @@ pub enum Pace {
 /// The parent's side, from birth to Ready. What init does not wait for is done while it makes the mounts.
 pub fn bring_up(
     plan: &Plan,
-    child: &Child,
+    child: &mut Child,
     (reserved, record, berth): (&Reserved, &mut Record, &mut Berth<'_>),
     pace: Pace,
 ) -> Result<Option<OwnedFd>> {
@@ -57,6 +58,10 @@ pub fn bring_up(
         hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state)?;
         reach(Step::RuntimeHooks)?;
         child.link.send(&Message::HooksDone)?;
+    }
+    if child.born()? {
+        init::scheduler(&plan.task, child.pid.as_raw())?;
+        record.init = Some(ProcessId::of(child.pid.as_raw())?);
     }
     if pace == Pace::Straight {
         // ORDER: written down before the program can run, limited before, too.

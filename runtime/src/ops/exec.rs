@@ -48,14 +48,18 @@ pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
         gate.wait()?;
         check_status(&container, options)?;
     }
-    let told = options.pidfd_socket.is_some() || task.process.terminal.is_some();
+    let scheduled = task.process.scheduling.cpu.is_some();
+    let told = options.pidfd_socket.is_some() || task.process.terminal.is_some() || scheduled;
     let pace = if told { Pace::Halting } else { Pace::Straight };
     let mut child = bring_up(&container, options, (&task, pace), signals).what(what)?;
+    if pace == Pace::Straight {
+        birth::say(&child.link, &Message::Start).what(what)?;
+    }
+    if child.born().what(what)? {
+        init::scheduler(&task, child.pid.as_raw()).what(what)?;
+    }
     let terminal = match pace {
-        Pace::Straight => {
-            birth::say(&child.link, &Message::Start).what(what)?;
-            None
-        }
+        Pace::Straight => None,
         Pace::Halting => birth::expect(&child.link, |message| match message {
             Message::Ready(terminal) => Some(terminal),
             _ => None,
@@ -109,12 +113,23 @@ fn bring_up(
         init::affinity(cpus)?;
     }
     let awaits_go = task.process.oom_score_adj.is_some();
+    let which = flags(record);
     let spawn = |cgroup: Option<&OwnedFd>| {
         let beside = rustix::io::fcntl_dupfd_cloexec(&beside, 3).what(|| "duplicate a pidfd")?;
-        spawn_beside(beside, flags(record), cgroup.map(AsFd::as_fd), |link, joined| {
+        spawn_beside(beside, which, cgroup.map(AsFd::as_fd), |link, joined| {
             let start = if pace == Pace::Straight { init::Start::Straight } else { init::Start::Link };
-            let root = root.as_ref();
-            init::run(&Birth { task, home: None, root, joined: &joined, link, awaits_go, start, signals })
+            let (root, seen) = (root.as_ref(), which.contains(CloneFlags::CLONE_NEWPID));
+            init::run(&Birth {
+                task,
+                home: None,
+                root,
+                joined: &joined,
+                link,
+                awaits_go,
+                seen,
+                start,
+                signals,
+            })
         })
     };
     let child = match spawn(cgroup.as_ref()) {

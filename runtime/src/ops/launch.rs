@@ -9,8 +9,8 @@ use super::birth::{Pace, awaits_go, bring_up};
 use super::console::{self, Terminal};
 use super::notify::{Listener, Notify};
 use super::options::{CgroupDriver, Global, Launch};
+use super::rootless;
 use super::share::Partner;
-use super::{rootless, sealed};
 use crate::bundle::Bundle;
 use crate::error::{Context, Error, Kind, Result};
 use crate::hooks;
@@ -126,7 +126,8 @@ fn driver(global: &Global) -> Option<Driver> {
 /// Makes the container. Whatever fails, nothing is left: each guard undoes its part when it is dropped.
 pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Result<Launched> {
     let Planned { mut plan, spec, partner, notify } = plan(global, id, options, caller.terminal)?;
-    shield(&plan, &caller)?;
+    // CVE-2016-9962: nobody looks into this process or init while they hold what the container must not have.
+    crate::sys::process::undumpable().what(|| "make this process undumpable")?;
     possible_capabilities(&mut plan.task)?;
     warn(&plan);
     if spec.hooks.is_some() {
@@ -141,7 +142,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     reserved.commit(&record)?;
     reach(Step::Reserve)?;
     let notify = hear(notify, caller.start)?;
-    let mut prepared = prepare::prepare(&plan, berth.site())?;
+    let mut prepared = prepare::prepare(&plan, berth.site(), &joined)?;
     partner.map_or(Ok(()), |partner| partner.lend(&plan, &mut prepared))?;
     let shared_root = shared_root(&plan, &prepared, &mut record, &reserved)?;
     reach(Step::Prepare)?;
@@ -154,12 +155,12 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     // ORDER: before init: dropped in turn, they go when it is gone.
     let fresh = std::mem::take(&mut prepared.fresh);
     let nest = Nest { reserved: &reserved, record: &record, prepared: &prepared, fifo: fifo.as_ref() };
-    let child = bear(&plan, &caller, (&nest, &berth, &joined))?;
+    let mut child = bear(&plan, &caller, (&nest, &berth, &joined))?;
     drop((prepared, fifo));
     reach(Step::Clone)?;
     record.init = Some(ProcessId::of(child.pid.as_raw())?);
     let pace = caller.pace(&plan, options);
-    let terminal = bring_up(&plan, &child, (&reserved, &mut record, &mut berth), pace)
+    let terminal = bring_up(&plan, &mut child, (&reserved, &mut record, &mut berth), pace)
         .map_err(|error| killed_for_memory(error, berth.cgroup()))?;
     let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
     reach(Step::Console)?;
@@ -217,6 +218,7 @@ fn bear(
             joined: &joined,
             link,
             awaits_go,
+            seen: plan.task.namespaces.joins(Namespace::Pid),
             start: nest.fifo.map_or(init::Start::Link, init::Start::Fifo),
             signals: caller.signals,
         };
@@ -252,15 +254,6 @@ pub fn possible_capabilities(task: &mut Task) -> Result<()> {
         task.process.capabilities = wanted.within(possible);
     }
     Ok(())
-}
-
-/// Nobody looks into this process or init while they hold what the container must not have: CVE-2016-9962, and CVE-2019-5736,
-/// since those who live in a PID namespace that is joined can look from the first moment on.
-fn shield(plan: &Plan, caller: &Caller) -> Result<()> {
-    if plan.task.namespaces.joins(Namespace::Pid) {
-        sealed::ensure_under(&caller.signals)?;
-    }
-    crate::sys::process::undumpable().what(|| "make this process undumpable")
 }
 
 fn warn(plan: &Plan) {

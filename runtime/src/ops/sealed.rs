@@ -1,74 +1,108 @@
-//! Runs this program from an image that nobody can write: CVE-2019-5736.
+//! Runs this program from a file of its own that nobody can write: CVE-2019-5736.
 //!
-//! A process that joins a container's PID namespace can be looked at from inside, and its executable be opened for writing as
-//! soon as it is not running. So `exec`, and `create` into a PID namespace that others live in, run from a read-only mount of the
-//! executable, or from a sealed copy in memory where mounts can't be had.
+//! Whoever sees a process in /proc can open its executable, take leases on it, and write to it as soon as nothing runs from it. So every
+//! command that makes or enters a container runs from a copy which no other process has: what a container does to it, it does to nothing.
+//! The copy is in a tmpfs that is attached nowhere and read-only from then on, or in a sealed memory file.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::sys::signal::SigSet;
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
-use rustix::mount::OpenTreeFlags;
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use super::again;
 use crate::error::{Context, Error, Kind, Result};
-use crate::plan::mount_options::attr;
 use crate::sys::exec::execve_fd;
-use crate::sys::mount::{Depth, MountAttr, mount_setattr};
+use crate::sys::process;
 
-/// Set for the second life, so that an image that can't be sealed ends in an error and not in a circle.
+/// Tells the second life which file it is executed from, as `DEVICE:INODE`: a copy that is not sealed ends in an error and not in a circle.
 const MARK: &str = "_RT_SEALED";
 
-/// Comes back only in a process whose executable can't be written through it.
+/// What ps(1) shows. KERNEL: what is executed by a descriptor is named by its number, up to 6.13.
+const NAME: &CStr = c"rt";
+
+const SEALS: SealFlags =
+    SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+
+/// Comes back only in a process whose executable is a copy of its own that can't be written.
 pub fn ensure() -> Result<()> {
-    let what = || "run from an executable that nobody can write";
-    let own =
-        rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).what(what)?;
-    if is_sealed(&own)? {
-        return Ok(());
+    let what = || "run from an executable that nobody else has";
+    let own = rustix::fs::open("/proc/self/exe", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .what(what)
+        .map_err(|error| match error.errno() {
+            Some(libc::ENOENT) => error.cure("mount -t proc proc /proc"),
+            _ => error,
+        })?;
+    let marked = std::env::var(MARK).is_ok_and(|mark| name_of(&own).is_ok_and(|own| own == mark));
+    if is_sealed(&own, marked).what(what)? {
+        return process::set_name(NAME).what(what);
     }
-    if std::env::var_os(MARK).is_some() {
+    if marked {
         return Err(Error::new(Kind::Denied, format!("{}: the copy can be written too", what())));
     }
-    let image = read_only_mount().or_else(|_| memory_copy(&own)).what(what)?;
-    let (args, env) = again::arguments_and_environment(MARK, "1");
-    let errno = execve_fd(image.as_fd(), &args, &env);
+    let copy = tmpfs_copy(&own).or_else(|_| memory_copy(&own)).what(what)?;
+    let (args, env) = again::arguments_and_environment(MARK, &name_of(&copy).what(what)?);
+    let errno = execve_fd(copy.as_fd(), &args, &env);
     Err(Error::os(errno as i32, what()))
 }
 
-/// The same for a process that has blocked signals since its start: its second life starts with `mask`, as the first one did.
-pub fn ensure_under(mask: &SigSet) -> Result<()> {
-    let what = || "set the signal mask";
-    let blocked = SigSet::thread_get_mask().what(what)?;
-    mask.thread_set_mask().what(what)?;
-    ensure()?;
-    blocked.thread_set_mask().what(what)
+fn name_of(file: &OwnedFd) -> rustix::io::Result<String> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok(format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-fn is_sealed(own: &OwnedFd) -> Result<bool> {
-    let mount = rustix::fs::fstatvfs(own).what(|| "look at /proc/self/exe")?;
-    if mount.f_flag.contains(StatVfsMountFlags::RDONLY) {
+/// A memory file with all seals; or on a read-only filesystem, the very file that the first life has made there.
+fn is_sealed(own: &OwnedFd, marked: bool) -> rustix::io::Result<bool> {
+    if rustix::fs::fcntl_get_seals(own).is_ok_and(|seals| seals.contains(SEALS)) {
         return Ok(true);
     }
-    let wanted = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    Ok(rustix::fs::fcntl_get_seals(own).is_ok_and(|seals| seals.contains(wanted)))
+    Ok(marked && rustix::fs::fstatvfs(own)?.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
-/// KERNEL(5.12): mount_setattr. Costs microseconds, the copy in memory as much as all the rest of `exec`.
-fn read_only_mount() -> Result<OwnedFd> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let image = rustix::mount::open_tree(CWD, "/proc/self/exe", flags)
-        .what(|| "clone the mount of the executable")?;
-    mount_setattr(&image, c"", Depth::One, MountAttr { set: attr::RDONLY, ..Default::default() })
-        .what(|| "make it read-only")?;
-    Ok(image)
+/// With huge pages, where the kernel has them, a copy takes a sixth of what a memory file takes: 0.1 ms instead of 0.5.
+fn tmpfs_copy(own: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    match rustix::mount::fsconfig_set_string(&context, c"huge", c"always") {
+        // A kernel without huge pages does not know the word.
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(errno) => return Err(errno),
+    }
+    rustix::mount::fsconfig_set_string(&context, c"mode", c"500")?;
+    rustix::mount::fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let room = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let draft = rustix::fs::openat(&room, NAME, flags, Mode::from_raw_mode(0o500))?;
+    copy(own, &draft)?;
+    // KERNEL: what is open for writing can't be executed.
+    drop(draft);
+    let copy = rustix::fs::openat(&room, NAME, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::mount::fsconfig_set_flag(&context, c"ro")?;
+    rustix::mount::fsconfig_reconfigure(&context)?;
+    Ok(copy)
 }
 
 fn memory_copy(own: &OwnedFd) -> Result<OwnedFd> {
-    let copy = rustix::fs::memfd_create("rt", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-        .what(|| "make a memory file")?;
-    while rustix::fs::sendfile(&copy, own, None, 1 << 30).what(|| "copy the executable")? > 0 {}
-    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&copy, seals).what(|| "seal the copy")?;
-    Ok(copy)
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    // KERNEL(6.3): MFD_EXEC, without which a memory file may not be executable (sysctl vm.memfd_noexec).
+    let made = match rustix::fs::memfd_create(NAME, flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(NAME, flags),
+        made => made,
+    };
+    let memory = made.what(|| "make a memory file").map_err(|error| match error.errno() {
+        Some(libc::EACCES) => {
+            error.cure("sysctl vm.memfd_noexec=2 forbids it, and this process may not make a tmpfs")
+        }
+        _ => error,
+    })?;
+    copy(own, &memory).what(|| "copy the executable")?;
+    rustix::fs::fcntl_add_seals(&memory, SEALS).what(|| "seal the copy")?;
+    Ok(memory)
+}
+
+fn copy(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
+    let mut at = 0;
+    while rustix::fs::sendfile(to, from, Some(&mut at), 1 << 30)? > 0 {}
+    Ok(())
 }

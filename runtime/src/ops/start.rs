@@ -83,7 +83,7 @@ fn executed(answer: &OwnedFd) -> Result<()> {
     match left.strip_prefix(GO).unwrap_or(left) {
         [] if left.is_empty() => Ok(()),
         [] => Err(died()),
-        failure => match Message::decode(failure, None)? {
+        failure => match Message::decode(failure, None, None)? {
             Message::Failed(_, error) => Err(error),
             _ => Err(Error::new(Kind::Internal, "init said something unexpected")),
         },

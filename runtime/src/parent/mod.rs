@@ -7,6 +7,7 @@ pub mod occupants;
 pub mod overlay;
 pub mod place;
 pub mod prepare;
+pub mod procfs;
 pub mod shared_memory;
 pub mod shared_root;
 pub mod systemd;

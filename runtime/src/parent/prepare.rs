@@ -12,6 +12,7 @@ use rustix::mount::OpenTreeFlags;
 use super::cgroup::Site;
 use super::filesystem;
 use super::overlay::{Fresh, Overlay};
+use super::procfs;
 use super::userns::Mappings;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::devices::Device;
@@ -32,7 +33,7 @@ pub struct Prepared {
     pub fresh: Fresh,
     /// What the root filesystem is mounted over, lowest first.
     pub under: Vec<OwnedFd>,
-    /// For each mount of the plan: its source, if it is a bind mount.
+    /// For each mount of the plan: its source, if it is a bind mount, or what could only be made elsewhere.
     pub sources: Vec<Option<OwnedFd>>,
     /// The host's cgroup2 tree, for a container without a cgroup namespace.
     pub cgroups: Option<OwnedFd>,
@@ -42,16 +43,23 @@ pub struct Prepared {
     pub devices: Vec<Option<OwnedFd>>,
 }
 
-/// Opens everything.
-pub fn prepare(plan: &Plan, site: Option<&Site>) -> Result<Prepared> {
+/// Opens everything; `joined` are the namespaces that the container joins.
+pub fn prepare(plan: &Plan, site: Option<&Site>, joined: &[(Namespace, OwnedFd)]) -> Result<Prepared> {
     let around = &plan.surroundings;
     if !mounts_root(around) {
         return Ok(Prepared::default());
     }
+    let pids = joined.iter().find(|(kind, _)| *kind == Namespace::Pid).map(|(_, fd)| fd);
     let mut mappings = Mappings::new(plan);
     let mut sources = Vec::with_capacity(around.mounts.len());
     for mount in &around.mounts {
-        sources.push(source(mount, &mut mappings)?);
+        sources.push(match (&mount.content, pids) {
+            (Content::Filesystem { fstype, .. }, Some(pids)) if *fstype == c"proc" => {
+                let made = procfs::make(pids.as_fd(), &mount.options);
+                Some(made.what(|| format!("mount proc at {}", mount.target.display()))?)
+            }
+            _ => source(mount, &mut mappings)?,
+        });
     }
     let mut fresh = Fresh::default();
     let mut under = roots(&around.rootfs, &mut mappings, &mut fresh)?;

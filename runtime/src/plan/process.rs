@@ -67,6 +67,9 @@ const RLIMITS: [&str; 16] = [
     "RTTIME",
 ];
 
+/// RLIMIT_NPROC, of which libraries disagree about the type.
+pub const NPROC: u32 = 6;
+
 /// SPEC: config.md#process. The strings are warnings.
 pub fn plan(process: &spec::Process, warnings: &mut Vec<String>) -> Result<Process> {
     let args = text::list("process.args", &process.args)?;

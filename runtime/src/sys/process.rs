@@ -135,6 +135,29 @@ pub fn close_on_exec_from(first: u32) -> nix::Result<()> {
         .map(drop)
 }
 
+/// Closes every descriptor but 0 to 2, the `passed` ones from 3 on, and those of `keep`. Only in a process that ends in execve or
+/// `_exit` without dropping what it owns: what owned a descriptor owns a number from here on. KERNEL(5.9)
+pub fn close_all_but(passed: u32, keep: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    kept.sort_unstable();
+    let mut first = 3 + passed;
+    for last in kept.into_iter().map(Some).chain([None]) {
+        let end = last.map_or(u32::MAX, |kept| kept.wrapping_sub(1));
+        if last != Some(0) && first <= end {
+            // SAFETY: three numbers. By this function's contract nobody uses or drops what is closed here.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, end, 0) })?;
+        }
+        first = first.max(last.map_or(u32::MAX, |kept| kept + 1));
+    }
+    Ok(())
+}
+
+/// The name of this process, as ps(1) shows it: 15 bytes.
+pub fn set_name(name: &CStr) -> nix::Result<()> {
+    // SAFETY: a C string that outlives the call.
+    check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) })).map(drop)
+}
+
 /// Joins a new, empty session keyring of this name and gives its serial number.
 pub fn join_session_keyring(name: &CStr) -> nix::Result<i32> {
     // SAFETY: a C string that outlives the call.
@@ -193,11 +216,11 @@ pub struct SchedAttr {
     pub period: u64,
 }
 
-/// See [`SchedAttr`].
-pub fn set_scheduler(mut attr: SchedAttr) -> nix::Result<()> {
+/// See [`SchedAttr`]; `pid` 0 is this process.
+pub fn set_scheduler(pid: i32, mut attr: SchedAttr) -> nix::Result<()> {
     attr.size = std::mem::size_of::<SchedAttr>() as u32;
-    // SAFETY: a structure whose first field is its size, as the call wants it; flags are 0.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) }).map(drop)
+    // SAFETY: a number and a structure whose first field is its size, as the call wants it; flags are 0.
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attr, 0) }).map(drop)
 }
 
 /// NUMA policy of this thread: mode with its flags, and the nodes as a bit mask.

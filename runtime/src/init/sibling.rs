@@ -1,0 +1,17 @@
+//! Birth by a process in between: it clones the process that goes on, as a child of its own parent.
+
+use crate::error::{Context, Result};
+use crate::link::{Link, Message};
+use crate::sys::clone::{Clone3, Side};
+use crate::sys::process::exit_now;
+
+/// Comes back in the new process; the caller ends here. KERNEL: CLONE_PARENT.
+///
+/// ORDER: the new process says itself that it is there: else nobody would know of it, if this one were killed right after the clone.
+pub fn sibling(namespaces: u64, link: &Link) -> Result<()> {
+    let born = Clone3 { namespaces, cgroup: None, sibling: true }.call();
+    match born.what(|| "clone the process that goes on")? {
+        Side::Child => link.send(&Message::Born(0)),
+        Side::Parent(..) => exit_now(0),
+    }
+}
