@@ -103,15 +103,37 @@ steps! {
     DeleteState = "delete-state",
 }
 
+/// What a test build is told: before the environment is forgotten ([`crate::sys::start::forget_environment`]).
+#[cfg(feature = "failpoints")]
+fn told(name: &str) -> Option<&'static str> {
+    use std::sync::OnceLock;
+    static TOLD: OnceLock<Vec<(String, String)>> = OnceLock::new();
+    let told = TOLD.get_or_init(|| std::env::vars().filter(|(name, _)| name.starts_with("RT_")).collect());
+    told.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+/// Whether a test wants this process to do without something that this kernel has: `RT_LACKS=NAME`.
+#[cfg(feature = "failpoints")]
+pub fn lacks(name: &str) -> bool {
+    told("RT_LACKS") == Some(name)
+}
+
+/// Never.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn lacks(_: &str) -> bool {
+    false
+}
+
 /// Passes the step, unless a test wants it to fail or to be the last thing that this process does.
 #[cfg(feature = "failpoints")]
 pub fn reach(step: Step) -> Result<()> {
-    if std::env::var_os("RT_DIE_AT").is_some_and(|name| name == step.name()) {
+    if told("RT_DIE_AT") == Some(step.name()) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
         // The first process of a pid namespace is spared signals that it sends itself, but not a crash.
         std::process::abort();
     }
-    if std::env::var_os("RT_FAIL_AT").is_some_and(|name| name == step.name()) {
+    if told("RT_FAIL_AT") == Some(step.name()) {
         return Err(crate::error::Error::new(crate::Kind::Internal, format!("fail point {}", step.name())));
     }
     Ok(())

@@ -2,6 +2,8 @@
 //!
 //! Joining by path is in `namespaces`.
 
+use std::ffi::OsStr;
+
 use tests::*;
 
 /// Creates and starts the bundle with `--share WITH`.
@@ -163,6 +165,28 @@ fn with_a_shared_pid_namespace_the_pause_process_is_pid_1_and_reaps() {
         gone.contains("errno").then_some(())
     });
     assert_eq!(pause.status(), "running");
+}
+
+#[test]
+fn proc_of_a_shared_pid_namespace_is_made_by_a_process_in_it_where_it_can_not_be_named() {
+    only_rt!("the fail points are its own");
+    let case = case!();
+    let pause = pause(&case);
+    for kind in ["pid", "net,ipc,uts,pid"] {
+        let mut bundle = member(&case);
+        bundle.args(["/probe", "read", "/proc/1/cmdline"]);
+        bundle.write();
+        let run = case
+            .program(failpoints())
+            .args([OsStr::new("--root"), case.state_root().as_os_str(), OsStr::new("run")])
+            .args(["--share", &format!("{}={kind}", pause.id())])
+            .arg("--bundle")
+            .arg(bundle.dir())
+            .arg(bundle.id())
+            .env("RT_LACKS", "procfs-of-a-pid-namespace")
+            .run();
+        assert!(run.ok().stdout.contains("/probe\0sleep"), "the pause process is its PID 1");
+    }
 }
 
 #[test]

@@ -180,10 +180,12 @@ fn take(at: &mut Step, step: Step) -> Result<()> {
     reach(step)
 }
 
-/// Closes all but the standard streams, what is passed on, the ways to the parent and to `start`, and what is still needed.
+/// Closes all but the standard streams, what is passed on, the ways to the parent and to `start`, and what is still needed. The
+/// environment is the host's, too.
 fn shut(birth: &Birth<'_>, needed: Option<&OwnedFd>) -> Result<()> {
     let fifo = if let Start::Fifo(fifo) = birth.start { Some(fifo) } else { None };
     let keep: Vec<_> = fifo.into_iter().chain(needed).map(AsFd::as_fd).chain([birth.link.as_fd()]).collect();
+    crate::sys::start::forget_environment();
     crate::sys::process::close_all_but(birth.task.process.pass_fds, &keep)
         .what(|| "close what is not the container's")
 }

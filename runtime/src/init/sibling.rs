@@ -1,6 +1,6 @@
 //! Birth by a process in between: it clones the process that goes on, as a child of its own parent.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::link::{Link, Message};
 use crate::sys::clone::{Clone3, Side};
 use crate::sys::process::exit_now;
@@ -10,8 +10,16 @@ use crate::sys::process::exit_now;
 /// ORDER: the new process says itself that it is there: else nobody would know of it, if this one were killed right after the clone.
 pub fn sibling(namespaces: u64, link: &Link) -> Result<()> {
     let born = Clone3 { namespaces, cgroup: None, sibling: true }.call();
-    match born.what(|| "clone the process that goes on")? {
+    match born.what(|| "clone the process that goes on").map_err(deserted)? {
         Side::Child => link.send(&Message::Born(0)),
         Side::Parent(..) => exit_now(0),
+    }
+}
+
+/// KERNEL: pid_namespaces(7): where the first process is gone, nobody is born any more.
+fn deserted(error: Error) -> Error {
+    match error.errno() {
+        Some(libc::ENOMEM) => error.cure("the first process of the pid namespace may be gone"),
+        _ => error,
     }
 }

@@ -12,7 +12,7 @@ use rustix::mount::OpenTreeFlags;
 use super::cgroup::Site;
 use super::filesystem;
 use super::overlay::{Fresh, Overlay};
-use super::procfs;
+use super::procfs::{self, Nearby};
 use super::userns::Mappings;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::devices::Device;
@@ -49,14 +49,14 @@ pub fn prepare(plan: &Plan, site: Option<&Site>, joined: &[(Namespace, OwnedFd)]
     if !mounts_root(around) {
         return Ok(Prepared::default());
     }
-    let pids = joined.iter().find(|(kind, _)| *kind == Namespace::Pid).map(|(_, fd)| fd);
+    let nearby = Nearby { joined, made: &plan.task.namespaces.new };
     let mut mappings = Mappings::new(plan);
     let mut sources = Vec::with_capacity(around.mounts.len());
     for mount in &around.mounts {
-        sources.push(match (&mount.content, pids) {
-            (Content::Filesystem { fstype, .. }, Some(pids)) if *fstype == c"proc" => {
-                let made = procfs::make(pids.as_fd(), &mount.options);
-                Some(made.what(|| format!("mount proc at {}", mount.target.display()))?)
+        sources.push(match &mount.content {
+            Content::Filesystem { fstype, .. } if *fstype == c"proc" => {
+                let made = procfs::make(nearby, &mount.options);
+                made.what(|| format!("mount proc at {}", mount.target.display()))?
             }
             _ => source(mount, &mut mappings)?,
         });

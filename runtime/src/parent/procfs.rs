@@ -1,34 +1,58 @@
 //! The procfs of a PID namespace that others live in.
 //!
-//! KERNEL: a procfs shows the PID namespace of the process that makes it, which others there can see, and into which nobody comes but by
-//! birth. So a process makes itself a root with nothing in it, lets go of all descriptors and of all rights but the one to mount, and
-//! clones another into that PID namespace, which makes the filesystem and sends it here.
+//! Up to Linux 6.17 a procfs shows the PID namespace of the process that makes it, which others there can see, and into which nobody comes
+//! but by birth. So there a process makes itself a root with nothing in it, lets go of the host's namespaces, of all descriptors and of all
+//! rights but the one to mount, and clones another into that PID namespace, which makes the filesystem and sends it here.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::waitpid;
 use rustix::fs::CWD;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags};
 
-use super::filesystem;
+use super::filesystem::{self, Draft};
 use crate::error::{Context, Error, Kind, Result};
 use crate::link::{Link, Message};
 use crate::plan::capabilities::SYS_ADMIN;
 use crate::plan::mount_options::Options;
+use crate::plan::namespaces::Kind as Namespace;
 use crate::privilege::in_user_namespace;
-use crate::step::Step;
+use crate::step::{Step, lacks};
 use crate::sys::clone::{Clone3, Side};
 use crate::sys::mount::{Depth, MountAttr, mount_setattr};
 use crate::sys::process::{CapSets, capset, close_all_but, exit_now};
 
-/// Makes it, attached nowhere.
-pub fn make(pids: BorrowedFd<'_>, options: &Options) -> Result<OwnedFd> {
+/// What the container's processes will find.
+#[derive(Debug, Clone, Copy)]
+pub struct Nearby<'a> {
+    /// The namespaces that it joins, its PID namespace among them.
+    pub joined: &'a [(Namespace, OwnedFd)],
+    /// Those that it makes.
+    pub made: &'a [Namespace],
+}
+
+/// Makes it, attached nowhere; none where the container joins no PID namespace.
+pub fn make(nearby: Nearby<'_>, options: &Options) -> Result<Option<OwnedFd>> {
+    let Some((_, pids)) = nearby.joined.iter().find(|(kind, _)| *kind == Namespace::Pid) else {
+        return Ok(None);
+    };
+    let draft = Draft::open(c"proc")?;
+    // KERNEL(6.18): it may be named.
+    if !lacks("procfs-of-a-pid-namespace") && draft.directory(c"pidns", pids).is_ok() {
+        draft.source(c"proc")?;
+        draft.options(c"proc", options)?;
+        return draft.mount(options.attributes.set).map(Some);
+    }
+    by_a_process(pids.as_fd(), nearby, options).map(Some)
+}
+
+fn by_a_process(pids: BorrowedFd<'_>, nearby: Nearby<'_>, options: &Options) -> Result<OwnedFd> {
     let (ours, theirs) = Link::pair()?;
     let born = Clone3 { namespaces: libc::CLONE_NEWNS as u64, ..Clone3::default() }.call();
     let Side::Parent(pid, _pidfd) = born.what(|| "clone a process that enters the pid namespace")? else {
         drop(ours);
-        let done = in_an_empty_room(pids, options, &theirs);
+        let done = in_an_empty_room(pids, nearby, options, &theirs);
         exit_now(i32::from(done.map_err(|error| tell(&theirs, error)).is_err()));
     };
     drop(theirs);
@@ -45,8 +69,9 @@ fn tell(link: &Link, error: Error) {
     let _ = link.send(&Message::Failed(Step::Prepare as u8, error));
 }
 
-fn in_an_empty_room(pids: BorrowedFd<'_>, options: &Options, link: &Link) -> Result<()> {
+fn in_an_empty_room(pids: BorrowedFd<'_>, nearby: Nearby<'_>, options: &Options, link: &Link) -> Result<()> {
     setns(pids, CloneFlags::CLONE_NEWPID).what(|| "join the pid namespace")?;
+    away_from_the_host(nearby).what(|| "leave the host's namespaces")?;
     // KERNEL: in a user namespace a procfs may be mounted only by who sees another one; but from there, nobody in a container can look
     // into a process that is above.
     if !in_user_namespace() {
@@ -65,6 +90,17 @@ fn in_an_empty_room(pids: BorrowedFd<'_>, options: &Options, link: &Link) -> Res
             waitpid(pid, None).map(drop).what(|| "wait for the process in the pid namespace")
         }
     }
+}
+
+/// No namespace stays the host's that is not the host's for the container.
+fn away_from_the_host(nearby: Nearby<'_>) -> nix::Result<()> {
+    const KINDS: [Namespace; 4] = [Namespace::Network, Namespace::Ipc, Namespace::Uts, Namespace::Cgroup];
+    for (_, namespace) in nearby.joined.iter().filter(|(kind, _)| KINDS.contains(kind)) {
+        setns(namespace, CloneFlags::empty())?;
+    }
+    let made =
+        nearby.made.iter().filter(|kind| KINDS.contains(kind)).fold(0, |flags, kind| flags | kind.flag());
+    unshare(CloneFlags::from_bits_retain(made as i32))
 }
 
 /// This process's mount namespace has one empty, read-only directory from here on.

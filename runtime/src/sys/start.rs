@@ -35,6 +35,24 @@ pub fn args() -> &'static [OsString] {
     ARGS.get().map_or(&[], Vec::as_slice)
 }
 
+/// Overwrites this process's environment, which /proc/PID/environ shows to whoever may trace it: a container is not told the host's. What
+/// reads the environment after this finds nothing. Only in a process with one thread.
+pub fn forget_environment() {
+    unsafe extern "C" {
+        static environ: *const *mut c_char;
+    }
+    // SAFETY: the C library's list of pointers to the strings that the kernel put on the stack, ended by a null pointer; this process
+    // has one thread, has changed none of them and keeps no reference to them: whoever reads them, reads copies.
+    unsafe {
+        let mut at = environ;
+        while !at.is_null() && !(*at).is_null() {
+            let entry = *at;
+            std::ptr::write_bytes(entry, 0, libc::strlen(entry));
+            at = at.add(1);
+        }
+    }
+}
+
 /// Opens what is closed of descriptors 0 to 2, wants to hear of children, and keeps the arguments.
 ///
 /// # Safety
