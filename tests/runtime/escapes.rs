@@ -336,15 +336,18 @@ fn device_node_of_the_image_is_useless() {
 }
 
 #[test]
-fn whoever_joins_a_pid_namespace_runs_from_a_sealed_image() {
-    only_rt!("it says so in its environment");
+fn whatever_makes_a_container_runs_from_a_copy_that_can_not_be_written() {
+    only_rt!("others copy themselves in other ways");
+    use std::os::unix::fs::MetadataExt;
     let case = case!();
     let target = case.start_sleeping(&mut case.bundle());
     let seen = case.dir().join("seen");
-    // The hook's parent is the runtime, which those in the namespace could look at.
-    let script = format!("tr '\\0' '\\n' </proc/$PPID/environ >{}", seen.display());
+    // The hook's parent is the runtime.
+    let script =
+        format!("stat -L -c %d:%i /proc/$PPID/exe >{0}; (: >>/proc/$PPID/exe) 2>>{0}; true", seen.display());
     let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }]);
-    for (joins, sealed) in [(false, false), (true, true)] {
+    let program = std::fs::metadata(Runtime::under_test().path()).expect("the runtime");
+    for joins in [false, true] {
         let mut bundle = case.bundle();
         bundle.config["hooks"] = json!({ "createRuntime": hook });
         if joins {
@@ -352,7 +355,9 @@ fn whoever_joins_a_pid_namespace_runs_from_a_sealed_image() {
         }
         bundle.args(["/probe", "exit", "0"]);
         case.run(&bundle).ok();
-        let environment = std::fs::read_to_string(&seen).expect("the runtime's environment");
-        assert_eq!(environment.contains("_RT_SEALED=1"), sealed, "{environment}");
+        let seen = std::fs::read_to_string(&seen).expect("what the hook saw");
+        let (file, refused) = seen.split_once('\n').expect("two lines");
+        assert_ne!(file, format!("{}:{}", program.dev(), program.ino()), "it is the host's own file");
+        assert!(refused.contains("cannot create"), "it can be written: {seen}");
     }
 }

@@ -3,6 +3,9 @@
 //! No config is read, nothing is checked beyond each call's success, nothing is kept. `floor run|bare|plain ROOTFS CGROUP` makes a
 //! container of the rootfs and waits for its `/bin/true` (`plain`: the engine's bundle without seccomp). `floor rss COMMAND…` runs a
 //! command and prints its peak resident size in kB on stderr: this program is small enough not to be what is measured.
+//!
+//! As a runtime must, it runs from a copy of itself that nobody else has, and closes what is the host's before the program's name is
+//! looked up. The copy is of this program, which is smaller than a runtime.
 #![no_main]
 
 #[path = "floor/filters.rs"]
@@ -31,13 +34,35 @@ fn run(args: &[&CStr; 8], pointers: &[*const c_char]) -> i32 {
         b"rss" => return rss(args[2], &pointers[2..]),
         _ => return 2,
     };
-    match parent(bundle, args[2], args[3]) {
+    let sealed = args[0].to_bytes() == b"sealed";
+    match if sealed { parent(bundle, args[2], args[3]) } else { seal(args) } {
         Ok(code) => code,
         Err(errno) => {
             eprintln!("floor: {}", std::io::Error::from_raw_os_error(errno));
             1
         }
     }
+}
+
+/// Executes a copy of this program, in a tmpfs that is attached nowhere and read-only from then on.
+fn seal(args: &[&CStr; 8]) -> Result<i32, Errno> {
+    let own = call(c::SYS_open, [c"/proc/self/exe".into(), (c::O_RDONLY | c::O_CLOEXEC).into()])?;
+    let context = call(c::SYS_fsopen, [c"tmpfs".into(), 1.into()])?;
+    // FSCONFIG_SET_STRING, which a kernel without huge pages refuses; FSCONFIG_CMD_CREATE
+    let _ = call(c::SYS_fsconfig, [context.into(), 1.into(), c"huge".into(), c"always".into(), 0.into()]);
+    call(c::SYS_fsconfig, [context.into(), 6.into(), 0.into(), 0.into(), 0.into()])?;
+    let room = call(c::SYS_fsmount, [context.into(), 1.into(), (NO_SUID | NO_DEV).into()])?;
+    let flags = c::O_WRONLY | c::O_CREAT | c::O_EXCL | c::O_CLOEXEC;
+    let file = call(c::SYS_openat, [room.into(), c"floor".into(), flags.into(), 0o500.into()])?;
+    while call(c::SYS_sendfile, [file.into(), own.into(), 0.into(), (1i64 << 30).into()])? > 0 {}
+    call(c::SYS_close, [file.into()])?;
+    let copy = call(c::SYS_openat, [room.into(), c"floor".into(), (c::O_PATH | c::O_CLOEXEC).into()])?;
+    // FSCONFIG_SET_FLAG, FSCONFIG_CMD_RECONFIGURE
+    call(c::SYS_fsconfig, [context.into(), 0.into(), c"ro".into(), 0.into(), 0.into()])?;
+    call(c::SYS_fsconfig, [context.into(), 7.into(), 0.into(), 0.into(), 0.into()])?;
+    let pointers =
+        [c"sealed".as_ptr(), args[1].as_ptr(), args[2].as_ptr(), args[3].as_ptr(), std::ptr::null()];
+    Err(kernel::execve_fd(copy, &pointers))
 }
 
 fn rss(path: &CStr, args: &[*const c_char]) -> i32 {
@@ -98,9 +123,11 @@ fn child(bundle: Bundle, rootfs: &CStr) -> Result<(), Errno> {
     call(c::SYS_pivot_root, [c".".into(), c".".into()])?;
     call(c::SYS_umount2, [c".".into(), c::MNT_DETACH.into()])?;
     call(c::SYS_chdir, [c"/".into()])?;
+    call(c::SYS_close_range, [3.into(), i64::from(u32::MAX).into(), 0.into()])?;
     if bundle != Bundle::Bare {
         restrict_paths()?;
     }
+    call(c::SYS_close_range, [3.into(), i64::from(u32::MAX).into(), 0.into()])?;
     call(c::SYS_umask, [0o022.into()])?;
     call(c::SYS_keyctl, [1.into(), c"floor".into()])?; // KEYCTL_JOIN_SESSION_KEYRING
     identity()?;
@@ -108,7 +135,6 @@ fn child(bundle: Bundle, rootfs: &CStr) -> Result<(), Errno> {
     if bundle == Bundle::Engine {
         filters::load_seccomp()?;
     }
-    call(c::SYS_close_range, [3.into(), i64::from(u32::MAX).into(), 4.into()])?; // CLOSE_RANGE_CLOEXEC
     Err(kernel::execve(c"/bin/true", &[c"true".as_ptr(), std::ptr::null()]))
 }
 

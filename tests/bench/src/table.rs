@@ -59,7 +59,8 @@ const RATIOS: [(&str, &str, f64); 14] = [
 
 /// What is counted must not be above this.
 const LIMITS: [(&str, u64, &str); 3] = [
-    ("system calls of run", 300, ""),
+    // 300, and what running from a copy of itself takes: 28, to make it and to start again.
+    ("system calls of run", 330, ""),
     ("peak RSS of create", 2048, " kB"),
     ("size of the program", 2_500_000, " B"),
 ];

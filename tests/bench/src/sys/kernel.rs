@@ -114,6 +114,23 @@ pub fn execve(path: &CStr, args: &[*const c_char]) -> Errno {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
+/// Replaces this program by what a descriptor stands for; returns only on failure.
+pub fn execve_fd(program: i32, args: &[*const c_char]) -> Errno {
+    let environment: [*const c_char; 1] = [std::ptr::null()];
+    // SAFETY: as in `execve`; an empty path with AT_EMPTY_PATH is the descriptor itself.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program,
+            c"".as_ptr(),
+            args.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
 /// Leaves at once.
 pub fn leave(code: i32) -> ! {
     // SAFETY: never returns.
