@@ -3,6 +3,7 @@
 mod bad_input;
 mod crash;
 mod crowd;
+mod cves;
 mod degraded;
 mod flow;
 mod fsck;

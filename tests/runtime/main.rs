@@ -4,6 +4,7 @@ mod bad_input;
 mod binds;
 mod cgroup;
 mod commands;
+mod cves;
 mod devices;
 mod engines;
 mod escapes;

@@ -3,7 +3,7 @@
 mod bundles;
 mod docker;
 mod durable;
-mod registry;
+pub mod registry;
 mod secured;
 mod served;
 mod trees;
@@ -12,12 +12,12 @@ use registry::{Act, Image, Registry, archive, digest, noise};
 use std::path::{Path, PathBuf};
 use tests::{Call, Case, case, json, target, until};
 
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     std::env::var_os("RT_CRI").map_or_else(|| target().join("bin/rt-cri"), PathBuf::from)
 }
 
 /// `rt-cri images ARGS…` on the case's own store, with its own configuration.
-fn images<const N: usize>(case: &Case, args: [&str; N]) -> Call {
+pub fn images<const N: usize>(case: &Case, args: [&str; N]) -> Call {
     images_in(case, "root", args)
 }
 
@@ -43,14 +43,14 @@ fn layers(case: &Case) -> PathBuf {
 }
 
 /// What is below a directory of the store.
-fn names(path: &Path) -> Vec<String> {
+pub fn names(path: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
 }
 
-fn two_layers() -> Image {
+pub fn two_layers() -> Image {
     let low = archive(&[("etc/", b""), ("etc/passwd", b"root:x:0:0::/root:/bin/sh\n"), ("low", b"low")]);
     let high = archive(&[("high", b"high"), ("noise", &noise(300_000))]);
     Image::of(&[low, high], &json!({"Cmd": ["/bin/sh"]}))

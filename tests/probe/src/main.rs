@@ -6,6 +6,7 @@
 
 mod acts;
 mod dev;
+mod hunt;
 mod numbers;
 mod report;
 mod sys;
@@ -23,6 +24,7 @@ probe notify TEXT                   sends it to $NOTIFY_SOCKET
 probe print-lines BYTES             lines of 100 bytes on stdout, 64 KiB at once
 probe eat-memory BYTES | spin SECONDS | fork COUNT | orphan | tty-size
 probe hook FILE [exit=N] [sleep=S]  writes what a hook is given (argv, env, stdin, namespaces) as JSON to FILE
+probe hunt MARK                     looks into whatever process comes, until SIGTERM; MARK: a file of the host
 probe chain VERB ARG… [, VERB ARG…] one verb after the other";
 
 /// What `sys::main` calls, with the arguments as they came; the result is the exit code.
@@ -45,6 +47,7 @@ fn one(verb: &str, rest: &[String]) -> Result<i32, String> {
         "report" => report::print(rest),
         "chain" => chain(rest),
         "hook" => acts::hook(rest),
+        "hunt" => hunt::hunt(rest.first().ok_or("a mark is missing")?),
         _ => acts::act(verb, rest),
     }
 }
