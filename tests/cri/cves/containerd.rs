@@ -75,7 +75,6 @@ fn cve_2022_23648_an_images_volume_is_a_directory_of_the_host() {
 }
 
 // 2022-31030: ExecSync keeps all that a command prints.
-// Bites: with KEPT in `container/exec.rs` taken out.
 #[test]
 fn cve_2022_31030_execsync_prints_without_end() {
     let here = surroundings!();

@@ -171,7 +171,6 @@ fn cve_2026_15809_home_adds_a_user() {
 }
 
 // Kubernetes 2020-8558: with route_localnet, which host ports on 127.0.0.1 need, a pod reaches what listens on the node's loopback.
-// Bites: with the rule in `network/builtin/rules.rs` taken out.
 #[test]
 fn cve_2020_8558_a_pod_reaches_the_nodes_loopback() {
     let here = surroundings!();

@@ -61,7 +61,6 @@ fn cve_2016_9962_descriptors_of_a_process_that_entered() {
 }
 
 // 2019-5736: the runtime's executable, caught through /proc/PID/exe while a process enters, is overwritten when it has ended.
-// Bites: rt with the sealing in `ops/sealed.rs` taken out.
 #[test]
 fn cve_2019_5736_the_runtime_is_overwritten_through_proc_exe() {
     for program in [&["/probe", "exit", "0"][..], &["/proc/self/exe", "--version"], &["/trap"]] {
@@ -160,7 +159,6 @@ fn cve_2021_43784_long_values_of_the_config_replace_namespaces() {
 }
 
 // 2022-29162: capabilities given to `exec` became inheritable, and so reached programs of any user whose file allows them.
-// Bites: with the inheritable set added to in rt's `exec --cap`.
 #[test]
 fn cve_2022_29162_capabilities_become_inheritable() {
     let case = case!();
@@ -194,7 +192,7 @@ fn cve_2023_25809_the_hosts_cgroups_are_writable_inside() {
 }
 
 // 2026-135844: an absurd /etc/passwd is read without bound while the user's home is looked up.
-// Bites: crun 1.21 never ends; rt with the bound in `init/user.rs` taken out.
+// Bites: crun 1.21 never ends.
 #[test]
 fn cve_2026_135844_passwd_is_read_without_end() {
     unless!("crun", "it waits for whoever writes to such a FIFO");

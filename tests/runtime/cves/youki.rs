@@ -4,7 +4,6 @@ use super::{runc_links, while_exchanging};
 use tests::*;
 
 // 2025-27612: capabilities given to a further process became inheritable, and so reached programs of any user.
-// Bites: with `caps.inheritable` added to in rt's `exec --cap`.
 #[test]
 fn cve_2025_27612_capabilities_of_a_further_process_become_inheritable() {
     let case = case!();
@@ -49,7 +48,6 @@ fn cve_2025_62161_the_mask_itself_is_exchanged_while_it_is_made() {
 }
 
 // 2025-62596: a write to /proc is led elsewhere by components that are exchanged while they are walked.
-// Bites: with `set_sysctl` on the container's own /proc.
 #[test]
 fn cve_2025_62596_a_write_to_proc_is_led_elsewhere_by_a_race() {
     let case = case!();
