@@ -1,7 +1,8 @@
 //! Who a container runs as, asked of the container itself.
 
+use crate::images::registry::{Image, Registry, archive};
 use crate::surroundings;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::cri::{Pod, Surroundings};
 
 /// User 1000 of it is in group 50000.
@@ -76,4 +77,84 @@ fn users_that_are_not_there_and_groups_without_users_are_refused() {
         container.config["linux"]["security_context"] = context;
         container.refused(words);
     }
+}
+
+/// An image with a USER, whose tables make root of everything of digits that is taken for a name.
+fn trap(registry: &Registry, number: usize, user: &str) -> String {
+    let names =
+        ["1000", "01000", "+1000", "-1", "4294967295", "4294967296", "99999999999999999999", "１０００"];
+    let passwd: String = names.iter().map(|name| format!("{name}:x:0:0::/:\n")).collect();
+    let group: String = names.iter().map(|name| format!("{name}:x:0:{name}\n")).collect();
+    let busybox = std::fs::read(tests::busybox().expect("busybox-static is installed")).expect("busybox");
+    let files = [
+        ("bin/", &b""[..]),
+        ("bin/busybox", &busybox),
+        ("etc/", b""),
+        ("etc/passwd", passwd.as_bytes()),
+        ("etc/group", group.as_bytes()),
+    ];
+    registry.add(&format!("trap{number}:1"), &Image::of(&[archive(&files)], &json!({"User": user})))
+}
+
+// containerd CVE-2024-40635: a USER beyond 32 bits was taken for root. A name of digits in the image's passwd must not be taken at all.
+#[test]
+fn digits_are_never_looked_up_as_a_name_and_what_image_status_says_is_what_runs() {
+    let (here, registry) = (surroundings!(), Registry::start());
+    let pod = here.pod("digits").run();
+    let runs = |image: &str, context: Value, expected: &str| {
+        let mut container =
+            pod.container("c", &["/bin/busybox", "sh", "-c", "busybox id -u; busybox id -g; busybox id -G"]);
+        container.config["metadata"]["name"] = json!(format!("c{}", expected.replace([' ', '/'], "-")));
+        container.config["image"]["image"] = json!(image);
+        container.config["linux"]["security_context"] = context;
+        let container = container.run();
+        container.wait();
+        let log = container.log();
+        let words: Vec<&str> = log.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
+        assert_eq!(words.join(" / "), expected, "{image}: {log}");
+        let user = container.inspect()["status"]["user"]["linux"].clone();
+        assert_eq!(user["uid"], json!(words[0]), "{user}");
+        here.crictl(["rm", container.id()]).run().ok();
+    };
+    let refused = |image: &str, context: Value| {
+        let mut container = pod.container("refused", &["/bin/busybox", "id"]);
+        container.config["image"]["image"] = json!(image);
+        container.config["linux"]["security_context"] = context;
+        container.refused(&["write an id of 0 to 4294967294 in decimal digits, or a name"]);
+    };
+    for (number, (user, status, ids)) in [
+        ("1000", json!({"uid": {"value": "1000"}, "username": ""}), Some("1000 / 0 / 0")),
+        ("01000", json!({"uid": {"value": "1000"}, "username": ""}), Some("1000 / 0 / 0")),
+        ("5:1000", json!({"uid": {"value": "5"}, "username": ""}), Some("5 / 1000 / 1000")),
+        ("+1000", json!({"uid": null, "username": "+1000"}), None),
+        ("-1", json!({"uid": null, "username": "-1"}), None),
+        ("4294967295", json!({"uid": null, "username": "4294967295"}), None),
+        ("4294967296", json!({"uid": null, "username": "4294967296"}), None),
+        ("99999999999999999999", json!({"uid": null, "username": "99999999999999999999"}), None),
+        ("１０００", json!({"uid": null, "username": "１０００"}), None),
+        ("5:+1000", json!({"uid": null, "username": "5:+1000"}), None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let image = trap(&registry, number, user);
+        here.pull(&image);
+        let shown = here.json(["inspecti", &image])["status"].clone();
+        assert_eq!(json!({"uid": shown["uid"], "username": shown["username"]}), status, "{user}");
+        match ids {
+            Some(ids) => runs(&image, json!({}), ids),
+            None => refused(&image, json!({})),
+        }
+    }
+    let image = trap(&registry, 0, "1000");
+    runs(&image, json!({"run_as_username": "01000"}), "1000 / 0 / 0");
+    runs(&image, json!({"run_as_user": {"value": 1000}, "supplemental_groups": [1000]}), "1000 / 0 / 0 1000");
+    for name in ["+1000", "-1", "4294967295", "4294967296", "１０００", " 1000", "1000:1000"] {
+        refused(&image, json!({"run_as_username": name}));
+    }
+    let mut both = pod.container("both", &["/bin/busybox", "id"]);
+    both.config["image"]["image"] = json!(image);
+    both.config["linux"]["security_context"] =
+        json!({"run_as_user": {"value": 1000}, "run_as_username": "root"});
+    both.refused(&["are both set"]);
 }

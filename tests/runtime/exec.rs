@@ -47,6 +47,17 @@ fn exec_joins_a_user_namespace() {
 }
 
 #[test]
+fn a_user_of_exec_is_a_number_whatever_the_containers_passwd_calls_so() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.file("/etc/passwd", "1000:x:0:0::/:/\n01000:x:0:0::/:/\n").file("/etc/group", "7:x:0:1000\n");
+    let container = case.start_sleeping(&mut bundle);
+    let report = container.exec_report(&["--user", "1000:7"]);
+    assert_eq!((&report["uid"], &report["gid"]), (&json!([1000, 1000, 1000]), &json!([7, 7, 7])));
+    assert_eq!(container.exec_report(&["--user", "1000"])["uid"], json!([1000, 1000, 1000]));
+}
+
+#[test]
 fn exec_process_gives_its_exit_code() {
     let case = case!();
     let container = case.start_sleeping(&mut case.bundle());

@@ -24,6 +24,7 @@ pub mod service;
 pub mod store;
 pub mod unpack;
 pub mod users;
+pub mod userspec;
 
 pub use config::RegistryConfig;
 pub use digest::Digest;
@@ -31,6 +32,7 @@ pub use reference::Reference;
 pub use registry::Credentials;
 pub use store::Store;
 pub use users::Users;
+pub use userspec::{Principal, UserSpec};
 
 use oci_spec::image::ImageConfiguration;
 use std::path::PathBuf;

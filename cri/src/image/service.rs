@@ -3,7 +3,7 @@
 use super::blocking::blocking;
 use super::progress::{Logged, Progress, Unwatched};
 use super::store::{Credentials, Store, Usage};
-use super::{Image, Users};
+use super::{Image, Principal, UserSpec, Users};
 use crate::api;
 use crate::error::{Error, Result};
 use std::collections::{HashMap, HashSet};
@@ -171,12 +171,14 @@ pub fn shown(image: &Image) -> api::Image {
     }
 }
 
-/// The user of the image's config, by number or by name; no user is root, who has neither here.
+/// The user of the image's config, by number or by name; no user is root, who has neither here. What can't run is shown as it is
+/// written, so that a client neither takes it for a number nor for root.
 fn user_of(user: &str) -> (Option<api::Int64Value>, String) {
-    let user = user.split(':').next().unwrap_or_default();
-    match user.parse::<i64>() {
-        Ok(uid) if uid >= 0 => (Some(api::Int64Value { value: uid }), String::new()),
-        _ => (None, user.to_owned()),
+    match UserSpec::parse(user).map(|spec| spec.user) {
+        Ok(None) => (None, String::new()),
+        Ok(Some(Principal::Id(uid))) => (Some(api::Int64Value { value: uid.into() }), String::new()),
+        Ok(Some(Principal::Name(name))) => (None, name.as_str().to_owned()),
+        Err(_) => (None, user.to_owned()),
     }
 }
 
@@ -216,6 +218,14 @@ mod tests {
             ("1002", Some(1002), ""),
             ("www-data:1004", None, "www-data"),
             ("1003:1004", Some(1003), ""),
+            ("01000", Some(1000), ""),
+            (":1004", None, ""),
+            ("+1000", None, "+1000"),
+            ("-1", None, "-1"),
+            ("4294967295", None, "4294967295"),
+            ("4294967296:7", None, "4294967296:7"),
+            ("1000:+7", None, "1000:+7"),
+            ("１０００", None, "１０００"),
         ] {
             let (found, found_name) = user_of(text);
             assert_eq!((found.map(|value| value.value), found_name.as_str()), (uid, name), "{text}");

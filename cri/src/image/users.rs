@@ -1,5 +1,6 @@
 //! `/etc/passwd` and `/etc/group` of an image: bounded, and indifferent to absurd lines. It resolves no user.
 
+use super::userspec::Name;
 use serde::{Deserialize, Serialize};
 
 /// Lines longer than this are passed over.
@@ -42,8 +43,8 @@ pub struct Group {
 
 impl Users {
     /// The first user of this name.
-    pub fn user(&self, name: &str) -> Option<&User> {
-        self.passwd.iter().find(|user| user.name == name)
+    pub fn user(&self, name: &Name) -> Option<&User> {
+        self.passwd.iter().find(|user| user.name == name.as_str())
     }
 
     /// The first user with this id.
@@ -52,8 +53,8 @@ impl Users {
     }
 
     /// The first group of this name.
-    pub fn group(&self, name: &str) -> Option<&Group> {
-        self.group.iter().find(|group| group.name == name)
+    pub fn group(&self, name: &Name) -> Option<&Group> {
+        self.group.iter().find(|group| group.name == name.as_str())
     }
 
     /// The groups that name `user` as a member.

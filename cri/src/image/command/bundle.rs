@@ -2,7 +2,8 @@
 
 use crate::error::{Context, Error, Result};
 use crate::image::merged::Merged;
-use crate::image::{Image, Users};
+use crate::image::userspec::Resolved;
+use crate::image::{Image, UserSpec, Users};
 use crate::oci::{DEFAULT_CAPABILITIES as DEFAULT, PATH};
 use oci_spec::image::ImageConfiguration;
 use serde::Deserialize;
@@ -104,21 +105,7 @@ fn rootfs(bundle: &Path, source: &Source) -> Result<String> {
 
 /// `USER[:GROUP]`, by name or number, with the groups that the image's files give the user.
 fn user(text: &str, users: &Users) -> Result<Value> {
-    let (name, group) = text.split_once(':').map_or((text, None), |(name, group)| (name, Some(group)));
-    let unknown = |kind: &str, name: &str| Error::not_found(format!("find {kind} {name:?} in the image"));
-    let entry = users.user(name).or_else(|| users.user_of(name.parse().ok()?));
-    let uid = match (name, entry) {
-        ("", _) => 0,
-        (_, Some(entry)) => entry.uid,
-        (number, None) => number.parse().map_err(|_| unknown("user", number))?,
-    };
-    let gid = match group {
-        Some(group) => match users.group(group) {
-            Some(group) => group.gid,
-            None => group.parse().map_err(|_| unknown("group", group))?,
-        },
-        None => entry.map_or(0, |entry| entry.gid),
-    };
+    let Resolved { uid, gid, entry } = UserSpec::parse(text)?.resolve(users)?;
     let more: Vec<u32> =
         entry.iter().flat_map(|entry| users.groups_of(&entry.name)).map(|group| group.gid).collect();
     Ok(json!({"uid": uid, "gid": gid, "additionalGids": more}))
@@ -130,7 +117,10 @@ mod tests {
 
     #[test]
     fn the_user_is_looked_up_in_the_images_own_files() {
-        let users = Users::parse(b"root:x:0:0::/:\napp:x:10:20::/:\n", b"app:x:20:\nextra:x:30:app\n");
+        let users = Users::parse(
+            b"root:x:0:0::/:\napp:x:10:20::/:\n1000:x:0:0::/:\n",
+            b"app:x:20:\nextra:x:30:app\n1000:x:0:\n",
+        );
         for (text, uid, gid, more) in [
             ("", 0, 0, vec![]),
             ("app", 10, 20, vec![30]),
@@ -138,11 +128,14 @@ mod tests {
             ("77", 77, 0, vec![]),
             ("app:extra", 10, 30, vec![30]),
             ("5:6", 5, 6, vec![]),
+            ("1000", 1000, 0, vec![]),
+            ("10:1000", 10, 1000, vec![30]),
         ] {
             let found = user(text, &users).unwrap();
             assert_eq!(found, json!({"uid": uid, "gid": gid, "additionalGids": more}), "{text}");
         }
         assert!(user("nobody", &users).unwrap_err().to_string().contains("find user \"nobody\""));
         assert!(user("app:none", &users).is_err() && user("4294967296", &users).is_err());
+        assert!(user("+10", &users).is_err() && user("app:+20", &users).is_err());
     }
 }

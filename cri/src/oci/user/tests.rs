@@ -71,3 +71,37 @@ fn mistakes_name_the_field() {
         assert_eq!(resolve(&wanted, &tables()).unwrap_err().to_string(), message);
     }
 }
+
+#[test]
+fn a_number_that_the_image_gives_as_a_name_stays_that_number() {
+    let tables = Users::parse(
+        b"1000:x:0:0::/:\n+1000:x:0:0::/:\n4294967296:x:0:0::/:\n",
+        b"1000:x:0:1000\n+5:x:0:\nroot:x:0:1000\n",
+    );
+    for (wanted, uid, gid) in [
+        (wanted(None, None, "1000", ""), 1000, 0),
+        (wanted(None, None, "01000", ""), 1000, 0),
+        (wanted(None, Some(1000), "1000", ""), 1000, 1000),
+        (wanted(Some(1000), Some(1000), "", ""), 1000, 1000),
+        (wanted(None, None, "", "1000"), 1000, 0),
+        (wanted(None, None, "", "5:1000"), 5, 1000),
+        (wanted(None, None, "", "1000:01000"), 1000, 1000),
+    ] {
+        let made = resolve(&wanted, &tables).unwrap();
+        assert_eq!((made.uid, made.gid, made.supplemental_groups), (uid, gid, vec![gid]), "{wanted:?}");
+    }
+    for text in ["+1000", "-1", "4294967295", "4294967296", " 1000", "1000 ", "1000:0", "１０００"] {
+        let error = resolve(&wanted(None, None, text, ""), &tables).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("use run_as_username: read {text:?}")), "{error}");
+    }
+    for text in ["+1000", "4294967296", "5:+5", "5:4294967295", "1000:1000:1000", "5: 5"] {
+        let error = resolve(&wanted(None, None, "", text), &tables).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("use the image's USER {text:?}: read ")), "{error}");
+    }
+}
+
+#[test]
+fn a_user_is_said_once() {
+    let error = resolve(&wanted(Some(1000), None, "root", ""), &tables()).unwrap_err().to_string();
+    assert_eq!(error, "run_as_user 1000 and run_as_username \"root\" are both set (set one of them)");
+}
