@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use std::fmt;
 
+/// Why content is another than was asked for.
+pub const CHANGED: &str = "the registry, a mirror or a proxy changed it";
+
 /// `algorithm:hex`, lower case, of the right length.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -58,6 +61,51 @@ impl Digest {
         let mut hasher = self.hasher();
         hasher.update(bytes);
         hasher.finish() == *self
+    }
+}
+
+/// Bytes, and the digest that they were found to have. Only hashing the bytes makes one, so whoever holds it need not ask who sent them,
+/// nor under which header or name.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    digest: Digest,
+    bytes: Vec<u8>,
+}
+
+impl Verified {
+    /// What came without a digest that it should have: by its sha256.
+    pub fn unasked(bytes: Vec<u8>) -> Self {
+        Self { digest: Digest::of(&bytes), bytes }
+    }
+
+    /// What came for a digest, where it has that one and the length that was told with it; `what` it is, for the error.
+    pub fn asked(what: &str, bytes: Vec<u8>, (wanted, size): (&Digest, Option<u64>)) -> Result<Self> {
+        if let Some(size) = size.filter(|size| *size != bytes.len() as u64) {
+            let text = format!("verify {what} {wanted}: {} bytes came instead of {size}", bytes.len());
+            return Err(Error::invalid(text).cure(CHANGED));
+        }
+        match wanted.matches(&bytes) {
+            true => Ok(Self { digest: wanted.clone(), bytes }),
+            false => {
+                let text = format!("verify {what} {wanted}: what was sent has another digest");
+                Err(Error::invalid(text).cure(CHANGED))
+            }
+        }
+    }
+
+    /// Of the bytes.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// As they came.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// As they came, for whoever needs no proof any more.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }
 
@@ -122,6 +170,22 @@ impl Hasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_verified_has_the_digest_and_the_length_that_were_asked_for() {
+        for digest in [Digest::of(b"abc"), {
+            let mut hasher = Hasher::Sha512(sha2::Sha512::new());
+            hasher.update(b"abc");
+            hasher.finish()
+        }] {
+            let asked = |bytes: &[u8], size| Verified::asked("blob", bytes.to_vec(), (&digest, size));
+            assert_eq!(asked(b"abc", Some(3)).unwrap().digest(), &digest);
+            assert_eq!(asked(b"abc", None).unwrap().into_bytes(), b"abc");
+            assert!(asked(b"abd", Some(3)).unwrap_err().to_string().contains("another digest"));
+            assert!(asked(b"abc", Some(4)).unwrap_err().to_string().contains("3 bytes came instead of 4"));
+        }
+        assert_eq!(Verified::unasked(b"abc".to_vec()).digest(), &Digest::of(b"abc"));
+    }
 
     #[test]
     fn digests_are_checked_at_parse() {

@@ -88,6 +88,10 @@ pub fn parse(bytes: &[u8], media_type: &str, limits: &Limits) -> Result<Named> {
             if layers.len() > limits.layers {
                 return Err(wrong(&format!("{} layers, at most {} are taken", layers.len(), limits.layers)));
             }
+            if let Some(large) = layers.iter().find(|layer| layer.size > limits.layer_bytes) {
+                let (digest, size, most) = (&large.digest, large.size, limits.layer_bytes);
+                return Err(wrong(&format!("layer {digest} has {size} bytes, at most {most} are taken")));
+            }
             layers.iter().try_for_each(layer)?;
             known_config(&config)?;
             Ok(Named::Manifest(Manifest { config, layers }))

@@ -2,7 +2,8 @@
 //! writes them with a key. It knows neither Fulcio, Rekor nor GPG, and says so where a policy asks for them.
 
 use super::digest::Digest;
-use super::reference::Reference;
+use super::manifest::Descriptor;
+use super::reference::{Asked, Reference};
 use super::registry::Repository;
 use crate::error::{Context, Error, Kind, Result};
 use base64::Engine;
@@ -18,6 +19,8 @@ const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// Signatures of one image that are tried.
 const MOST: usize = 64;
+/// Bytes of a signed text: a name, a digest, and what its signer adds.
+const PAYLOAD: usize = 64 << 10;
 /// What stands before a P-256 point in a public key's DER: SEQUENCE { SEQUENCE { ecPublicKey, prime256v1 }, BIT STRING }.
 const P256_HEADER: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
@@ -168,10 +171,9 @@ struct Signatures {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Layer {
-    media_type: String,
-    digest: Digest,
+    #[serde(flatten)]
+    descriptor: Descriptor,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
 }
@@ -204,19 +206,21 @@ struct SignedName {
 /// All signatures that the registry has for a digest, under the tag `sha256-HEX.sig`.
 async fn signatures(repository: &Repository, digest: &Digest) -> Result<Vec<Signature>> {
     let tag = format!("{}-{}.sig", digest.algorithm(), digest.hex());
-    let document = match repository.document(&tag).await {
+    let document = match repository.document(Asked::Tag(&tag)).await {
         Err(error) if error.kind() == Kind::NotFound => return Ok(Vec::new()),
         document => document?,
     };
     let listed: Signatures =
-        serde_json::from_slice(&document.bytes).what(|| format!("read signatures {tag}"))?;
+        serde_json::from_slice(document.content.bytes()).what(|| format!("read signatures {tag}"))?;
     let mut found = Vec::new();
-    for layer in listed.layers.iter().filter(|layer| layer.media_type == SIMPLE_SIGNING).take(MOST) {
+    for layer in listed.layers.iter().filter(|layer| layer.descriptor.media_type == SIMPLE_SIGNING).take(MOST)
+    {
         let Some(signature) = layer.annotations.get(SIGNATURE).and_then(|text| STANDARD.decode(text).ok())
         else {
             continue;
         };
-        found.push(Signature { payload: repository.blob(&layer.digest).await?, signature });
+        let payload = repository.blob(&layer.descriptor, PAYLOAD).await?;
+        found.push(Signature { payload: payload.into_bytes(), signature });
     }
     Ok(found)
 }

@@ -3,16 +3,16 @@
 //! How registries are asked is in `registry`, how layers are unpacked in `unpack`, how things are kept in `store`.
 
 use super::blocking::blocking;
-use super::digest::Digest;
+use super::digest::{Digest, Verified};
 use super::layer::Wanted;
 use super::manifest::{self, Descriptor, Manifest, Named, Platform};
 use super::merged::Merged;
 use super::policy::Policy;
 use super::progress::Progress;
-use super::reference::Reference;
+use super::reference::{Asked, Reference};
 use super::registry::{Credentials, Document, Repository};
 use super::store::disk::Record;
-use super::store::{Arrived, Held, Store};
+use super::store::{Arrived, Held, Store, Top};
 use super::{Image, fit};
 use crate::error::{Error, Kind, Result};
 use futures_util::future::try_join_all;
@@ -76,23 +76,23 @@ impl Pull {
         // Also where the image is here: whoever pulls must be one whom the registry lets.
         let resolved = repository.resolve(self.reference.wanted()).await?;
         if let Some(digest) = &resolved
-            && let Some(record) = self.present(digest)
+            && let Some((record, top)) = self.store.present(digest)
         {
-            self.judge(policy.as_ref(), &repository, digest).await?;
-            return self.add(record, digest).await;
+            self.judge(policy.as_ref(), &repository, top.digest()).await?;
+            return self.add(record, top).await;
         }
-        let wanted = resolved.as_ref().map_or(self.reference.wanted(), Digest::as_str);
+        let wanted = resolved.as_ref().map_or(self.reference.wanted(), Asked::Digest);
         let named = repository.document(wanted).await?;
-        let top = named.digest.clone();
-        self.judge(policy.as_ref(), &repository, &top).await?;
+        let top = Top::of(&named.content);
+        self.judge(policy.as_ref(), &repository, top.digest()).await?;
         let (document, manifest) = self.manifest(&repository, named).await?;
-        let config = repository.blob(&manifest.config.digest).await?;
-        let (_, diffs) = manifest::config(&config, manifest.layers.len())?;
+        let config = repository.blob(&manifest.config, self.store.config.limits.document_bytes).await?;
+        let (_, diffs) = manifest::config(config.bytes(), manifest.layers.len())?;
         let layers = self.layers(&repository, &manifest, &diffs).await?;
-        let record = record(&document, &manifest, &config)?;
+        let record = record(document, &manifest, config)?;
         let record = self.finish(record, &layers).await?;
         // Held until the image has them.
-        let image = self.add(record, &top).await;
+        let image = self.add(record, top).await;
         drop(layers);
         image
     }
@@ -112,17 +112,6 @@ impl Pull {
         }
     }
 
-    /// The record of an image that is here under the same digest, whatever repository it came from.
-    fn present(&self, digest: &Digest) -> Option<Record> {
-        let end = format!("@{digest}");
-        let here = self
-            .store
-            .list()
-            .into_iter()
-            .find(|image| image.repo_digests.iter().any(|name| name.ends_with(&end)))?;
-        self.store.record(&here.id)
-    }
-
     /// The manifest for this machine, through indexes.
     async fn manifest(
         &self,
@@ -131,11 +120,11 @@ impl Pull {
     ) -> Result<(Document, Manifest)> {
         for _ in 0..NESTED {
             let limits = &self.store.config.limits;
-            match manifest::parse(&document.bytes, &document.media_type, limits)? {
+            match manifest::parse(document.content.bytes(), &document.media_type, limits)? {
                 Named::Manifest(manifest) => return Ok((document, manifest)),
                 Named::Index(index) => {
                     let chosen = manifest::choose(&index, &Platform::host())?;
-                    document = repository.document(chosen.digest.as_str()).await?;
+                    document = repository.child(chosen).await?;
                 }
             }
         }
@@ -164,11 +153,10 @@ impl Pull {
         blocking(move || completed(&store, record)).await
     }
 
-    async fn add(&self, record: Record, top: &Digest) -> Result<Arc<Image>> {
-        let tag = self.reference.repo_tag();
-        let digest = Some(self.reference.repo_digest(top));
+    async fn add(&self, record: Record, top: Top) -> Result<Arc<Image>> {
+        let arrived = Arrived { record, reference: Some(self.reference.clone()), top: Some(top) };
         let store = self.store.clone();
-        blocking(move || store.add(Arrived { record, tag, digest })).await
+        blocking(move || store.add(arrived)).await
     }
 }
 
@@ -181,16 +169,19 @@ pub fn completed(store: &Store, mut record: Record) -> Result<Record> {
 }
 
 /// A record but for its layers and users.
-fn record(document: &Document, manifest: &Manifest, config: &[u8]) -> Result<Record> {
-    let text = |bytes: &[u8], what: &str| {
-        String::from_utf8(bytes.to_vec()).map_err(|_| Error::invalid(format!("read {what}: it is not UTF-8")))
+fn record(document: Document, manifest: &Manifest, config: Verified) -> Result<Record> {
+    let text = |content: Verified, what: &str| {
+        String::from_utf8(content.into_bytes())
+            .map_err(|_| Error::invalid(format!("read {what}: it is not UTF-8")))
     };
-    let layers: u64 = manifest.layers.iter().map(|layer: &Descriptor| layer.size).sum();
+    let layers = manifest.layers.iter().fold(0u64, |sum, layer: &Descriptor| sum.saturating_add(layer.size));
+    let documents = config.bytes().len() + document.content.bytes().len();
     Ok(Record {
-        id: manifest.config.digest.clone(),
-        size: layers + config.len() as u64 + document.bytes.len() as u64,
-        manifest: text(&document.bytes, "manifest")?,
-        media_type: document.media_type.clone(),
+        // Whatever the manifest names it by: ids are sha256.
+        id: Digest::of(config.bytes()),
+        size: layers.saturating_add(documents as u64),
+        manifest: text(document.content, "manifest")?,
+        media_type: document.media_type,
         config: text(config, "image config")?,
         layers: Vec::new(),
         users: super::Users::default(),

@@ -71,11 +71,29 @@ impl Reference {
     }
 
     /// What a registry is asked for: the digest where there is one, else the tag.
-    pub fn wanted(&self) -> &str {
+    pub fn wanted(&self) -> Asked<'_> {
         match (&self.digest, &self.tag) {
-            (Some(digest), _) => digest.as_str(),
-            (None, Some(tag)) => tag,
-            (None, None) => "latest",
+            (Some(digest), _) => Asked::Digest(digest),
+            (None, Some(tag)) => Asked::Tag(tag),
+            (None, None) => Asked::Tag("latest"),
+        }
+    }
+}
+
+/// How a manifest is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked<'a> {
+    /// By a name that the registry may give to anything.
+    Tag(&'a str),
+    /// By what it is: no answer decides about that.
+    Digest(&'a Digest),
+}
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => f.write_str(tag),
+            Self::Digest(digest) => digest.fmt(f),
         }
     }
 }
@@ -175,10 +193,11 @@ mod tests {
     fn a_digest_needs_no_tag_and_wins_over_one() {
         let bare = Reference::parse(&format!("app@{HEX}")).unwrap();
         assert_eq!(bare.to_string(), format!("docker.io/library/app@{HEX}"));
-        assert_eq!((bare.repo_tag(), bare.wanted()), (None, HEX));
+        let digest = Digest::parse(HEX).unwrap();
+        assert_eq!((bare.repo_tag(), bare.wanted()), (None, Asked::Digest(&digest)));
         let both = Reference::parse(&format!("r.io:80/app:1@{HEX}")).unwrap();
         assert_eq!(both.to_string(), format!("r.io:80/app:1@{HEX}"));
-        assert_eq!((both.repo_tag(), both.wanted()), (None, HEX));
+        assert_eq!((both.repo_tag(), both.wanted()), (None, Asked::Digest(&digest)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Images by `rt-cri images` on a store by itself: pulls from registries that fail in every way, what is left then, archives.
 
+mod bound;
 mod bundles;
 mod docker;
 mod durable;

@@ -112,6 +112,14 @@ pub enum Act {
     Lie,
     /// 401 with a challenge for a token, unless a request brings one of these (so none: always).
     Challenge(Vec<String>),
+    /// What was asked for, under a header that says it has this digest.
+    Named(String),
+    /// 307 to this address.
+    Redirect(String),
+    /// 401 with this challenge.
+    Want(String),
+    /// A byte of the body each time.
+    Drip(Duration),
     /// The body's first bytes, then waiting for ever.
     Stall(usize),
     /// The body's first bytes, and the others after a while.
@@ -133,6 +141,7 @@ struct State {
     rules: Vec<Rule>,
     log: Vec<String>,
     shown: Vec<String>,
+    headers: Vec<(String, String)>,
 }
 
 /// The registry; it ends with the test's process.
@@ -192,6 +201,21 @@ impl Registry {
     /// What clients showed to be let in: values of Authorization, and forms that token servers get, each once.
     pub fn shown(&self) -> Vec<String> {
         self.state.lock().expect("unpoisoned").shown.clone()
+    }
+
+    /// The values of a header that requests brought, each once.
+    pub fn header(&self, name: &str) -> Vec<String> {
+        let state = self.state.lock().expect("unpoisoned");
+        state.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// Serves these bytes under a path.
+    pub fn put(&self, path: &str, kind: &str, bytes: &[u8]) {
+        self.state
+            .lock()
+            .expect("unpoisoned")
+            .files
+            .insert(path.to_owned(), (kind.to_owned(), bytes.to_vec()));
     }
 
     /// Serves what is under one path under another too.
@@ -277,6 +301,12 @@ fn answer(mut stream: &TcpStream, address: SocketAddr, (state, gone): (&Mutex<St
                 state.shown.push(shown.clone());
             }
         }
+        for (name, value) in &request.headers {
+            let pair = (name.clone(), value.clone());
+            if !state.headers.contains(&pair) {
+                state.headers.push(pair);
+            }
+        }
         (state.files.get(&path).cloned(), state.act(&path, &request))
     };
     if request.method == "CONNECT" {
@@ -308,6 +338,18 @@ fn answer(mut stream: &TcpStream, address: SocketAddr, (state, gone): (&Mutex<St
                 "HTTP/1.1 401 No\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             );
         }
+        (Some(Act::Redirect(to)), _) => {
+            let _ = write!(
+                stream,
+                "HTTP/1.1 307 There\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+        }
+        (Some(Act::Want(challenge)), _) => {
+            let _ = write!(
+                stream,
+                "HTTP/1.1 401 No\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+        }
         (_, None) => {
             let _ =
                 write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
@@ -331,7 +373,10 @@ fn serve(
         .and_then(|text| text.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     let from = range.unwrap_or(0usize).min(bytes.len());
     let mut body = bytes[from..].to_vec();
-    let (digest, length) = (digest(bytes), body.len());
+    let (digest, length) = match act {
+        Some(Act::Named(digest)) => (digest.clone(), body.len()),
+        _ => (digest(bytes), body.len()),
+    };
     let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
     let last = bytes.len().saturating_sub(1);
     let content_range =
@@ -352,6 +397,16 @@ fn serve(
             // Until the other side has gone.
             let _ = stream.read(&mut [0; 16]);
             gone.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+        Some(Act::Drip(time)) => {
+            for byte in body {
+                if stream.write_all(&[byte]).is_err() {
+                    gone.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+                std::thread::sleep(*time);
+            }
             return;
         }
         Some(Act::Pause(most, time)) => {

@@ -2,12 +2,12 @@
 
 use super::files::Files;
 use crate::error::{Context, Error, Result};
-use crate::image::digest::Digest;
+use crate::image::digest::{Digest, Verified};
 use crate::image::layer::make;
 use crate::image::manifest::{self, Descriptor, Manifest, Named, Platform};
 use crate::image::reference::Reference;
 use crate::image::store::disk::Record;
-use crate::image::store::{Arrived, Held, Store};
+use crate::image::store::{Arrived, Held, Store, Top};
 use crate::image::unpack::Expected;
 use crate::image::{Image, Users, pull};
 use serde::Deserialize;
@@ -87,33 +87,38 @@ impl Loading<'_> {
             serde_json::from_slice(&self.small("index.json")?).what(|| "read index.json")?;
         let mut images = Vec::new();
         for entry in index.manifests {
-            let (bytes, media_type, manifest) = self.manifest(&entry.descriptor)?;
-            let config = self.blob(&manifest.config)?;
+            let top = self.blob(&entry.descriptor)?;
+            let named = Top::of(&top);
+            let (bytes, media_type, manifest) = self.manifest(top, entry.descriptor.media_type)?;
+            let config = self.blob(&manifest.config)?.into_bytes();
             let piece = |layer: &Descriptor| Piece {
                 name: blob_name(&layer.digest),
                 blob: Some(layer.digest.clone()),
             };
             let pieces: Vec<_> = manifest.layers.iter().map(piece).collect();
             let (layers, _) = self.layers(&config, &pieces)?;
-            let text =
-                String::from_utf8(bytes).map_err(|_| Error::invalid("read manifest: it is not UTF-8"))?;
+            let text = String::from_utf8(bytes.into_bytes())
+                .map_err(|_| Error::invalid("read manifest: it is not UTF-8"))?;
             let record = self.record((text, &media_type), config, &layers)?;
             let name = ["io.containerd.image.name", "org.opencontainers.image.ref.name"]
                 .map(|key| entry.annotations.get(key));
             // A tag alone names no image.
             let name = name.into_iter().flatten().find(|name| name.contains([':', '/'])).cloned();
-            images.push(self.add(&record, name.as_slice(), Some(&entry.descriptor.digest))?);
+            images.push(self.add(&record, name.as_slice(), Some(&named))?);
         }
         Ok(images)
     }
 
-    fn manifest(&self, entry: &Descriptor) -> Result<(Vec<u8>, String, Manifest)> {
-        let mut descriptor = entry.clone();
+    fn manifest(&self, top: Verified, media_type: String) -> Result<(Verified, String, Manifest)> {
+        let (mut content, mut media_type) = (top, media_type);
         for _ in 0..3 {
-            let bytes = self.blob(&descriptor)?;
-            match manifest::parse(&bytes, &descriptor.media_type, &self.store.config.limits)? {
-                Named::Manifest(manifest) => return Ok((bytes, descriptor.media_type, manifest)),
-                Named::Index(index) => descriptor = manifest::choose(&index, &Platform::host())?.clone(),
+            match manifest::parse(content.bytes(), &media_type, &self.store.config.limits)? {
+                Named::Manifest(manifest) => return Ok((content, media_type, manifest)),
+                Named::Index(index) => {
+                    let chosen = manifest::choose(&index, &Platform::host())?;
+                    content = self.blob(chosen)?;
+                    media_type.clone_from(&chosen.media_type);
+                }
             }
         }
         Err(Error::invalid("read manifest: too many indexes within each other"))
@@ -163,26 +168,21 @@ impl Loading<'_> {
     }
 
     /// Gives the image its names; without any it is found by its id.
-    fn add(&self, record: &Record, names: &[String], digest: Option<&Digest>) -> Result<Arc<Image>> {
+    fn add(&self, record: &Record, names: &[String], top: Option<&Top>) -> Result<Arc<Image>> {
         let mut image = None;
         for name in names {
-            let reference = Reference::parse(name)?;
-            let digest = digest.map(|digest| reference.repo_digest(digest));
-            let arrived = Arrived { record: record.clone(), tag: reference.repo_tag(), digest };
+            let reference = Some(Reference::parse(name)?);
+            let arrived = Arrived { record: record.clone(), reference, top: top.cloned() };
             image = Some(self.store.add(arrived)?);
         }
         match image {
             Some(image) => Ok(image),
-            None => self.store.add(Arrived { record: record.clone(), tag: None, digest: None }),
+            None => self.store.add(Arrived { record: record.clone(), reference: None, top: None }),
         }
     }
 
-    fn blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        let bytes = self.small(&blob_name(&descriptor.digest))?;
-        match descriptor.digest.matches(&bytes) {
-            true => Ok(bytes),
-            false => Err(crate::image::registry::other_content("blob", &descriptor.digest)),
-        }
+    fn blob(&self, of: &Descriptor) -> Result<Verified> {
+        Verified::asked("blob", self.small(&blob_name(&of.digest))?, (&of.digest, Some(of.size)))
     }
 
     fn small(&self, name: &str) -> Result<Vec<u8>> {

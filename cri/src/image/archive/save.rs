@@ -4,9 +4,11 @@ use crate::error::{Context, Error, Result};
 use crate::image::digest::Digest;
 use crate::image::store::Store;
 use crate::image::store::disk::Record;
+use crate::image::unpack::Hashed;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Writes the images that `names` name to `output`. Blocks.
@@ -68,15 +70,29 @@ fn layers<W: Write>(
         if !written.insert(layer.blob.clone()) {
             continue;
         }
-        let blob = File::open(store.disk.blob(&layer.blob)).map_err(|_| {
+        let blob = open(&store.disk.blob(&layer.blob)).map_err(|_| {
             Error::unsupported(format!("write layer {}: its compressed form was not kept", layer.blob))
                 .cure("set keep_blobs under [registry] and pull the image anew")
         })?;
         let mut header = header(layer.blob_bytes);
         let name = format!("blobs/{}/{}", layer.blob.algorithm(), layer.blob.hex());
-        archive.append_data(&mut header, name, blob).what(|| format!("write layer {}", layer.blob))?;
+        let mut blob = Hashed::new(blob.take(layer.blob_bytes), layer.blob.hasher(), u64::MAX);
+        let what = || format!("write layer {}", layer.blob);
+        archive.append_data(&mut header, name, &mut blob).what(what)?;
+        // What is kept is on a disk, and may have been changed there.
+        let (found, bytes, _) = blob.finish().what(what)?;
+        if (found, bytes) != (layer.blob.clone(), layer.blob_bytes) {
+            let error = Error::invalid(format!("{}: what was kept of it has other content", what()));
+            return Err(error.cure("remove the image, and pull it anew"));
+        }
     }
     Ok(())
+}
+
+/// A regular file.
+fn open(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
 fn add<W: Write>(archive: &mut tar::Builder<W>, name: &str, content: &[u8]) -> Result<()> {

@@ -1,9 +1,11 @@
 //! Requests to one host of a repository: tokens, patience, and what its errors mean. It knows no order of hosts.
 
+use super::Document;
 use super::challenge::{Challenge, token_of};
 use super::credentials::Login;
 use super::hosts::{Endpoint, Tls};
 use crate::error::{Context, Error, Kind, Result};
+use crate::image::digest::{Digest, Verified};
 use crate::image::reference::Reference;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -31,6 +33,32 @@ pub struct Ask {
     pub accept: Option<&'static str>,
     /// The first byte that is wanted.
     pub from: u64,
+}
+
+/// What an answer should turn out to be.
+pub struct Expected<'a> {
+    /// For errors.
+    pub what: &'static str,
+    /// None where it was asked for by tag.
+    pub digest: Option<&'a Digest>,
+    /// Its length, where that was told with the digest.
+    pub size: Option<u64>,
+    /// The most bytes that are taken.
+    pub most: usize,
+}
+
+impl Expected<'_> {
+    async fn take(&self, response: Response) -> Result<Document> {
+        let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type =
+            media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_owned();
+        let bytes = body(response, self.most).await?;
+        let content = match self.digest {
+            Some(digest) => Verified::asked(self.what, bytes, (digest, self.size))?,
+            None => Verified::unasked(bytes),
+        };
+        Ok(Document { media_type, content })
+    }
 }
 
 /// One host, the repository there, and what lets us in.
@@ -81,6 +109,23 @@ impl Connection {
             }
             tracing::debug!(%error, attempt, "registry asked again");
             tokio::time::sleep(wait.unwrap_or_else(|| backoff(attempt))).await;
+            attempt += 1;
+        }
+    }
+
+    /// The whole answer, as it should be.
+    pub async fn whole(&self, ask: &Ask, attempts: u32, expected: &Expected<'_>) -> Result<Document> {
+        let mut attempt = 1;
+        loop {
+            let error = match expected.take(self.send(ask, attempts).await?).await {
+                Ok(document) => return Ok(document),
+                Err(error) => error,
+            };
+            if attempt >= attempts || !matches!(error.kind(), Kind::Unavailable | Kind::Timeout) {
+                return Err(error);
+            }
+            tracing::debug!(%error, attempt, "registry asked again");
+            tokio::time::sleep(backoff(attempt)).await;
             attempt += 1;
         }
     }

@@ -15,12 +15,11 @@ pub use hosts::{Endpoint, Tls, endpoints};
 
 use crate::error::{Error, Kind, Result};
 use crate::image::config::RegistryConfig;
-use crate::image::digest::Digest;
+use crate::image::digest::{Digest, Verified};
 use crate::image::manifest::Descriptor;
-use crate::image::reference::Reference;
-use connection::{Ask, Connection};
+use crate::image::reference::{Asked, Reference};
+use connection::{Ask, Connection, Expected};
 use reqwest::Method;
-use reqwest::header::CONTENT_TYPE;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,12 +30,10 @@ const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd
 /// A manifest or an index as it was sent.
 #[derive(Debug, Clone)]
 pub struct Document {
-    /// By its header.
+    /// By its header, which proves nothing.
     pub media_type: String,
-    /// Of the bytes.
-    pub digest: Digest,
     /// As sent.
-    pub bytes: Vec<u8>,
+    pub content: Verified,
 }
 
 /// All registries: connections by how they are secured.
@@ -86,47 +83,71 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The digest that a tag or digest stands for; None where the registry doesn't say it without the content.
-    pub async fn resolve(&self, wanted: &str) -> Result<Option<Digest>> {
+    /// The digest that a tag stands for, as the registry says; None where it doesn't say it without the content. Of a digest it is asked
+    /// whether it lets us have it, and nothing else that it answers counts.
+    pub async fn resolve(&self, wanted: Asked<'_>) -> Result<Option<Digest>> {
         let ask = Ask {
             method: Method::HEAD,
             path: format!("manifests/{wanted}"),
             accept: Some(ACCEPTED),
             from: 0,
         };
-        let response = match self.first(&ask, Digest::parse(wanted).is_err()).await {
+        let response = match self.first(&ask, matches!(wanted, Asked::Tag(_))).await {
             Ok(response) => response,
             // Some registries know no HEAD; the content tells the digest then.
             Err(error) if error.kind() == Kind::Invalid => return Ok(None),
             Err(error) => return Err(error),
         };
+        if let Asked::Digest(digest) = wanted {
+            return Ok(Some(digest.clone()));
+        }
         let header = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
         Ok(header.and_then(|text| Digest::parse(text).ok()))
     }
 
     /// The manifest or index of a tag or digest; one asked for by digest has it.
-    pub async fn document(&self, wanted: &str) -> Result<Document> {
-        let ask =
-            Ask { method: Method::GET, path: format!("manifests/{wanted}"), accept: Some(ACCEPTED), from: 0 };
-        let by_digest = Digest::parse(wanted).ok();
-        let response = self.first(&ask, by_digest.is_none()).await?;
-        let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let media_type =
-            media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_owned();
-        let bytes = connection::body(response, self.most).await?;
-        let digest = match by_digest {
-            Some(wanted) if !wanted.matches(&bytes) => return Err(other_content("manifest", &wanted)),
-            Some(wanted) => wanted,
-            None => Digest::of(&bytes),
-        };
-        Ok(Document { media_type, digest, bytes })
+    pub async fn document(&self, wanted: Asked<'_>) -> Result<Document> {
+        self.manifest(wanted, None).await
     }
 
-    /// A small blob, whole: a config.
-    pub async fn blob(&self, digest: &Digest) -> Result<Vec<u8>> {
-        let ask = Ask { method: Method::GET, path: format!("blobs/{digest}"), accept: None, from: 0 };
-        let bytes = connection::body(self.first(&ask, false).await?, self.most).await?;
-        if digest.matches(&bytes) { Ok(bytes) } else { Err(other_content("blob", digest)) }
+    /// An entry of an index.
+    pub async fn child(&self, of: &Descriptor) -> Result<Document> {
+        self.manifest(Asked::Digest(&of.digest), Some(of.size)).await
+    }
+
+    async fn manifest(&self, wanted: Asked<'_>, size: Option<u64>) -> Result<Document> {
+        let ask =
+            Ask { method: Method::GET, path: format!("manifests/{wanted}"), accept: Some(ACCEPTED), from: 0 };
+        let digest = match wanted {
+            Asked::Tag(_) => None,
+            Asked::Digest(digest) => Some(digest),
+        };
+        self.whole(&ask, &Expected { what: "manifest", digest, size, most: self.most }).await
+    }
+
+    /// A small blob, whole, of at most `most` bytes: a config.
+    pub async fn blob(&self, of: &Descriptor, most: usize) -> Result<Verified> {
+        let ask = Ask { method: Method::GET, path: format!("blobs/{}", of.digest), accept: None, from: 0 };
+        if of.size > most as u64 {
+            let text = format!("get blob {}: it has {} bytes, at most {most} are taken", of.digest, of.size);
+            return Err(Error::invalid(text));
+        }
+        let expected = Expected { what: "blob", digest: Some(&of.digest), size: Some(of.size), most };
+        Ok(self.whole(&ask, &expected).await?.content)
+    }
+
+    /// What the first of the hosts sends that has it as it should be.
+    async fn whole(&self, ask: &Ask, expected: &Expected<'_>) -> Result<Document> {
+        let mut errors: Vec<Error> = Vec::new();
+        let connections = self.able(expected.digest.is_none());
+        for (index, connection) in connections.iter().enumerate() {
+            let attempts = self.attempts_of(index, &connections);
+            match connection.whole(ask, attempts, expected).await {
+                Ok(document) => return Ok(document),
+                Err(error) => errors.push(error),
+            }
+        }
+        Err(self.all_failed(errors))
     }
 
     /// A large blob, piece by piece; hosts before the number `from` are not asked, nor for the first `kept` bytes.
@@ -142,20 +163,29 @@ impl Repository {
     /// The first answer of the hosts in their order. One that has not what is wanted, or can't be reached, is passed over.
     async fn first(&self, ask: &Ask, by_tag: bool) -> Result<reqwest::Response> {
         let mut errors: Vec<Error> = Vec::new();
-        let able = |connection: &&Arc<Connection>| match by_tag {
-            true => connection.endpoint.resolve,
-            false => connection.endpoint.pull,
-        };
-        let connections: Vec<_> = self.connections.iter().filter(able).collect();
+        let connections = self.able(by_tag);
         for (index, connection) in connections.iter().enumerate() {
-            // A host with others behind it is not waited for.
-            let attempts = if index + 1 == connections.len() { self.attempts } else { 1 };
+            let attempts = self.attempts_of(index, &connections);
             match connection.send(ask, attempts).await {
                 Ok(response) => return Ok(response),
                 Err(error) => errors.push(error),
             }
         }
         Err(self.all_failed(errors))
+    }
+
+    /// The hosts that may be asked.
+    fn able(&self, by_tag: bool) -> Vec<&Arc<Connection>> {
+        let able = |connection: &&Arc<Connection>| match by_tag {
+            true => connection.endpoint.resolve,
+            false => connection.endpoint.pull,
+        };
+        self.connections.iter().filter(able).collect()
+    }
+
+    /// A host with others behind it is not waited for.
+    fn attempts_of(&self, index: usize, among: &[&Arc<Connection>]) -> u32 {
+        if index + 1 == among.len() { self.attempts } else { 1 }
     }
 
     fn all_failed(&self, mut errors: Vec<Error>) -> Error {
@@ -169,10 +199,4 @@ impl Repository {
         let before: Vec<_> = errors.iter().map(Error::to_string).collect();
         last.during(format!("ask {} hosts for {} ({})", errors.len() + 1, self.name, before.join("; ")))
     }
-}
-
-/// Content that is not what was asked for.
-pub fn other_content(what: &str, wanted: &Digest) -> Error {
-    Error::new(Kind::Invalid, format!("verify {what} {wanted}: what was sent has another digest"))
-        .cure("the registry, a mirror or a proxy changed it")
 }

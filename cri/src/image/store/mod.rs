@@ -14,9 +14,9 @@ pub use check::Flaw;
 
 use crate::error::{Error, Result};
 use crate::image::config::RegistryConfig;
-use crate::image::digest::Digest;
+use crate::image::digest::{Digest, Verified};
 use crate::image::registry::Registries;
-use crate::image::{Image, manifest};
+use crate::image::{Image, Reference, manifest};
 use disk::{Disk, Index, Layer, Record};
 use names::View;
 use std::collections::{BTreeMap, HashMap};
@@ -79,10 +79,42 @@ impl Drop for Held {
 pub struct Arrived {
     /// The image, with its layers' numbers.
     pub record: Record,
-    /// `…:tag`, where it was asked for by tag.
-    pub tag: Option<String>,
-    /// `…@sha256:…`
-    pub digest: Option<String>,
+    /// What it was asked for by; None: it gets no name.
+    pub reference: Option<Reference>,
+    /// What the reference names; None where no manifest came with it.
+    pub top: Option<Top>,
+}
+
+/// The digest of a manifest or index that was hashed when it came, now or before. Nothing that a registry says is one.
+#[derive(Debug, Clone)]
+pub struct Top(Digest);
+
+impl Top {
+    /// Of content that has just come.
+    pub fn of(content: &Verified) -> Self {
+        Self(content.digest().clone())
+    }
+
+    /// The digest.
+    pub fn digest(&self) -> &Digest {
+        &self.0
+    }
+}
+
+impl Arrived {
+    /// Its names by tag and by digest. A reference with a digest names nothing else than what has it.
+    fn names(&self) -> Result<(Option<String>, Option<String>)> {
+        let Some(reference) = &self.reference else { return Ok((None, None)) };
+        let top = self.top.as_ref().map(Top::digest);
+        match &reference.digest {
+            Some(asked) if top != Some(asked) => {
+                let is =
+                    top.map_or_else(|| "no manifest came with it".to_owned(), |top| format!("it is {top}"));
+                Err(Error::invalid(format!("name image {reference}: {is}")).cure("name it by a tag"))
+            }
+            _ => Ok((reference.repo_tag(), top.map(|top| reference.repo_digest(top)))),
+        }
+    }
 }
 
 impl Store {
@@ -159,8 +191,17 @@ impl Store {
         self.books().records.get(id).cloned()
     }
 
+    /// The record of an image that came under this digest before, from whatever repository.
+    pub(super) fn present(&self, digest: &Digest) -> Option<(Record, Top)> {
+        let end = format!("@{digest}");
+        let is_it = |image: &Arc<Image>| image.repo_digests.iter().any(|name| name.ends_with(&end));
+        let here = self.list().into_iter().find(is_it)?;
+        Some((self.record(&here.id)?, Top(digest.clone())))
+    }
+
     /// Makes an image of what arrived, or adds its names to the one that is there. Blocks until that is on disk.
     pub(super) fn add(&self, arrived: Arrived) -> Result<Arc<Image>> {
+        let (tag, digest) = arrived.names()?;
         let id = arrived.record.id.to_string();
         let mut books = self.books();
         if !books.records.contains_key(&id) {
@@ -169,7 +210,7 @@ impl Store {
             books.records.insert(id.clone(), arrived.record);
         }
         let before = books.index.clone();
-        books.index.add(&id, arrived.tag, arrived.digest);
+        books.index.add(&id, tag, digest);
         if books.index.images != before.images
             && let Err(error) = self.disk.write_index(&books.index)
         {
@@ -245,7 +286,7 @@ impl Books {
         let first = record.layers.iter().rposition(opaque).unwrap_or(0);
         let layers = record.layers[first..].iter().map(|number| disk.layer(*number).join("fs")).collect();
         let pinned = config.pinned.iter().any(|pinned| {
-            let full = crate::image::Reference::parse(pinned).map(|reference| reference.to_string());
+            let full = Reference::parse(pinned).map(|reference| reference.to_string());
             full.is_ok_and(|full| names.tags.contains(&full) || names.digests.contains(&full))
         });
         Ok(Image {
@@ -259,5 +300,39 @@ impl Books {
             users: record.users.clone(),
             pinned,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_with_a_digest_names_nothing_but_what_has_it() {
+        let (asked, other) = (Verified::unasked(b"a".to_vec()), Verified::unasked(b"b".to_vec()));
+        let record = Record {
+            id: other.digest().clone(),
+            manifest: String::new(),
+            media_type: String::new(),
+            config: String::new(),
+            layers: Vec::new(),
+            users: crate::image::Users::default(),
+            size: 0,
+        };
+        let names = |reference: &str, top: Option<&Verified>| {
+            let reference = Some(Reference::parse(reference).expect("a reference"));
+            Arrived { record: record.clone(), reference, top: top.map(Top::of) }.names()
+        };
+        let by_digest = format!("q.io/a@{}", asked.digest());
+        assert_eq!(names(&by_digest, Some(&asked)).expect("names"), (None, Some(by_digest.clone())));
+        let both = format!("q.io/a:1@{}", asked.digest());
+        assert_eq!(names(&both, Some(&asked)).expect("names"), (None, Some(by_digest.clone())));
+        for reference in [&by_digest, &both] {
+            for top in [Some(&other), None] {
+                assert!(names(reference, top).is_err(), "{reference}");
+            }
+        }
+        let tagged = (Some("q.io/a:1".to_owned()), Some(format!("q.io/a@{}", other.digest())));
+        assert_eq!(names("q.io/a:1", Some(&other)).expect("names"), tagged);
     }
 }
