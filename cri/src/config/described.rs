@@ -68,9 +68,20 @@ const KEYS: &[(&str, &str)] = &[
         "registry.policy",
         "A policy.json as podman's and CRI-O's, read at each pull: insecureAcceptAnything, reject, sigstoreSigned with keyPath. Empty: all images are taken.",
     ),
-    ("registry.concurrent_layers", "Layers downloaded and unpacked at a time, over all pulls."),
+    (
+        "registry.concurrent_layers",
+        "Layers of one registry that are downloaded and unpacked at a time, over all pulls: one that is slow holds up no other.",
+    ),
+    ("registry.concurrent_layers_in_all", "The same of all registries together."),
     ("registry.attempts", "Attempts of one request before the next host is tried."),
-    ("registry.stall_seconds", "Seconds without a byte after which a download is taken up again."),
+    (
+        "registry.stall_seconds",
+        "Seconds in which a registry must send something (see least_bytes_per_second), or a download is taken up again, from the next host where there is one.",
+    ),
+    (
+        "registry.least_bytes_per_second",
+        "The least that a registry must send on average of stall_seconds, manifests and tokens too; what they wait for others does not count.",
+    ),
     ("registry.keep_blobs", "Whether compressed layers are kept too; `rt-cri images save` needs them."),
     ("registry.pinned", "References of images that are never garbage."),
     ("registry.limits.layer_bytes", "Bytes that one layer may have, unpacked."),

@@ -13,12 +13,16 @@ pub struct RegistryConfig {
     pub docker_config: PathBuf,
     /// A `policy.json` as podman's and CRI-O's, which says whose images are taken; empty: everybody's.
     pub policy: PathBuf,
-    /// Layers downloaded and unpacked at a time, over all pulls.
+    /// Layers of one registry downloaded and unpacked at a time, over all pulls.
     pub concurrent_layers: usize,
+    /// And of all registries.
+    pub concurrent_layers_in_all: usize,
     /// Attempts of one request, before the next host is tried.
     pub attempts: u32,
     /// Seconds without a byte after which a download is taken up again.
     pub stall_seconds: u64,
+    /// Bytes a second, over `stall_seconds`, below which a registry counts as silent.
+    pub least_bytes_per_second: u64,
     /// Keep compressed layers too; `save` needs them.
     pub keep_blobs: bool,
     /// Images that are never garbage: references.
@@ -50,8 +54,10 @@ impl Default for RegistryConfig {
             docker_config: PathBuf::new(),
             policy: PathBuf::new(),
             concurrent_layers: 4,
+            concurrent_layers_in_all: 16,
             attempts: 5,
             stall_seconds: 60,
+            least_bytes_per_second: 1024,
             keep_blobs: false,
             pinned: Vec::new(),
             limits: Limits::default(),

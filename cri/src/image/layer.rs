@@ -4,7 +4,7 @@
 
 use super::blocking::blocking;
 use super::digest::Digest;
-use super::flights::Working;
+use super::flights::{Slot, Working};
 use super::manifest::Descriptor;
 use super::progress::{Event, Progress};
 use super::registry::{Download, Repository};
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 /// Pieces of a download that wait for the decompressor, each of up to 400 kB: more of them would only take memory.
 const AHEAD: usize = 1;
@@ -85,7 +85,7 @@ async fn fly(
 ) -> Result<Arc<Held>> {
     let mut host = 0;
     loop {
-        let slot = store.flights.slot().await?;
+        let slot = store.flights.slot(&from.host).await?;
         // ORDER: before the download: a registry does not wait for long with an answer that nobody reads.
         let turn = Arc::new(blocking(|| Ok(Turn::begin())).await?);
         let partial = partial(&store, &wanted).await?;
@@ -170,7 +170,7 @@ struct Making {
     wanted: Wanted,
     partial: Option<Partial>,
     /// Among those that are brought.
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
     /// Among those that are unpacked.
     turn: Arc<Turn>,
     working: Working,

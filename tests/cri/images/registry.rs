@@ -142,6 +142,8 @@ struct State {
     log: Vec<String>,
     shown: Vec<String>,
     headers: Vec<(String, String)>,
+    /// Paths of requests without Authorization.
+    bare: Vec<String>,
 }
 
 /// The registry; it ends with the test's process.
@@ -207,6 +209,12 @@ impl Registry {
     pub fn header(&self, name: &str) -> Vec<String> {
         let state = self.state.lock().expect("unpoisoned");
         state.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// How many requests whose path has these words brought no Authorization.
+    pub fn bare(&self, words: &str) -> usize {
+        let state = self.state.lock().expect("unpoisoned");
+        state.bare.iter().filter(|path| path.contains(words)).count()
     }
 
     /// Serves these bytes under a path.
@@ -301,6 +309,7 @@ fn answer(mut stream: &TcpStream, address: SocketAddr, (state, gone): (&Mutex<St
                 state.shown.push(shown.clone());
             }
         }
+        state.bare.extend((!request.headers.contains_key("authorization")).then(|| path.clone()));
         for (name, value) in &request.headers {
             let pair = (name.clone(), value.clone());
             if !state.headers.contains(&pair) {
@@ -373,10 +382,8 @@ fn serve(
         .and_then(|text| text.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     let from = range.unwrap_or(0usize).min(bytes.len());
     let mut body = bytes[from..].to_vec();
-    let (digest, length) = match act {
-        Some(Act::Named(digest)) => (digest.clone(), body.len()),
-        _ => (digest(bytes), body.len()),
-    };
+    let length = body.len();
+    let digest = if let Some(Act::Named(other)) = act { other.clone() } else { digest(bytes) };
     let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
     let last = bytes.len().saturating_sub(1);
     let content_range =

@@ -1,27 +1,26 @@
 //! Requests to one host of a repository: tokens, patience, and what its errors mean. It knows no order of hosts.
 
 use super::Document;
-use super::challenge::{Challenge, token_of};
-use super::credentials::Login;
-use super::hosts::{Endpoint, Tls};
+use super::challenge::Challenge;
+use super::credentials::{HostLogin, Login};
+use super::follow::{self, Outgoing, is_same_host, shown};
+use super::hosts::Endpoint;
+use super::pace::{Pace, body, words};
+use super::token::Wanted;
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::digest::{Digest, Verified};
 use crate::image::reference::Reference;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(15);
 /// The longest wait that a registry's Retry-After is obeyed for.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The largest token answer.
-const TOKEN: usize = 1 << 20;
 
 /// A request without its host.
 pub struct Ask {
@@ -33,6 +32,8 @@ pub struct Ask {
     pub accept: Option<&'static str>,
     /// The first byte that is wanted.
     pub from: u64,
+    /// What comes is proved by its hash.
+    pub is_proved: bool,
 }
 
 /// What an answer should turn out to be.
@@ -48,11 +49,11 @@ pub struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    async fn take(&self, response: Response) -> Result<Document> {
+    async fn take(&self, response: Response, pace: Pace) -> Result<Document> {
         let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type =
             media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_owned();
-        let bytes = body(response, self.most).await?;
+        let bytes = body(response, self.most, pace).await?;
         let content = match self.digest {
             Some(digest) => Verified::asked(self.what, bytes, (digest, self.size))?,
             None => Verified::unasked(bytes),
@@ -69,15 +70,20 @@ pub struct Connection {
     repository: String,
     /// The image's own host, for mirrors.
     host: String,
-    login: Option<Login>,
+    login: Option<HostLogin>,
+    pace: Pace,
     authorization: Mutex<Option<HeaderValue>>,
 }
 
 impl Connection {
     /// Nothing is sent yet.
-    pub fn new(endpoint: Endpoint, client: Client, (of, login): (&Reference, Option<Login>)) -> Self {
+    pub fn new(
+        endpoint: Endpoint,
+        (client, pace): (Client, Pace),
+        (of, login): (&Reference, Option<HostLogin>),
+    ) -> Self {
         let (repository, host) = (of.repository.clone(), of.host.clone());
-        Self { endpoint, client, repository, host, login, authorization: Mutex::default() }
+        Self { endpoint, client, repository, host, login, pace, authorization: Mutex::default() }
     }
 
     /// Sends the request until there is an answer that is one, at most `attempts` times.
@@ -87,7 +93,11 @@ impl Connection {
         loop {
             let (error, wait) = match self.once(ask).await {
                 Ok(response) if response.status().is_success() => return Ok(response),
-                Ok(response) if response.status() == StatusCode::UNAUTHORIZED && !authorized => {
+                Ok(response)
+                    if response.status() == StatusCode::UNAUTHORIZED
+                        && !authorized
+                        && self.is_own(&response) =>
+                {
                     // Once only: a registry that refuses its own token would be asked for ever.
                     authorized = true;
                     self.authorize(&response).await?;
@@ -102,6 +112,8 @@ impl Connection {
                     }
                     (error, wait)
                 }
+                // Not for this request, however often it is made.
+                Err(error) if error.kind() == Kind::Denied => return Err(error),
                 Err(error) => (error, None),
             };
             if attempt >= attempts {
@@ -117,7 +129,7 @@ impl Connection {
     pub async fn whole(&self, ask: &Ask, attempts: u32, expected: &Expected<'_>) -> Result<Document> {
         let mut attempt = 1;
         loop {
-            let error = match expected.take(self.send(ask, attempts).await?).await {
+            let error = match expected.take(self.send(ask, attempts).await?, self.pace).await {
                 Ok(document) => return Ok(document),
                 Err(error) => error,
             };
@@ -131,21 +143,22 @@ impl Connection {
     }
 
     async fn once(&self, ask: &Ask) -> Result<Response> {
-        let url = self.url(&ask.path)?;
-        let mut request = self.client.request(ask.method.clone(), url.clone());
-        for (name, value) in &self.endpoint.headers {
-            request = request.header(name, value);
-        }
-        if let Some(accept) = ask.accept {
-            request = request.header(ACCEPT, accept);
-        }
+        let (mut headers, mut secrets) = (HeaderMap::new(), self.endpoint.headers.clone());
+        headers.extend(ask.accept.map(|accept| (ACCEPT, HeaderValue::from_static(accept))));
         if ask.from > 0 {
-            request = request.header(RANGE, format!("bytes={}-", ask.from));
+            headers.extend(HeaderValue::try_from(format!("bytes={}-", ask.from)).map(|range| (RANGE, range)));
         }
         if let Some(value) = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            request = request.header(AUTHORIZATION, value);
+            secrets.append(AUTHORIZATION, value);
         }
-        request.send().await.map_err(|error| unreachable(&error, &format!("{} {}", ask.method, shown(&url))))
+        let (method, url) = (ask.method.clone(), self.url(&ask.path)?);
+        let request = Outgoing { method, url, headers, secrets, form: None, is_proved: ask.is_proved };
+        follow::send(&self.client, request, self.pace.window).await
+    }
+
+    /// Whether this host answered, and not one that it passed the request on to, whose wishes are none of ours.
+    fn is_own(&self, response: &Response) -> bool {
+        self.url("").is_ok_and(|url| is_same_host(&url, response.url()))
     }
 
     fn url(&self, path: &str) -> Result<Url> {
@@ -165,75 +178,35 @@ impl Connection {
         let what = || format!("authorize at {}", self.endpoint.base);
         let denied = |why: &str| Error::new(Kind::Denied, format!("{}: {why}", what()));
         let challenge = Challenge::best(headers).ok_or_else(|| denied("it asks for something unknown"))?;
-        let text = match (challenge, &self.login) {
-            (_, Some(Login::Bearer(token))) => format!("Bearer {token}"),
-            (Challenge::Basic, Some(Login::Basic(user, password))) => basic(user, password),
+        let login =
+            self.login.as_ref().filter(|login| login.is_for(&self.endpoint)).map(|login| &login.login);
+        let unsafe_here = login.is_none() && self.login.is_some();
+        let value = match (challenge, login) {
+            (_, Some(Login::Bearer(token))) => header(&format!("Bearer {token}"))?,
+            (Challenge::Basic, Some(Login::Basic(user, password))) => basic(user, password)?,
+            (Challenge::Basic, _) if unsafe_here => {
+                return Err(denied("it wants a user and a password, and those of the image's host go to no other without TLS")
+                    .cure("ask it by https, or write credentials of its own"));
+            }
             (Challenge::Basic, _) => {
                 return Err(denied("it wants a user and a password").cure("give credentials with the pull"));
             }
             (Challenge::Bearer { realm, service, scope }, _) => {
-                format!("Bearer {}", self.token(&realm, service, scope).await.what(what)?)
+                let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.repository));
+                let registry = &self.url("")?;
+                let wanted = Wanted { realm: &realm, service, scope, registry, login };
+                header(&format!("Bearer {}", wanted.get(&self.client, self.pace).await.what(what)?))?
             }
         };
-        let mut value =
-            HeaderValue::from_str(&text).map_err(|_| denied("the credentials fit into no header"))?;
-        value.set_sensitive(true);
         *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         Ok(())
-    }
-
-    /// A token from the token server that the registry names.
-    async fn token(&self, realm: &str, service: Option<String>, scope: Option<String>) -> Result<String> {
-        let mut url = Url::parse(realm)
-            .map_err(|error| Error::invalid(format!("read token server {realm:?}: {error}")))?;
-        if self.endpoint.base.starts_with("https:") && url.scheme() != "https" && self.login.is_some() {
-            return Err(Error::new(
-                Kind::Denied,
-                format!("send credentials to {}: not over https", shown(&url)),
-            ));
-        }
-        let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.repository));
-        let mut pairs: Vec<(&str, &str)> = vec![("scope", &scope)];
-        pairs.extend(service.as_ref().map(|service| ("service", service.as_str())));
-        let request = match &self.login {
-            Some(Login::Refresh(token)) => {
-                pairs.extend([
-                    ("grant_type", "refresh_token"),
-                    ("client_id", "rt-cri"),
-                    ("refresh_token", token),
-                ]);
-                let mut form = Url::parse("form:").map_err(|error| Error::internal(error.to_string()))?;
-                form.query_pairs_mut().extend_pairs(pairs);
-                let body = form.query().unwrap_or_default().to_owned();
-                let kind = "application/x-www-form-urlencoded";
-                self.client.post(url.clone()).header(CONTENT_TYPE, kind).body(body)
-            }
-            login => {
-                url.query_pairs_mut().extend_pairs(pairs);
-                let request = self.client.get(url.clone());
-                match login {
-                    Some(Login::Basic(user, password)) => {
-                        request.header(AUTHORIZATION, basic(user, password))
-                    }
-                    _ => request,
-                }
-            }
-        };
-        let what = format!("get token from {}", shown(&url));
-        let response = request.send().await.map_err(|error| unreachable(&error, &what))?;
-        let status = response.status();
-        if !status.is_success() {
-            let text = body(response, 4096).await.unwrap_or_default();
-            return Err(Error::new(kind_of(status), format!("{what}: {status}{}", reason(&text))));
-        }
-        token_of(&body(response, TOKEN).await?)
     }
 
     /// An answer that is none as an error, with the registry's own words.
     async fn refused(&self, ask: &Ask, response: Response) -> Error {
         let status = response.status();
         let url = self.url(&ask.path).map(|url| shown(&url)).unwrap_or_default();
-        let text = body(response, 4096).await.unwrap_or_default();
+        let text = words(response, 4096).await;
         let error = Error::new(kind_of(status), format!("{} {url}: {status}{}", ask.method, reason(&text)));
         match (status, &self.login) {
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => {
@@ -245,80 +218,7 @@ impl Connection {
     }
 }
 
-/// A client for hosts whose certificates are judged so.
-pub fn client(tls: &Tls, stall_seconds: u64) -> Result<Client> {
-    // Another part of the program may have chosen already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let read = |path: &std::path::Path| std::fs::read(path).what(|| format!("read {}", path.display()));
-    let unfit = |path: &std::path::Path, error: reqwest::Error| {
-        Error::invalid(format!("read {}: {error}", path.display()))
-    };
-    let mut authorities = Vec::new();
-    for path in &tls.ca {
-        let certificates = reqwest::Certificate::from_pem_bundle(&read(path)?);
-        authorities.extend(certificates.map_err(|error| unfit(path, error))?);
-    }
-    let identity = match &tls.client {
-        None => None,
-        Some((certificate, key)) => {
-            let mut pem = read(certificate)?;
-            pem.push(b'\n');
-            pem.extend(key.as_deref().map(read).transpose()?.unwrap_or_default());
-            Some(reqwest::Identity::from_pem(&pem).map_err(|error| unfit(certificate, error))?)
-        }
-    };
-    let builder = || {
-        let mut builder = Client::builder()
-            .user_agent(concat!("rt-cri/", env!("CARGO_PKG_VERSION")))
-            // A connection for each layer: one shared by all of HTTP/2 is slower, and its windows cost memory.
-            .http1_only()
-            .connect_timeout(CONNECT)
-            .read_timeout(Duration::from_secs(stall_seconds.max(1)))
-            .pool_idle_timeout(Duration::from_secs(30))
-            .referer(false)
-            .tls_danger_accept_invalid_certs(tls.skip_verify);
-        if let Some(identity) = identity.clone() {
-            builder = builder.identity(identity);
-        }
-        builder
-    };
-    let made = builder().tls_certs_merge(authorities.clone()).build();
-    // A host without any authorities: those of the configuration, or none, which refuses all https.
-    let made = made.or_else(|_| builder().tls_certs_only(authorities).build());
-    made.map_err(|error| Error::internal(format!("make http client: {error}")))
-}
-
-/// The whole body, of at most `most` bytes.
-pub async fn body(mut response: Response, most: usize) -> Result<Vec<u8>> {
-    let url = shown(response.url());
-    let mut bytes = Vec::new();
-    while let Some(chunk) =
-        response.chunk().await.map_err(|error| unreachable(&error, &format!("read {url}")))?
-    {
-        if bytes.len() + chunk.len() > most {
-            return Err(Error::invalid(format!("read {url}: more than the {most} bytes that are taken")));
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
-}
-
-/// A failure on the way, with its innermost reason.
-pub fn unreachable(error: &reqwest::Error, what: &str) -> Error {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    let why = innermost.to_string();
-    let kind = if error.is_timeout() { Kind::Timeout } else { Kind::Unavailable };
-    let error = Error::new(kind, format!("{what}: {why}"));
-    match why.contains("certificate") || why.contains("UnknownIssuer") {
-        true => error.cure("name its authority as `ca` in the host's hosts.toml"),
-        false => error,
-    }
-}
-
-fn kind_of(status: StatusCode) -> Kind {
+pub(super) fn kind_of(status: StatusCode) -> Kind {
     match status {
         StatusCode::NOT_FOUND => Kind::NotFound,
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Kind::Denied,
@@ -332,7 +232,7 @@ fn is_passing(status: StatusCode) -> bool {
 }
 
 /// `: message` of a registry's error document, where it is one.
-fn reason(text: &[u8]) -> String {
+pub(super) fn reason(text: &[u8]) -> String {
     let document: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
     let first = &document["errors"][0];
     let parts = [&first["code"], &first["message"], &document["details"]]
@@ -342,15 +242,16 @@ fn reason(text: &[u8]) -> String {
     if words.is_empty() { words } else { format!(": {}", words.escape_debug()) }
 }
 
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+/// User and password as a header.
+pub(super) fn basic(user: &str, password: &str) -> Result<HeaderValue> {
+    header(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
 }
 
-/// Without what may be secret in a query.
-fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.to_string()
+fn header(text: &str) -> Result<HeaderValue> {
+    let unfit = |_| Error::new(Kind::Denied, "the credentials fit into no header");
+    let mut value = HeaderValue::from_str(text).map_err(unfit)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// What the registry asks to wait, in seconds or until a date.

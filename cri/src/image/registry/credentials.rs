@@ -1,5 +1,6 @@
 //! Who we are towards a registry: what the caller sent, else docker's `config.json` and its helper programs. It sends nothing.
 
+use super::hosts::Endpoint;
 use crate::error::{Error, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -45,8 +46,40 @@ pub enum Login {
     Bearer(String),
 }
 
+/// A login as it is for one host.
+#[derive(Clone)]
+pub struct HostLogin {
+    /// What is shown.
+    pub login: Login,
+    /// It is for the image's host, and this is a mirror.
+    is_lent: bool,
+}
+
+impl HostLogin {
+    /// What an endpoint of an image of `host` may be shown: what the caller sent for this host or for any, else what docker's
+    /// configuration has for it.
+    pub async fn find(
+        endpoint: &Endpoint,
+        (host, sent): (&str, Option<&Credentials>),
+        docker_config: &Path,
+    ) -> Result<Option<Self>> {
+        let own = if endpoint.own { host } else { endpoint.host() };
+        let is_lent = !endpoint.own && sent.is_some_and(|sent| sent.server_address.is_empty());
+        let login = match sent {
+            Some(sent) => sent.login(own)?,
+            None => docker_login(docker_config, own).await?,
+        };
+        Ok(login.map(|login| Self { login, is_lent }))
+    }
+
+    /// What is lent to a mirror goes there with TLS only.
+    pub fn is_for(&self, endpoint: &Endpoint) -> bool {
+        !self.is_lent || endpoint.base.starts_with("https:")
+    }
+}
+
 impl Credentials {
-    /// What of them is for the image's own host; None where nothing is.
+    /// What of them is for a host; None where nothing is.
     pub fn login(&self, host: &str) -> Result<Option<Login>> {
         if !self.server_address.is_empty() && host_of(&self.server_address) != host_of(host) {
             return Ok(None);
@@ -94,7 +127,7 @@ struct DockerConfig {
 }
 
 /// The host's login in docker's configuration, asking helper programs where it names them.
-pub async fn docker_login(configured: &Path, host: &str) -> Result<Option<Login>> {
+async fn docker_login(configured: &Path, host: &str) -> Result<Option<Login>> {
     let Some(path) = docker_config(configured) else { return Ok(None) };
     let text = match tokio::fs::read(&path).await {
         Ok(text) => text,
@@ -105,6 +138,7 @@ pub async fn docker_login(configured: &Path, host: &str) -> Result<Option<Login>
     };
     let config: DockerConfig = serde_json::from_slice(&text)
         .map_err(|error| Error::invalid(format!("read {}: {error}", path.display())))?;
+    let host = host_of(host);
     let key = config.helpers.iter().find(|(key, _)| host_of(key) == host);
     let program =
         key.map(|(_, program)| program).or(Some(&config.store)).filter(|program| !program.is_empty());

@@ -2,6 +2,7 @@
 
 use super::Repository;
 use super::connection::{self, Ask};
+use super::pace::Paced;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::Digest;
 use crate::image::manifest::Descriptor;
@@ -20,16 +21,18 @@ pub struct Download {
     offset: u64,
     /// Bytes that a host sent though they had come already.
     skip: u64,
-    response: Option<Response>,
-    /// Since the last byte.
+    response: Option<Paced>,
+    /// Since enough came to count as progress.
     failures: u32,
+    /// Bytes since the last failure.
+    came: u64,
 }
 
 impl Download {
     /// Nothing is sent yet.
     pub(super) fn new(repository: Arc<Repository>, of: &Descriptor, host: usize, kept: u64) -> Self {
         let (digest, size) = (of.digest.clone(), of.size);
-        Self { repository, digest, size, host, offset: kept, skip: 0, response: None, failures: 0 }
+        Self { repository, digest, size, host, offset: kept, skip: 0, response: None, failures: 0, came: 0 }
     }
 
     /// Bytes to come.
@@ -52,7 +55,7 @@ impl Download {
                 self.open().await?;
                 continue;
             };
-            let error = match response.chunk().await {
+            let error = match response.chunk(&format!("read blob {}", self.digest)).await {
                 Ok(Some(piece)) => match self.accept(piece)? {
                     Some(piece) => return Ok(Some(piece)),
                     None => continue,
@@ -64,7 +67,7 @@ impl Download {
                     );
                     Error::new(Kind::Unavailable, text)
                 }
-                Err(error) => connection::unreachable(&error, &format!("read blob {}", self.digest)),
+                Err(error) => error,
             };
             self.response = None;
             self.failed(error).await?;
@@ -79,7 +82,10 @@ impl Download {
         if piece.is_empty() {
             return Ok(None);
         }
-        self.failures = 0;
+        self.came += piece.len() as u64;
+        if self.came >= self.repository.pace.least {
+            self.failures = 0;
+        }
         self.offset += piece.len() as u64;
         if self.offset > self.size {
             let text =
@@ -97,13 +103,13 @@ impl Download {
         };
         self.host = host;
         let path = format!("blobs/{}", self.digest);
-        let ask = Ask { method: Method::GET, path, accept: None, from: self.offset };
+        let ask = Ask { method: Method::GET, path, accept: None, from: self.offset, is_proved: true };
         let last = host + 1 == self.repository.hosts();
         let attempts = if last { self.repository.attempts } else { 1 };
         match self.repository.connections[host].send(&ask, attempts).await {
             Ok(response) => {
                 self.skip = self.offset - self.begin(&response);
-                self.response = Some(response);
+                self.response = Some(Paced::new(response, self.repository.pace));
                 Ok(())
             }
             Err(error) if last => Err(error),
@@ -129,6 +135,7 @@ impl Download {
     /// Waits a little, or goes to the next host, or gives up.
     async fn failed(&mut self, error: Error) -> Result<()> {
         self.failures += 1;
+        self.came = 0;
         if self.failures < self.repository.attempts {
             tracing::info!(%error, offset = self.offset, "download taken up again");
             tokio::time::sleep(connection::backoff(self.failures)).await;

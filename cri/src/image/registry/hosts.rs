@@ -1,6 +1,7 @@
 //! Which hosts are asked for an image, in order and how: containerd's `HOST/hosts.toml`. It connects to none.
 
 use crate::error::{Error, Result};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use std::collections::BTreeMap;
@@ -17,8 +18,10 @@ pub struct Endpoint {
     pub pull: bool,
     /// Not the image's own host: it is told which one that is.
     pub mirror: bool,
-    /// Sent with each request.
-    pub headers: Vec<(String, String)>,
+    /// The image's own host, or what is configured to be its server.
+    pub own: bool,
+    /// Sent with each request to this host, and to no other.
+    pub headers: HeaderMap,
     /// How its certificate is judged.
     pub tls: Tls,
 }
@@ -32,6 +35,14 @@ pub struct Tls {
     pub client: Option<(PathBuf, Option<PathBuf>)>,
     /// Any certificate will do.
     pub skip_verify: bool,
+}
+
+impl Endpoint {
+    /// `HOST[:PORT]`
+    pub fn host(&self) -> &str {
+        let rest = self.base.split_once("://").map_or(self.base.as_str(), |(_, rest)| rest);
+        rest.split('/').next().unwrap_or(rest)
+    }
 }
 
 /// The endpoints for `host` (`docker.io`, `localhost:5000`), the image's own host last.
@@ -71,7 +82,7 @@ fn candidates(config_path: &[PathBuf], host: &str) -> Vec<PathBuf> {
 fn own(host: &str, tls: Tls) -> Endpoint {
     let scheme = if is_loopback(host) && tls == Tls::default() { "http" } else { "https" };
     let base = format!("{scheme}://{}/v2", server_of(host));
-    Endpoint { base, resolve: true, pull: true, mirror: false, headers: Vec::new(), tls }
+    Endpoint { base, resolve: true, pull: true, mirror: false, own: true, headers: HeaderMap::new(), tls }
 }
 
 /// docker.io answers at another name.
@@ -80,7 +91,7 @@ fn server_of(host: &str) -> &str {
 }
 
 /// Registries on this machine are plain http unless something is said of them (or they use https's port).
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     (name == "localhost" || address.is_ok_and(|address| address.is_loopback())) && !host.ends_with(":443")
@@ -178,7 +189,8 @@ fn parse(text: &str, directory: &Path, host: &str) -> Result<Vec<Endpoint>> {
     let mut endpoints = Vec::new();
     for (url, section) in &file.host.0 {
         let endpoint = endpoint(url, section, directory)?;
-        endpoints.push(Endpoint { mirror: !is_at(&endpoint.base, host), ..endpoint });
+        let own = is_at(&endpoint.base, host);
+        endpoints.push(Endpoint { mirror: !own, own, ..endpoint });
     }
     let written = file.own.ca.is_some() || file.own.client.is_some() || file.own.skip_verify;
     let server = match &file.server {
@@ -187,10 +199,11 @@ fn parse(text: &str, directory: &Path, host: &str) -> Result<Vec<Endpoint>> {
         None => format!("https://{}", server_of(host)),
     };
     let last = endpoint(&server, &file.own, directory)?;
-    let last = Endpoint { mirror: !is_at(&last.base, host), ..last };
+    let last = Endpoint { mirror: !is_at(&last.base, host), own: true, ..last };
     // A server that is named among the hosts is not asked twice.
-    if !endpoints.iter().any(|endpoint| endpoint.base == last.base) {
-        endpoints.push(last);
+    match endpoints.iter_mut().find(|endpoint| endpoint.base == last.base) {
+        Some(same) => same.own = true,
+        None => endpoints.push(last),
     }
     Ok(endpoints)
 }
@@ -219,15 +232,23 @@ fn endpoint(url: &str, section: &Section, directory: &Path) -> Result<Endpoint> 
         return Err(Error::invalid(format!("read host {url:?}: unknown capability {word:?}")));
     }
     let path = |name: &String| directory.join(name);
-    let headers = section
-        .header
-        .iter()
-        .flat_map(|(name, values)| values.all().iter().map(move |value| (name.clone(), value.clone())));
+    let mut headers = HeaderMap::new();
+    for (name, values) in &section.header {
+        for value in values.all() {
+            let unfit =
+                || Error::invalid(format!("read host {url:?}: {name:?} and its value make no header"));
+            let pair = (HeaderName::try_from(name), HeaderValue::try_from(value));
+            let (Ok(name), Ok(mut value)) = pair else { return Err(unfit()) };
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+    }
     Ok(Endpoint {
         resolve: can("resolve"),
         pull: can("pull"),
         mirror: false,
-        headers: headers.collect(),
+        own: false,
+        headers,
         tls: Tls {
             ca: section.ca.iter().flat_map(OneOrMany::all).map(path).collect(),
             client: section.client.as_ref().map(|client| client_of(client, directory)).transpose()?.flatten(),
@@ -311,6 +332,7 @@ mod tests {
             ("[host.'ftp://x']", "neither http"),
             ("[host.'https://x']\ncapabilities = ['fly']", "unknown capability"),
             ("[host.'https://x']\nclient = ['a','b','c']", "more than one client"),
+            ("[host.'https://x'.header]\n'a b' = 'c'", "make no header"),
             ("[host", "TOML parse error"),
         ] {
             let error = parse(text, Path::new("/c"), "h").unwrap_err().to_string();

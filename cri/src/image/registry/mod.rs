@@ -3,10 +3,14 @@
 //! It keeps nothing on disk and does not look into what it brings, but for digests.
 
 mod challenge;
+mod clients;
 mod connection;
 mod credentials;
 mod download;
+mod follow;
 mod hosts;
+mod pace;
+mod token;
 
 pub use challenge::{Challenge, token_of};
 pub use credentials::{Credentials, Login};
@@ -18,10 +22,12 @@ use crate::image::config::RegistryConfig;
 use crate::image::digest::{Digest, Verified};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Asked, Reference};
+use clients::Clients;
 use connection::{Ask, Connection, Expected};
+use credentials::HostLogin;
+use pace::Pace;
 use reqwest::Method;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// What is understood of what a tag or digest may name.
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -39,47 +45,44 @@ pub struct Document {
 /// All registries: connections by how they are secured.
 pub struct Registries {
     config: RegistryConfig,
-    clients: Mutex<HashMap<Tls, reqwest::Client>>,
+    clients: Clients,
 }
 
 impl Registries {
     /// Connects to none yet.
     pub fn new(config: RegistryConfig) -> Self {
-        Self { config, clients: Mutex::default() }
+        Self { config, clients: Clients::default() }
     }
 
     /// The repository of a reference, with the hosts that serve it.
     pub async fn repository(&self, of: &Reference, sent: Option<&Credentials>) -> Result<Repository> {
-        let login = match sent {
-            Some(credentials) => credentials.login(&of.host)?,
-            None => credentials::docker_login(&self.config.docker_config, &of.host).await?,
-        };
+        let pace = Pace::new(self.config.stall_seconds, self.config.least_bytes_per_second);
         let mut connections = Vec::new();
         for endpoint in endpoints(&self.config.config_path, &of.host)? {
-            let client = self.client(&endpoint.tls)?;
-            connections.push(Arc::new(Connection::new(endpoint, client, (of, login.clone()))));
+            let client = self.clients.of(&endpoint.tls, pace.window)?;
+            let login = HostLogin::find(&endpoint, (&of.host, sent), &self.config.docker_config).await?;
+            connections.push(Arc::new(Connection::new(endpoint, (client, pace), (of, login))));
         }
-        let most = self.config.limits.document_bytes;
-        Ok(Repository { name: of.name(), connections, attempts: self.config.attempts.max(1), most })
-    }
-
-    fn client(&self, tls: &Tls) -> Result<reqwest::Client> {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(tls) {
-            return Ok(client.clone());
-        }
-        let client = connection::client(tls, self.config.stall_seconds)?;
-        clients.insert(tls.clone(), client.clone());
-        Ok(client)
+        Ok(Repository {
+            host: of.host.clone(),
+            name: of.name(),
+            connections,
+            attempts: self.config.attempts.max(1),
+            most: self.config.limits.document_bytes,
+            pace,
+        })
     }
 }
 
 /// One repository on all hosts that serve it.
 pub struct Repository {
+    /// The host of its images, whoever is asked for them.
+    pub host: String,
     name: String,
     connections: Vec<Arc<Connection>>,
     attempts: u32,
     most: usize,
+    pace: Pace,
 }
 
 impl Repository {
@@ -91,6 +94,8 @@ impl Repository {
             path: format!("manifests/{wanted}"),
             accept: Some(ACCEPTED),
             from: 0,
+            // An answer without content proves nothing.
+            is_proved: false,
         };
         let response = match self.first(&ask, matches!(wanted, Asked::Tag(_))).await {
             Ok(response) => response,
@@ -116,18 +121,19 @@ impl Repository {
     }
 
     async fn manifest(&self, wanted: Asked<'_>, size: Option<u64>) -> Result<Document> {
-        let ask =
-            Ask { method: Method::GET, path: format!("manifests/{wanted}"), accept: Some(ACCEPTED), from: 0 };
         let digest = match wanted {
             Asked::Tag(_) => None,
             Asked::Digest(digest) => Some(digest),
         };
+        let (path, is_proved) = (format!("manifests/{wanted}"), digest.is_some());
+        let ask = Ask { method: Method::GET, path, accept: Some(ACCEPTED), from: 0, is_proved };
         self.whole(&ask, &Expected { what: "manifest", digest, size, most: self.most }).await
     }
 
     /// A small blob, whole, of at most `most` bytes: a config.
     pub async fn blob(&self, of: &Descriptor, most: usize) -> Result<Verified> {
-        let ask = Ask { method: Method::GET, path: format!("blobs/{}", of.digest), accept: None, from: 0 };
+        let path = format!("blobs/{}", of.digest);
+        let ask = Ask { method: Method::GET, path, accept: None, from: 0, is_proved: true };
         if of.size > most as u64 {
             let text = format!("get blob {}: it has {} bytes, at most {most} are taken", of.digest, of.size);
             return Err(Error::invalid(text));

@@ -132,7 +132,10 @@ impl Store {
                 config: config.clone(),
                 registries: Registries::new(config.clone()),
                 disk,
-                flights: super::flights::Flights::new(config.concurrent_layers),
+                flights: super::flights::Flights::new(
+                    config.concurrent_layers,
+                    config.concurrent_layers_in_all,
+                ),
                 view: RwLock::new(view),
                 books: Mutex::new(books),
             }))

@@ -1,0 +1,103 @@
+//! HTTP clients by how certificates are judged: by what the files of a host's configuration hold, not by their names.
+
+use super::hosts::Tls;
+use crate::error::{Context, Error, Result};
+use crate::image::digest::{Digest, Hasher};
+use reqwest::{Client, redirect};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// One client for each configuration, until what its files hold changes.
+#[derive(Default)]
+pub struct Clients(Mutex<HashMap<Tls, (Digest, Client)>>);
+
+impl Clients {
+    /// The client for hosts whose certificates are judged so.
+    pub fn of(&self, tls: &Tls, stall: Duration) -> Result<Client> {
+        let files = Files::read(tls)?;
+        let digest = files.digest();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = known.get(tls).filter(|(of, _)| *of == digest) {
+            return Ok(client.clone());
+        }
+        let client = files.client(tls, stall)?;
+        known.insert(tls.clone(), (digest, client.clone()));
+        Ok(client)
+    }
+}
+
+/// What a configuration's files hold.
+struct Files {
+    authorities: Vec<Vec<u8>>,
+    /// Certificate and key.
+    identity: Option<Vec<u8>>,
+}
+
+impl Files {
+    fn read(tls: &Tls) -> Result<Self> {
+        let read = |path: &Path| std::fs::read(path).what(|| format!("read {}", path.display()));
+        let identity = match &tls.client {
+            None => None,
+            Some((certificate, key)) => {
+                let mut pem = read(certificate)?;
+                pem.push(b'\n');
+                pem.extend(key.as_deref().map(read).transpose()?.unwrap_or_default());
+                Some(pem)
+            }
+        };
+        Ok(Self { authorities: tls.ca.iter().map(|path| read(path)).collect::<Result<_>>()?, identity })
+    }
+
+    fn digest(&self) -> Digest {
+        let mut hasher = Hasher::sha256();
+        for part in self.identity.iter().chain(&self.authorities) {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hasher.finish()
+    }
+
+    fn client(&self, tls: &Tls, stall: Duration) -> Result<Client> {
+        // Another part of the program may have chosen already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let unfit =
+            |path: &Path, error: reqwest::Error| Error::invalid(format!("read {}: {error}", path.display()));
+        let mut authorities = Vec::new();
+        for (path, pem) in tls.ca.iter().zip(&self.authorities) {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem);
+            authorities.extend(certificates.map_err(|error| unfit(path, error))?);
+        }
+        let identity = match (&tls.client, &self.identity) {
+            (Some((path, _)), Some(pem)) => {
+                Some(reqwest::Identity::from_pem(pem).map_err(|error| unfit(path, error))?)
+            }
+            _ => None,
+        };
+        let builder = || {
+            let mut builder = Client::builder()
+                .user_agent(concat!("rt-cri/", env!("CARGO_PKG_VERSION")))
+                // A connection for each layer: one shared by all of HTTP/2 is slower, and its windows cost memory.
+                .http1_only()
+                // `follow` does it: reqwest would pass on all headers but its own.
+                .redirect(redirect::Policy::none())
+                .connect_timeout(CONNECT)
+                .read_timeout(stall)
+                .pool_idle_timeout(Duration::from_secs(30))
+                .referer(false)
+                .tls_danger_accept_invalid_certs(tls.skip_verify);
+            if let Some(identity) = identity.clone() {
+                builder = builder.identity(identity);
+            }
+            builder
+        };
+        let made = builder().tls_certs_merge(authorities.clone()).build();
+        // A host without any authorities: those of the configuration, or none, which refuses all https.
+        let made = made.or_else(|_| builder().tls_certs_only(authorities).build());
+        made.map_err(|error| Error::internal(format!("make http client: {error}")))
+    }
+}

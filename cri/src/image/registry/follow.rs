@@ -1,0 +1,146 @@
+//! Requests that are passed on by redirects: how far they go, and what of them goes along. It knows no registry.
+//!
+//! What only the first host may see (credentials, headers that an administrator wrote for it) ends at the first redirect to another one,
+//! and does not come back.
+
+use crate::error::{Error, Kind, Result};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::{Client, Method, Response, StatusCode, Url};
+use std::time::Duration;
+
+/// Redirects of one request that are followed, as many as Go's clients do.
+const REDIRECTS: usize = 10;
+
+/// A request, and who may see what of it.
+pub struct Outgoing {
+    /// How it asks.
+    pub method: Method,
+    /// Whom it asks first.
+    pub url: Url,
+    /// For whoever answers.
+    pub headers: HeaderMap,
+    /// For the first host alone.
+    pub secrets: HeaderMap,
+    /// A form with a secret in it; it is passed on to nobody.
+    pub form: Option<String>,
+    /// What comes is proved by its hash, so it may come without TLS where the first host has it.
+    pub is_proved: bool,
+}
+
+/// Sends it until somebody answers; `wait` is for each one's headers.
+pub async fn send(client: &Client, request: Outgoing, wait: Duration) -> Result<Response> {
+    let Outgoing { method, mut url, headers, secrets, form, is_proved } = request;
+    let mut is_first_host = true;
+    for _ in 0..=REDIRECTS {
+        let mut made = client.request(method.clone(), url.clone()).headers(headers.clone());
+        if is_first_host {
+            made = made.headers(secrets.clone());
+        }
+        if let Some(form) = &form {
+            made = made.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
+        }
+        let what = || format!("{method} {}", shown(&url));
+        let answer = tokio::time::timeout(wait, made.send()).await;
+        let answer = answer.map_err(|_| Error::new(Kind::Timeout, format!("{}: no answer", what())))?;
+        let response = answer.map_err(|error| unreachable(&error, &what()))?;
+        let Some(next) = next_of(&response, &url).map_err(|error| error.during(what()))? else {
+            return Ok(response);
+        };
+        let refused = |why: &str| {
+            Err(Error::new(Kind::Denied, format!("{}: it is passed on to {}, {why}", what(), shown(&next))))
+        };
+        if url.scheme() == "https" && next.scheme() != "https" && !is_proved {
+            return refused("without TLS");
+        }
+        is_first_host &= is_same_host(&url, &next);
+        if form.is_some() && !is_first_host {
+            return refused("which is another host than the credentials are for");
+        }
+        url = next;
+    }
+    Err(Error::new(Kind::Denied, format!("{method} {}: passed on more than {REDIRECTS} times", shown(&url))))
+}
+
+/// Where a redirect leads; None for another answer.
+fn next_of(response: &Response, from: &Url) -> Result<Option<Url>> {
+    let is_redirect = matches!(
+        response.status(),
+        StatusCode::MOVED_PERMANENTLY
+            | StatusCode::FOUND
+            | StatusCode::SEE_OTHER
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::PERMANENT_REDIRECT
+    );
+    let Some(location) = response.headers().get(LOCATION).filter(|_| is_redirect) else { return Ok(None) };
+    let wrong = || Error::new(Kind::Denied, "it is passed on to what is no address of http or https");
+    let next = location.to_str().ok().and_then(|text| from.join(text).ok()).ok_or_else(wrong)?;
+    match next.scheme() {
+        "http" | "https" if next.has_host() => Ok(Some(next)),
+        _ => Err(wrong()),
+    }
+}
+
+/// Scheme, name and port; or the same name's change from http to https, at the usual ports.
+pub fn is_same_host(from: &Url, to: &Url) -> bool {
+    let same_name = from.host_str() == to.host_str();
+    let upgrade = (from.scheme(), from.port(), to.scheme(), to.port()) == ("http", None, "https", None);
+    let same_port =
+        from.scheme() == to.scheme() && from.port_or_known_default() == to.port_or_known_default();
+    same_name && (same_port || upgrade)
+}
+
+/// A failure on the way, with its innermost reason.
+pub fn unreachable(error: &reqwest::Error, what: &str) -> Error {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let why = innermost.to_string();
+    let kind = if error.is_timeout() { Kind::Timeout } else { Kind::Unavailable };
+    let error = Error::new(kind, format!("{what}: {why}"));
+    match why.contains("certificate") || why.contains("UnknownIssuer") {
+        true => error.cure("name its authority as `ca` in the host's hosts.toml"),
+        false => error,
+    }
+}
+
+/// Without what may be secret in it.
+pub fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    // An address without a host takes none, and has none.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
+    url.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_name_port_or_scheme_is_another_host() {
+        for (from, to, same) in [
+            ("https://a/x", "https://a/y?z", true),
+            ("https://a/x", "https://a:443/y", true),
+            ("https://a:5000/x", "https://a:5000/y", true),
+            ("http://a/x", "https://a/x", true),
+            ("http://a:5000/x", "https://a:5000/x", false),
+            ("http://a:5000/x", "https://a/x", false),
+            ("https://a/x", "http://a/x", false),
+            ("https://a/x", "http://a:443/x", false),
+            ("https://a/x", "https://b.a/x", false),
+            ("https://a/x", "https://a.evil/x", false),
+            ("https://a/x", "https://a:444/x", false),
+            ("https://a/x", "https://a@b/x", false),
+        ] {
+            let url = |text: &str| Url::parse(text).expect("an address");
+            assert_eq!(is_same_host(&url(from), &url(to)), same, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_without_secrets() {
+        let url = Url::parse("https://u:p@a/x?token=t").expect("an address");
+        assert_eq!(shown(&url), "https://a/x");
+    }
+}
