@@ -13,6 +13,7 @@ mod io;
 pub mod leftover;
 mod log;
 mod oom;
+mod open;
 pub mod options;
 pub mod pause;
 pub mod place;

@@ -32,6 +32,8 @@ const LONG: Duration = Duration::from_secs(365 * 86400);
 /// # Errors
 /// The socket, the directory or the runtime is not as it has to be.
 pub fn run(serve: &Serve) -> Result<()> {
+    // What is in its memory (environments, what clients type) and its descriptors is nobody's who is not root and may trace.
+    nix::sys::prctl::set_dumpable(false).what(|| "make the process undumpable")?;
     trace::to_stderr(&serve.log_level)?;
     let listener = detached(serve.listen.unwrap_or(3))?;
     make_dir(&serve.dir)?;

@@ -5,7 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -62,7 +62,12 @@ fn listen(path: &Path) -> Result<Option<UnixListener>> {
         )));
     }
     let dir = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(dir).what(|| format!("make {}", dir.display()))?;
+    // Whoever can come to the socket is looked at by user; nobody else needs to.
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .what(|| format!("make {}", dir.display()))?;
     // Two at once may find the same dead socket: one removes it, the other would remove the new one.
     let opened = File::open(dir).what(|| format!("open {}", dir.display()))?;
     let _lock = Flock::lock(opened, FlockArg::LockExclusive)

@@ -353,3 +353,64 @@ fn only_root_may_call() {
     assert!(closed.join().expect("the thread ends"));
     works(&shim);
 }
+
+#[test]
+fn execs_that_nobody_removes_are_counted_and_so_is_what_they_ask_for() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    shim.start_sleeping(&mut bundle);
+    let process = json!({ "args": ["/bin/true"], "cwd": "/", "user": { "uid": 0, "gid": 0 }, "env": ["x".repeat(3 << 20)] });
+    let spec = prost_types::Any {
+        type_url: "types.containerd.io/x".into(),
+        value: process.to_string().into_bytes(),
+    };
+    let mut client = shim.client();
+    let mut add = |number: usize, spec: &prost_types::Any| {
+        let exec_id = format!("e{number}");
+        let request = task::ExecProcessRequest {
+            id: bundle.id().to_owned(),
+            exec_id: exec_id.clone(),
+            spec: Some(spec.clone()),
+            ..Default::default()
+        };
+        client.call::<task::ExecProcessResponse>(TASK, "Exec", &request)
+    };
+    let refused = (0..64).find_map(|number| add(number, &spec).err().map(|refused| (number, refused)));
+    let (number, refused) = refused.expect("they may ask for 64 MiB");
+    assert!(number == 21 && refused.code == EXHAUSTED, "{number}: {refused:?}");
+    let small = json!({ "args": ["/bin/true"], "cwd": "/", "user": { "uid": 0, "gid": 0 } });
+    let small = prost_types::Any { value: small.to_string().into_bytes(), ..spec };
+    let refused =
+        (number..2000).find_map(|number| add(number, &small).err().map(|refused| (number, refused)));
+    let (number, refused) = refused.expect("they are 1024 at most");
+    assert!(number == 1024 && refused.code == EXHAUSTED, "{number}: {refused:?}");
+    works(&shim);
+    shim.stop(bundle.id(), 0);
+    shim.remove(bundle.id());
+}
+
+#[test]
+fn a_log_with_lines_without_end_is_not_kept_in_memory() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    bundle.with_busybox().args(["/bin/sh", "-c", "head -c 200000000 /dev/zero; exec sleep 1000"]);
+    let log_path = case.dir().join("endless.log").to_string_lossy().into_owned();
+    let stdio = pod::Stdio { log_path, ..Default::default() };
+    bundle.write();
+    let create = |stdio| pod::CreateRequest { stdio: Some(stdio), ..of(&bundle) };
+    let too_long = pod::Stdio { log_line_max: u32::MAX, ..stdio.clone() };
+    assert_eq!(code::<pod::CreateResponse>(&shim, (POD, "Create"), &create(too_long)), INVALID);
+    let longest = pod::Stdio { log_line_max: 1 << 20, ..stdio };
+    let _: pod::CreateResponse = shim.client().ask(POD, "Create", &create(longest));
+    let before = resident_kb(shim.pid());
+    shim.start(bundle.id());
+    let log = case.dir().join("endless.log");
+    until("it is logged", || std::fs::metadata(&log).ok().filter(|log| log.len() > 190_000_000));
+    let grown = resident_kb(shim.pid()).saturating_sub(before);
+    assert!(grown < 8192, "{grown} kB for a line without an end");
+    std::fs::write(&log, "").expect("empty the log");
+    shim.stop(bundle.id(), 0);
+    shim.remove(bundle.id());
+}

@@ -8,6 +8,7 @@ mod execs;
 mod footprint;
 mod killed;
 mod life;
+mod logs;
 mod starting;
 mod streams;
 mod systemd;

@@ -193,12 +193,13 @@ async fn bundle(
 
 async fn in_shim(node: &Node, sandbox: &Sandbox, container: &Container) -> Result<u32> {
     let config = &container.config;
-    super::log::create_directory(&container.log_path)?;
     let stdio = pod::Stdio {
         terminal: config.tty,
         stdin: config.stdin,
         stdin_once: config.stdin_once,
         log_path: container.log_path.clone(),
+        // A pod may have its hands on it: the shim follows no link from there on, and makes what is missing.
+        log_directory: sandbox.config.log_directory.trim_end_matches('/').to_owned(),
         ..Default::default()
     };
     let request = pod::CreateRequest {

@@ -34,6 +34,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub async fn serve(config: Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).what(|| "listen to SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).what(|| "listen to SIGINT")?;
+    // Secrets of registries and what clients type pass through its memory: no process of a container's may read it, and no dump has it.
+    nix::sys::prctl::set_dumpable(false).what(|| "make the process undumpable")?;
     more_descriptors();
     let socket = listen::listen(&config.listen)?;
     let node = open(config).await?;

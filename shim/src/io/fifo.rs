@@ -5,11 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::OFlags;
 
 use super::own;
 use super::pump::{self, Async, Cutter, asynchronous};
 use crate::error::{Context, Error, Result};
+use crate::open::{self, Directory};
 use crate::pod::Fifos;
 use crate::rt::Ends;
 
@@ -109,13 +110,8 @@ fn scheme(name: &str) -> Result<Place<'_>> {
     }
 }
 
-/// Never blocks: a fifo that is opened for both has its other side at once, and a reader need not wait.
 fn open_fifo(path: &str, access: OFlags) -> Result<OwnedFd> {
-    let what = || format!("open the named pipe {path}");
-    let flags = access | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = rustix::fs::open(path, flags, Mode::empty()).what(what)?;
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(&fd).what(what)?.st_mode);
-    if kind == FileType::Fifo { Ok(fd) } else { Err(Error::invalid(format!("{}: it is {kind:?}", what()))) }
+    open::fifo(Path::new(path), access).what(|| format!("open the named pipe {path}"))
 }
 
 /// As programs expect their streams.
@@ -125,6 +121,9 @@ fn blocking(fd: OwnedFd) -> Result<OwnedFd> {
 }
 
 fn append_to(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
-    rustix::fs::open(path, flags, Mode::from_raw_mode(0o640)).what(|| format!("open {}", path.display()))
+    let append = || -> Result<_> {
+        let (dir, name) = Directory::of(path, None)?;
+        blocking(dir.append(name)?.into())
+    };
+    append().what(|| format!("open {}", path.display()))
 }

@@ -1,5 +1,6 @@
 //! The streams of a process: what it gets as its own, and what the shim keeps of them. It starts no process.
 
+mod attached;
 pub mod console;
 pub mod fifo;
 pub mod output;
@@ -16,11 +17,12 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::log::{Log, Lost, Settings};
+use crate::log::{Lost, Settings};
 use crate::pod::{LogStdio, Size, Stdin, Stdio, StreamName, Streams};
 use crate::rt::Ends;
+use attached::{Client, Guest};
 use fifo::FifoEnds;
-use output::{Output, Sources};
+use output::{Opened, Output, Sources};
 use pump::{Async, Cutter, asynchronous};
 
 /// How long an exec's output is read after its end, if nobody says.
@@ -36,10 +38,12 @@ pub struct Held {
     terminal: Option<Arc<Async>>,
     stdin: Option<Arc<Async>>,
     output: Option<Output>,
+    opened: Option<Opened>,
     waiting: BTreeMap<StreamName, Arc<Async>>,
     fifos: Option<FifoEnds>,
     cutter: Cutter,
     lost: Lost,
+    guests: Guest,
 }
 
 /// Makes the streams: those of the process, which go to `rt`, and those of the shim. With a terminal the rest comes with
@@ -54,16 +58,20 @@ pub fn open(stdio: &Stdio, owner: Option<(u32, u32)>) -> Result<(Ends, Held)> {
         terminal: None,
         stdin: None,
         output: None,
+        opened: None,
         waiting: BTreeMap::new(),
         fifos: None,
         cutter: Cutter::new(drain),
         lost: Lost::default(),
+        guests: Guest::default(),
     };
     let ends = match stdio {
         Stdio::Null => [None, None, None],
         _ if stdio.has_terminal() => {
-            if let Stdio::Fifos(fifos) = stdio {
-                held.fifos = Some(FifoEnds::for_terminal(fifos)?);
+            match stdio {
+                Stdio::Fifos(fifos) => held.fifos = Some(FifoEnds::for_terminal(fifos)?),
+                Stdio::Log(log) => drop(held.open_file(log)?),
+                Stdio::Null | Stdio::Streams(_) => {}
             }
             [None, None, None]
         }
@@ -103,14 +111,24 @@ impl Held {
         let (stdout, to_stdout) = pipe(owner)?;
         let (stderr, to_stderr) = pipe(owner)?;
         let sources = Sources { stdout: Some(stdout), stderr: Some(stderr) };
-        self.output = Some(Output::start(sources, self.open_file(log)?)?);
+        self.open_file(log)?.read(sources)?;
         Ok([stdin, Some(to_stdout), Some(to_stderr)])
     }
 
-    fn open_file(&self, log: &LogStdio) -> Result<Option<Log>> {
-        let Some(path) = log.path.clone() else { return Ok(None) };
+    /// The log's thread, which opens it: see [`Self::opened`].
+    fn open_file(&mut self, log: &LogStdio) -> Result<&Output> {
         let line_max = if log.line_max == 0 { LINE_MAX } else { log.line_max };
-        Log::open(Settings { path, max_bytes: log.max_bytes, line_max }, self.lost.clone()).map(Some)
+        let settings =
+            |path| Settings { path, directory: log.directory.clone(), max_bytes: log.max_bytes, line_max };
+        let settings = log.path.clone().map(settings);
+        let (output, opened) = Output::start(settings.map(|settings| (settings, self.lost.clone())))?;
+        self.opened = Some(opened);
+        Ok(self.output.insert(output))
+    }
+
+    /// What says whether the log could be opened, if there is one. Once.
+    pub fn opened(&mut self) -> Option<Opened> {
+        self.opened.take()
     }
 
     fn open_streams(&mut self, streams: &Streams, owner: Option<(u32, u32)>) -> Result<Ends> {
@@ -145,7 +163,9 @@ impl Held {
                     self.stdin = Some(terminal);
                 }
                 let sources = Sources { stdout: Some(copy), stderr: None };
-                self.output = Some(Output::start(sources, self.open_file(&log)?)?);
+                if let Some(output) = &self.output {
+                    output.read(sources)?;
+                }
                 self.set_size(log.terminal)?;
             }
             Stdio::Fifos(_) => {
@@ -200,12 +220,12 @@ impl Held {
         }
     }
 
-    /// A connection for what the process reads. Gives both ends for [`pump::input`].
-    pub fn input(&self, connection: UnixStream) -> Result<(Async, Weak<Async>)> {
+    /// A connection for what the process reads. Gives both ends for [`pump::input`], and what counts it for as long.
+    pub fn input(&self, connection: UnixStream) -> Result<(Async, Weak<Async>, Guest)> {
         let Some(stdin) = &self.stdin else {
             return Err(Error::new(Kind::WrongStatus, "its stdin is closed, or it never had one"));
         };
-        Ok((from_client(connection)?, Arc::downgrade(stdin)))
+        Ok((from_client(connection)?, Arc::downgrade(stdin), self.guests.clone()))
     }
 
     /// A connection for what the process prints.
@@ -216,7 +236,7 @@ impl Held {
                 _ => crate::log::Stream::Stdout,
             };
             let connection = connection.into_std().what(|| "take over a connection")?;
-            output.attach(stream, connection.into());
+            output.attach(Client { stream, socket: connection.into(), _guest: self.guests.clone() });
             return Ok(());
         }
         let Some(source) = self.waiting.remove(&name) else {
@@ -225,6 +245,11 @@ impl Held {
         let client = Arc::new(from_client(connection)?);
         tokio::spawn(pump::output(source, Some(client), self.cutter.cut()));
         Ok(())
+    }
+
+    /// How many connections of clients there are.
+    pub fn guests(&self) -> usize {
+        self.guests.others()
     }
 
     /// Whether clients can attach.
@@ -264,6 +289,18 @@ impl Held {
     pub fn close(&mut self) {
         self.output = None;
         self.terminal = None;
+    }
+}
+
+/// Waits for what [`Held::opened`] and [`Held::reopen`] gave.
+pub async fn opened(opened: Opened, patience: Duration) -> Result<()> {
+    match tokio::time::timeout(patience, opened).await {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(_)) => Err(Error::new(Kind::WrongStatus, "the container's output has ended")),
+        Err(_) => {
+            let what = format!("open its log: no answer from the file system for {} s", patience.as_secs());
+            Err(Error::new(Kind::Timeout, what))
+        }
     }
 }
 

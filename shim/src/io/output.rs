@@ -1,19 +1,20 @@
 //! The output of a container with a log, on a thread of its own: from its pipes or terminal to the log and to those who are
-//! attached. A disk that is slow slows this thread, and so the container, and nobody else. It makes no pipes.
+//! attached. A disk that is slow slows this thread, and so the container, and nobody else: the log is opened here, too. It makes no pipes.
 //!
 //! Memory is taken while output flows and given back a second after; a container that is quiet wakes nobody.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::oneshot;
 
-use crate::error::{Context, Error, Kind, Result};
-use crate::log::{Log, Stream};
+use super::attached::{self, Attached, Client};
+use crate::error::{Context, Error, Result};
+use crate::log::{Log, Lost, Settings, Stream};
 
 /// Read at once.
 const CHUNK: usize = 64 << 10;
@@ -27,9 +28,6 @@ const NARROW: usize = 64 << 10;
 /// How long buffers are kept for a container that has gone quiet.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// How long an attached client may take nothing while it holds up the container; then it is let go.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(2);
-
 const STACK: usize = 192 << 10;
 
 /// The thread, seen from outside. Dropped: the thread reads no more and ends.
@@ -40,20 +38,17 @@ pub struct Output {
     wake: OwnedFd,
 }
 
-/// A socket that gets what is printed to a stream.
-#[derive(Debug)]
-struct Client {
-    stream: Stream,
-    socket: OwnedFd,
-}
+/// Whether the log could be opened.
+pub type Opened = oneshot::Receiver<Result<()>>;
 
 enum Order {
+    Read(Vec<Source>),
     Reopen(oneshot::Sender<Result<()>>),
     Drain(oneshot::Sender<()>),
 }
 
 /// Where output comes from; made non-blocking here.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Sources {
     /// A pipe, or the terminal.
     pub stdout: Option<OwnedFd>,
@@ -62,34 +57,50 @@ pub struct Sources {
 }
 
 impl Output {
-    /// Starts the thread.
-    pub fn start(sources: Sources, log: Option<Log>) -> Result<Self> {
+    /// Starts the thread, which opens the log first, and ends if it can't.
+    pub fn start(log: Option<(Settings, Lost)>) -> Result<(Self, Opened)> {
         let what = || "start the thread of a log";
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).what(what)?;
         let (clients, arrivals) = channel();
         let (orders, inbox) = channel();
+        let (opened, is_open) = oneshot::channel();
         let mut worker = Worker {
             sources: Vec::new(),
-            log,
-            clients: Vec::new(),
+            log: None,
+            attached: Attached::default(),
             arrivals,
             inbox,
             wake: rustix::io::fcntl_dupfd_cloexec(&wake, 3).what(what)?,
             buffer: Vec::new(),
         };
+        let work = move || {
+            let open = log.map(|(settings, lost)| Log::open(settings, lost)).transpose();
+            let is_open = open.map(|log| worker.log = log);
+            let is_wanted = is_open.is_ok();
+            let _ = opened.send(is_open); // whoever waited may have given up
+            if is_wanted {
+                worker.run();
+            }
+        };
+        std::thread::Builder::new().name("log".into()).stack_size(STACK).spawn(work).what(what)?;
+        Ok((Self { clients, orders, wake }, is_open))
+    }
+
+    /// Where the output comes from. Once.
+    pub fn read(&self, sources: Sources) -> Result<()> {
+        let mut all = Vec::new();
         for (stream, fd) in [(Stream::Stdout, sources.stdout), (Stream::Stderr, sources.stderr)] {
             let Some(fd) = fd else { continue };
-            rustix::io::ioctl_fionbio(&fd, true).what(what)?;
-            worker.sources.push(Source { stream, fd, wide: false });
+            rustix::io::ioctl_fionbio(&fd, true).what(|| "wait for a container's output")?;
+            all.push(Source { stream, fd, wide: false });
         }
-        let thread = std::thread::Builder::new().name("log".into()).stack_size(STACK);
-        thread.spawn(move || worker.run()).what(what)?;
-        Ok(Self { clients, orders, wake })
+        self.order(Order::Read(all));
+        Ok(())
     }
 
     /// What is printed after this call goes to this socket too. After the end of the stream the socket is closed at once.
-    pub fn attach(&self, stream: Stream, socket: OwnedFd) {
-        if self.clients.send(Client { stream, socket }).is_ok() {
+    pub fn attach(&self, client: Client) {
+        if self.clients.send(client).is_ok() {
             wake(&self.wake);
         }
     }
@@ -131,7 +142,7 @@ fn wake(event: &OwnedFd) {
 struct Worker {
     sources: Vec<Source>,
     log: Option<Log>,
-    clients: Vec<Client>,
+    attached: Attached,
     arrivals: Receiver<Client>,
     inbox: Receiver<Order>,
     wake: OwnedFd,
@@ -171,9 +182,7 @@ impl Worker {
                 Err(_) => break,
             };
             // ORDER: before anything is read: what is read goes to clients, and those of them that are gone go then as well.
-            for index in ready.gone.into_iter().rev() {
-                self.clients.remove(index);
-            }
+            self.attached.attend(&ready.clients);
             for index in ready.sources.into_iter().rev() {
                 self.read(index);
             }
@@ -181,35 +190,36 @@ impl Worker {
                 break;
             }
         }
-        self.end_all();
-    }
-
-    fn end_all(&mut self) {
         while !self.sources.is_empty() {
             self.end(0);
         }
+        std::mem::take(&mut self.attached).farewell();
     }
 
     fn wait(&mut self) -> nix::Result<Ready> {
         loop {
+            let patience = self.attached.wait_for_them();
             let mut fds = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
-            fds.extend(self.sources.iter().map(|source| PollFd::new(source.fd.as_fd(), PollFlags::POLLIN)));
-            fds.extend(
-                self.clients.iter().map(|client| PollFd::new(client.socket.as_fd(), PollFlags::empty())),
-            );
+            let ready = |source: &Source| !self.attached.is_full(source.stream);
+            let sources: Vec<usize> =
+                (0..self.sources.len()).filter(|at| ready(&self.sources[*at])).collect();
+            fds.extend(sources.iter().map(|at| PollFd::new(self.sources[*at].fd.as_fd(), PollFlags::POLLIN)));
+            fds.extend(self.attached.interests());
             let busy = !self.buffer.is_empty();
-            let timeout = if busy {
-                PollTimeout::try_from(QUIET).unwrap_or(PollTimeout::MAX)
-            } else {
-                PollTimeout::NONE
-            };
+            let timeout = [patience, busy.then_some(QUIET)].into_iter().flatten().min();
+            let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
+                // A part of a millisecond is one: a wait of none at all would turn round and round.
+                PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+            });
             if poll(&mut fds, timeout)? > 0 {
-                return Ok(Ready::of(&fds, self.sources.len()));
+                return Ok(Ready::of(&fds, &sources));
             }
             drop(fds);
-            self.buffer = Vec::new();
-            self.sources.iter_mut().for_each(|source| source.resize(false));
-            self.log.iter_mut().for_each(Log::rest);
+            if patience.is_none() {
+                self.buffer = Vec::new();
+                self.sources.iter_mut().for_each(|source| source.resize(false));
+                self.log.iter_mut().for_each(Log::rest);
+            }
         }
     }
 
@@ -237,9 +247,7 @@ impl Worker {
     /// Takes in those who have attached.
     fn welcome(&mut self) {
         while let Ok(client) = self.arrivals.try_recv() {
-            if self.sources.iter().any(|source| source.stream == client.stream) {
-                self.clients.push(client);
-            }
+            self.attached.welcome(client);
         }
     }
 
@@ -248,7 +256,7 @@ impl Worker {
         if let Some(log) = &mut self.log {
             log.append(stream, bytes);
         }
-        self.clients.retain(|client| client.stream != stream || give(&client.socket, bytes).is_ok());
+        self.attached.give(stream, bytes);
     }
 
     fn end(&mut self, index: usize) {
@@ -256,7 +264,7 @@ impl Worker {
         if let Some(log) = &mut self.log {
             log.end(stream);
         }
-        self.clients.retain(|client| client.stream != stream);
+        self.attached.end(stream);
     }
 
     fn obey(&mut self) -> Wanted {
@@ -265,6 +273,7 @@ impl Worker {
         self.welcome();
         loop {
             match self.inbox.try_recv() {
+                Ok(Order::Read(sources)) => self.begin(sources),
                 Ok(Order::Reopen(done)) => {
                     let reopened = match &mut self.log {
                         Some(log) => log.reopen(),
@@ -281,6 +290,16 @@ impl Worker {
                     self.drain();
                     return Wanted::No;
                 }
+            }
+        }
+    }
+
+    /// A stream that has no source is over.
+    fn begin(&mut self, sources: Vec<Source>) {
+        self.sources = sources;
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if self.sources.iter().all(|source| source.stream != stream) {
+                self.attached.end(stream);
             }
         }
     }
@@ -304,48 +323,25 @@ impl Worker {
 struct Ready {
     orders: bool,
     sources: Vec<usize>,
-    gone: Vec<usize>,
+    clients: Vec<PollFlags>,
 }
 
 impl Ready {
-    fn of(fds: &[PollFd<'_>], sources: usize) -> Self {
+    /// The first is for orders, then come these sources, then all clients.
+    fn of(fds: &[PollFd<'_>], sources: &[usize]) -> Self {
         let is = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
-        let ready = |range: &[PollFd<'_>]| {
-            range.iter().enumerate().filter(|(_, fd)| is(fd)).map(|(index, _)| index).collect()
-        };
-        Self { orders: is(&fds[0]), sources: ready(&fds[1..=sources]), gone: ready(&fds[1 + sources..]) }
+        let ready = fds[1..].iter().zip(sources).filter(|(fd, _)| is(fd)).map(|(_, index)| *index);
+        Self {
+            orders: is(&fds[0]),
+            sources: ready.collect(),
+            clients: attached::flags(&fds[1 + sources.len()..]),
+        }
     }
 }
 
 fn readable(fd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-}
-
-/// Writes all of it to a client's socket. Error if the client has gone or takes nothing for too long.
-fn give(client: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
-    let mut deadline = Instant::now() + CLIENT_PATIENCE;
-    while !bytes.is_empty() {
-        match rustix::io::write(client, bytes) {
-            Ok(written) => {
-                bytes = &bytes[written..];
-                deadline = Instant::now() + CLIENT_PATIENCE;
-            }
-            Err(rustix::io::Errno::INTR) => {}
-            Err(rustix::io::Errno::AGAIN) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                let millis = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-                let mut fds = [PollFd::new(client.as_fd(), PollFlags::POLLOUT)];
-                match poll(&mut fds, millis) {
-                    Ok(0) => return Err(Error::new(Kind::Timeout, "write to an attached client")),
-                    Ok(_) | Err(Errno::EINTR) => {}
-                    Err(errno) => return Err(errno).what(|| "wait for an attached client"),
-                }
-            }
-            Err(errno) => return Err(errno).what(|| "write to an attached client"),
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -355,19 +351,21 @@ mod tests {
 
     use rustix::pipe::{PipeFlags, pipe_with};
 
+    use super::attached::Guest;
     use super::*;
 
     fn output() -> (Output, std::fs::File) {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let sources = Sources { stdout: Some(read), stderr: None };
-        (Output::start(sources, None).unwrap(), write.into())
+        let (output, _) = Output::start(None).unwrap();
+        output.read(Sources { stdout: Some(read), stderr: None }).unwrap();
+        (output, write.into())
     }
 
     fn attach(output: &Output) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        output.attach(Stream::Stdout, theirs.into());
+        output.attach(Client { stream: Stream::Stdout, socket: theirs.into(), _guest: Guest::default() });
         ours
     }
 

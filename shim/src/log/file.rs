@@ -1,15 +1,16 @@
 //! The file of a log: appended to in whole lines. What can't be written is counted, and marked in the log as soon as writing
 //! works again; the container is never told. It does not know how lines are made.
+//!
+//! A pod may have its hands on the directory: the file is opened by [`crate::open`] alone, the first time and each time after.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Settings, Stream, line};
 use crate::error::{Context, Error, Result};
+use crate::open::Directory;
 
 /// How many bytes of a container's log were lost; shared with whoever reports it.
 #[derive(Debug, Clone, Default)]
@@ -39,13 +40,13 @@ pub struct LogFile {
 impl LogFile {
     /// Opens or makes it.
     pub fn open(settings: Settings, lost: Lost) -> Result<Self> {
-        let (file, size) = append_to(&settings.path)?;
+        let (file, size) = append_to(&settings)?;
         Ok(Self { settings, file, size, lost, unmarked: None })
     }
 
     /// The same path again, which may be another file now. After an error the former file goes on.
     pub fn reopen(&mut self) -> Result<()> {
-        (self.file, self.size) = append_to(&self.settings.path)?;
+        (self.file, self.size) = append_to(&self.settings)?;
         Ok(())
     }
 
@@ -101,16 +102,9 @@ impl LogFile {
 
     /// The file has reached its size: it begins anew, and readers of the old one find its end.
     fn begin_anew(&mut self) {
-        let path = &self.settings.path;
-        let draft = path.with_added_extension("new");
-        let _ = std::fs::remove_file(&draft);
-        let anew = append_to(&draft).and_then(|new| {
-            std::fs::rename(&draft, path).what(|| format!("replace log {}", path.display()))?;
-            Ok(new)
-        });
         let dropped = self.size;
-        match anew {
-            Ok((file, size)) => (self.file, self.size) = (file, size),
+        match replace(&self.settings) {
+            Ok(file) => (self.file, self.size) = (file, 0),
             // Better a short log than one without a bound.
             Err(_) if self.file.set_len(0).is_ok() => self.size = 0,
             Err(_) => {}
@@ -120,13 +114,27 @@ impl LogFile {
     }
 }
 
-fn append_to(path: &Path) -> Result<(File, u64)> {
-    let what = || format!("open log {}", path.display());
-    let mut options = OpenOptions::new();
-    let file =
-        options.append(true).create(true).mode(0o640).custom_flags(libc::O_NOCTTY).open(path).what(what)?;
-    let size = file.metadata().what(what)?.len();
-    Ok((file, size))
+fn append_to(settings: &Settings) -> Result<(File, u64)> {
+    let open = || -> Result<_> {
+        let (dir, name) = Directory::of(&settings.path, settings.directory.as_deref())?;
+        let file = dir.append(name)?;
+        let size = file.metadata().what(|| "look at its size")?.len();
+        Ok((file, size))
+    };
+    open().what(|| format!("open log {}", settings.path.display()))
+}
+
+/// An empty file in the log's place.
+fn replace(settings: &Settings) -> Result<File> {
+    let replace = || -> Result<_> {
+        let (dir, name) = Directory::of(&settings.path, settings.directory.as_deref())?;
+        let mut draft = name.to_owned();
+        draft.push(".new");
+        let file = dir.fresh(&draft)?;
+        dir.rename(&draft, name)?;
+        Ok(file)
+    };
+    replace().what(|| format!("replace log {}", settings.path.display()))
 }
 
 #[cfg(test)]
@@ -136,15 +144,14 @@ mod tests {
     fn log(name: &str, max_bytes: u64) -> (LogFile, std::path::PathBuf) {
         let path = std::env::temp_dir().join(format!("shim-log-{name}-{}", std::process::id()));
         let _ = std::fs::remove_file(&path);
-        let settings = Settings { path: path.clone(), max_bytes, line_max: 9 };
+        let settings = Settings { path: path.clone(), directory: None, max_bytes, line_max: 9 };
         (LogFile::open(settings, Lost::default()).unwrap(), path)
     }
 
     #[test]
     fn a_full_disk_is_counted_and_marked_when_it_has_room_again() {
         let (mut log, path) = log("full", 0);
-        let good =
-            std::mem::replace(&mut log.file, OpenOptions::new().append(true).open("/dev/full").unwrap());
+        let good = std::mem::replace(&mut log.file, File::options().append(true).open("/dev/full").unwrap());
         log.write(&mut b"one\n".to_vec());
         log.write(&mut b"three\n".to_vec());
         assert_eq!(log.lost.bytes(), 10);

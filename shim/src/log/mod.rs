@@ -38,6 +38,8 @@ impl Stream {
 pub struct Settings {
     /// The file.
     pub path: PathBuf,
+    /// The pod's directory, above the file; none: the file's. See [`crate::open`].
+    pub directory: Option<PathBuf>,
     /// Its size at most; 0: no cap.
     pub max_bytes: u64,
     /// Longest piece of a line in bytes.

@@ -10,11 +10,15 @@ use super::{bundle, host_rootfs};
 use crate::error::{Context, Error, Kind, Result};
 use crate::io::{self, console::Console};
 use crate::process::{Answer, Container, Process};
-use crate::rt::Call;
+use crate::request;
+use crate::rt::{Call, Ends};
 use crate::state::{Event, State};
 
 /// Hooks may take their time.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// How long the file system may take to open a container's log. What it hangs in is the container's own: nobody else waits for it.
+pub(super) const OPENING: Duration = Duration::from_secs(30);
 
 /// How often what a failed create left is removed, if `rt` is killed at that too.
 const CLEANINGS: u32 = 5;
@@ -47,6 +51,21 @@ impl Drop for Cradle {
     }
 }
 
+/// What a create needs before anything is made.
+struct Prepared {
+    config: bundle::Config,
+    ends: Ends,
+    streams: io::Held,
+}
+
+fn prepared(request: &Create) -> Result<Prepared> {
+    runtime::id::Id::parse(&request.id)?;
+    let config = bundle::Config::read(&request.bundle)?;
+    let owner = request.runtime.stream_owner.unwrap_or(config.user());
+    let (ends, streams) = io::open(&request.stdio, Some(owner))?;
+    Ok(Prepared { config, ends, streams })
+}
+
 impl Owner {
     /// See [`super::Pod::create`].
     pub fn create(&mut self, request: Create, answer: Answer<u32>) {
@@ -62,63 +81,64 @@ impl Owner {
             return;
         }
         let what = format!("create container \"{}\"", request.id);
-        if let Err(error) = self.begin_create(request, answer) {
-            let (answer, error) = *error;
-            let _ = answer.send(Err(error.during(what)));
+        match prepared(&request) {
+            Err(error) => drop(answer.send(Err(error.during(what)))),
+            Ok(prepared) => self.begin_create(request, prepared, answer),
         }
     }
 
-    fn begin_create(
-        &mut self,
-        request: Create,
-        answer: Answer<u32>,
-    ) -> Result<(), Box<(Answer<u32>, Error)>> {
+    /// Its log first: `rt` makes nothing for one that can't have its streams.
+    fn begin_create(&mut self, request: Create, prepared: Prepared, answer: Answer<u32>) {
+        let Prepared { config, ends, mut streams } = prepared;
         let target = Target::container(&request.id);
-        match self.launch(&request) {
-            Err(error) => {
-                self.no_root_filesystem(&request);
-                Err(Box::new((answer, error)))
-            }
-            Ok((running, cradle, (streams, config))) => {
-                let mut process = Process::new(request.stdio.clone());
-                process.streams = Some(streams);
-                process.state = State::Absent;
-                let container = Container {
-                    request,
-                    config,
-                    process,
-                    cgroup: None,
-                    own_pid_namespace: true,
-                    creators: vec![answer],
-                    ladder: None,
-                    oom: None,
-                    memory: None,
-                    oom_kills: 0,
-                    execs: std::collections::BTreeMap::new(),
-                };
-                self.containers.insert(target.container.clone(), container);
-                self.happened(&target, Event::Create);
-                let line = self.line.clone();
+        let opened = streams.opened();
+        let mut process = Process::new(request.stdio.clone());
+        process.streams = Some(streams);
+        process.state = State::Absent;
+        let container = Container {
+            request,
+            config,
+            process,
+            cgroup: None,
+            own_pid_namespace: true,
+            creators: vec![answer],
+            ladder: None,
+            oom: None,
+            memory: None,
+            oom_kills: 0,
+            execs: std::collections::BTreeMap::new(),
+        };
+        self.containers.insert(target.container.clone(), container);
+        self.happened(&target, Event::Create);
+        let Some(opened) = opened else { return self.launch(&target, ends) };
+        let (line, asked) = (self.line.clone(), request::current());
+        tokio::spawn(request::within(asked, async move {
+            let opened = io::opened(opened, OPENING).await;
+            line.send(move |owner| match opened {
+                Ok(()) => owner.launch(&target, ends),
+                Err(error) => owner.not_made(&target, &error.during(format!("create {target}"))),
+            });
+        }));
+    }
+
+    fn launch(&mut self, target: &Target, ends: Ends) {
+        match self.call_create(target, ends) {
+            Err(error) => self.not_made(target, &error.during(format!("create {target}"))),
+            Ok((running, cradle)) => {
+                let (line, target) = (self.line.clone(), target.clone());
                 tokio::spawn(async move {
                     let done = running.done().await;
                     line.send(move |owner| owner.born(&target, done, cradle));
                 });
-                Ok(())
             }
         }
     }
 
-    fn launch(
-        &mut self,
-        request: &Create,
-    ) -> Result<(crate::rt::Running, Cradle, (io::Held, bundle::Config))> {
-        runtime::id::Id::parse(&request.id)?;
-        let config = bundle::Config::read(&request.bundle)?;
-        let owner = request.runtime.stream_owner.unwrap_or(config.user());
-        let (ends, streams) = io::open(&request.stdio, Some(owner))?;
+    fn call_create(&mut self, target: &Target, ends: Ends) -> Result<(crate::rt::Running, Cradle)> {
+        let request = self.container(&target.container)?.request.clone();
         let mut cradle = self.cradle(request.stdio.has_terminal())?;
         if !request.rootfs_mounts.is_empty() {
-            self.root_filesystem(request, &mut cradle)?;
+            self.root_filesystem(&request, &mut cradle)?;
         }
         let choice = &request.runtime;
         let mut args = words(["create", "--bundle"]);
@@ -131,7 +151,7 @@ impl Owner {
         let call = Call { choice, args, ends, patience: PATIENCE };
         let running = self.rt.call(&mut self.children, call)?;
         self.children.birth_begins();
-        Ok((running, cradle, (streams, config)))
+        Ok((running, cradle))
     }
 
     /// In an annotation for `rt`; for any other program there are mounts on the host, until the removal.
@@ -208,17 +228,20 @@ impl Owner {
         let alive = self.process(target).is_ok_and(|process| process.alive);
         let leftovers = alive || matches!(error.kind(), Kind::Timeout | Kind::Unavailable);
         let (id, target) = (target.container.clone(), target.clone());
-        let tell = move |owner: &mut Self| {
-            let creators = owner.creators(&target);
-            if let Some(container) = owner.containers.get(&target.container) {
-                owner.no_root_filesystem(&container.request);
-            }
-            owner.happened(&target, Event::NotMade);
-            for creator in creators {
-                let _ = creator.send(Err(error.clone()));
-            }
-        };
+        let tell = move |owner: &mut Self| owner.not_made(&target, &error);
         if leftovers { self.clean_up(id, CLEANINGS, tell) } else { tell(self) }
+    }
+
+    /// Nothing is left of it.
+    fn not_made(&mut self, target: &Target, error: &Error) {
+        let creators = self.creators(target);
+        if let Some(container) = self.containers.get(&target.container) {
+            self.no_root_filesystem(&container.request);
+        }
+        self.happened(target, Event::NotMade);
+        for creator in creators {
+            let _ = creator.send(Err(error.clone()));
+        }
     }
 
     /// Who killed the `rt` that created may kill the one that removes as well.

@@ -29,6 +29,10 @@ const AHEAD: Duration = Duration::from_secs(10);
 /// How many wait in a pod at most.
 const ALL_AHEAD: usize = 8;
 
+/// How many execs a container has at most, until they are removed, and what those of a pod may ask for all in all.
+const EXECS: usize = 1024;
+const ASKED: usize = 64 << 20;
+
 /// An `rt exec` that runs. Another runtime has no gate, and waits for nothing.
 #[derive(Debug)]
 struct Launched {
@@ -62,9 +66,22 @@ impl Owner {
             return Err(Error::invalid("add an exec: it needs an id"));
         };
         self.step(&Target::container(&target.container), Event::Exec)?;
+        let asked: usize = self
+            .containers
+            .values()
+            .flat_map(|container| container.execs.values())
+            .map(|exec| exec.request.size())
+            .sum();
         let container = self.container(&target.container)?;
         if container.execs.contains_key(&exec) {
             return Err(Error::new(Kind::Exists, format!("{target} exists already")));
+        }
+        if container.execs.len() >= EXECS || asked + request.size() > ASKED {
+            let what = format!(
+                "add {target}: {} execs were not removed, {asked} bytes ask for them",
+                container.execs.len()
+            );
+            return Err(Error::os(libc::EUSERS, what));
         }
         let process = Process::new(request.stdio.clone());
         container.execs.insert(exec, Execution { request, process, ahead: None });

@@ -184,8 +184,7 @@ impl Pod {
     pub async fn reopen_log(&self, id: &str) -> Result<()> {
         let id = id.to_owned();
         let reopened = self.look(move |owner| owner.reopen_log(&id)).await?;
-        let ended = |_| Error::new(Kind::WrongStatus, "the container's output has ended");
-        reopened.await.map_err(ended)?
+        crate::io::opened(reopened, create::OPENING).await
     }
 
     /// `rt update` with the runtime-spec's LinuxResources as JSON.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::create::words;
 use super::owner::Owner;
-use super::{IfRunning, Reach, Removed, Stop, Target};
+use super::{IfRunning, Removed, Stop, Target};
 use crate::error::{Error, Kind, Result};
 use crate::process::Answer;
 use crate::rt::{Call, Running};
@@ -51,7 +51,8 @@ impl Owner {
                 self.stop(&stop, killed);
             }
             Some(_) => {
-                let _ = self.signal(&target, libc::SIGKILL, Reach::One); // one that has just ended needs none
+                // With what it has started: who ran it has gone. One that has just ended needs none.
+                let _ = self.kill_family(&target);
                 match self.end_of(&target) {
                     Ok(ended) => drop(tokio::spawn(async move {
                         let ended = tokio::time::timeout(END_PATIENCE, ended).await;

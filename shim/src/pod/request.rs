@@ -111,6 +111,9 @@ pub enum Stdio {
 pub struct LogStdio {
     /// The file in the CRI format; none: output that nobody is attached to is dropped.
     pub path: Option<PathBuf>,
+    /// The pod's own directory, above the file: neither it nor what is below may be a link, and what is missing is made. None: the file's
+    /// directory, which is there.
+    pub directory: Option<PathBuf>,
     /// The file's size at most; 0: no cap.
     pub max_bytes: u64,
     /// Longest piece of a line in bytes; 0: 16384.
@@ -181,6 +184,16 @@ pub struct Exec {
     pub stdio: Stdio,
     /// SIGKILL after that; none: no limit.
     pub timeout: Option<Duration>,
+}
+
+impl Exec {
+    /// How many bytes ask for it.
+    pub fn size(&self) -> usize {
+        match &self.what {
+            ExecWhat::Process(json) => json.len(),
+            ExecWhat::Args(words) => words.iter().map(|word| word.len() + size_of::<String>()).sum(),
+        }
+    }
 }
 
 /// What an exec runs.

@@ -56,7 +56,11 @@ impl Owner {
 
     /// SIGKILL to an exec and to what it has started, as far as that can be told.
     pub(super) fn kill_family(&mut self, target: &Target) -> Result<()> {
-        let leader = self.process(target)?.pid;
+        let process = self.process(target)?;
+        if !process.alive {
+            return self.signal(target, libc::SIGKILL, Reach::One); // which says why not
+        }
+        let leader = process.pid;
         let cgroup = self.container(&target.container)?.cgroup.clone();
         let mut killed = BTreeSet::new();
         // Those may be born meanwhile whose parents have not been killed yet; whoever forks faster than this is killed with the container.

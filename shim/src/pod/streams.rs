@@ -10,6 +10,9 @@ use crate::io::pump;
 use crate::process::Process;
 use crate::state::Event;
 
+/// Of clients that are attached to a container, or may still connect: each takes a descriptor.
+const CONNECTIONS: usize = 512;
+
 impl Owner {
     /// See [`super::Pod::attach`].
     pub fn attach(&mut self, request: &Attach) -> Result<Attached> {
@@ -20,7 +23,11 @@ impl Owner {
         if !process.streams.as_ref().is_some_and(crate::io::Held::is_shared) {
             return Err(Error::unsupported(format!("{}: its streams are not the shim's to share", what())));
         }
+        let connections = process.streams.as_ref().map_or(0, crate::io::Held::guests);
         let terminal = process.stdio.has_terminal();
+        if connections + self.tokens.of(target) >= CONNECTIONS {
+            return Err(Error::os(libc::EUSERS, format!("{}: {CONNECTIONS} connections are there", what())));
+        }
         let promised = tokens::names([
             (request.stdin, StreamName::Stdin),
             (request.stdout, StreamName::Stdout),
@@ -73,10 +80,11 @@ impl Owner {
         let Some(streams) = &self.process(target)?.streams else {
             return Err(Error::not_found(format!("{target} has no streams")));
         };
-        let (from, to) = streams.input(typist)?;
+        let (from, to, guest) = streams.input(typist)?;
         let (line, target) = (self.line.clone(), target.clone());
         tokio::spawn(async move {
             let all_said = pump::input(from, to).await;
+            drop(guest);
             line.send(move |owner| owner.stdin_over(&target, all_said));
         });
         Ok(())

@@ -36,6 +36,12 @@ impl Tokens {
         Ok(token)
     }
 
+    /// How many connections of a process were promised and have not come.
+    pub fn of(&self, target: &Target) -> usize {
+        let promises = self.0.values().filter(|promise| promise.target == *target);
+        promises.map(|promise| promise.missing.len() + usize::from(promise.typist.is_some())).sum()
+    }
+
     /// A connection has come: each may once.
     pub fn redeem(&mut self, token: &str, name: StreamName) -> Result<Target> {
         let unknown = || Error::not_found("no such stream was promised, or it was too long ago");

@@ -123,6 +123,7 @@ impl From<&Error> for Status {
             Kind::Denied => Code::PermissionDenied,
             Kind::Timeout => Code::DeadlineExceeded,
             Kind::Unavailable => Code::Unavailable,
+            Kind::Os(libc::EUSERS) => Code::ResourceExhausted,
             Kind::Os(_) => Code::Unknown,
             Kind::Internal => Code::Internal,
         };

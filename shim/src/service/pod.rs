@@ -16,6 +16,9 @@ use crate::pod::{
 /// What the version of this service is.
 const API: u32 = 1;
 
+/// Each stream of a container may have one that is not complete, in memory.
+const LONGEST_LINE: u32 = 1 << 20;
+
 impl Services {
     /// Answers one method.
     pub(super) async fn pod(&self, method: &str, payload: &[u8]) -> Result<Vec<u8>> {
@@ -167,8 +170,13 @@ fn log_stdio(stdio: api::Stdio) -> Result<LogStdio> {
         (true, false) => Stdin::Kept,
         (true, true) => Stdin::Once,
     };
+    if stdio.log_line_max > LONGEST_LINE {
+        let what = format!("cut lines of a log at {} bytes: at most {LONGEST_LINE}", stdio.log_line_max);
+        return Err(Error::invalid(what));
+    }
     Ok(LogStdio {
         path: (!stdio.log_path.is_empty()).then(|| PathBuf::from(stdio.log_path)),
+        directory: (!stdio.log_directory.is_empty()).then(|| PathBuf::from(stdio.log_directory)),
         max_bytes: stdio.log_max_bytes,
         line_max: stdio.log_line_max as usize,
         stdin,

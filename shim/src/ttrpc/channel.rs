@@ -136,7 +136,7 @@ async fn write_calls(
 
 async fn read_answers(reader: OwnedReadHalf, pending: &Pending) {
     let mut reader = frame::buffered(reader);
-    while let Ok(frame::Read::Frame(header, message)) = frame::read(&mut reader).await {
+    while let Ok(frame::Read::Frame(header, message, _)) = frame::read(&mut reader, None).await {
         let waiting = match pending.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             Some(calls) if header.kind == frame::RESPONSE => calls.remove(&header.stream),
             Some(_) => None,

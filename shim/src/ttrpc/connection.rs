@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, coop};
 use tokio::time::timeout;
 
-use super::frame::{self, Header, Read};
+use super::frame::{self, Header, Read, Room, Taken};
 use super::message::Response;
 use super::server::Service;
 use super::{Code, Request, Status};
@@ -69,13 +69,19 @@ fn word(name: StreamName) -> &'static str {
     }
 }
 
-/// Counts the calls that have to be answered before the server may end.
+/// What is read of all calls that are not answered.
+const READ: usize = 64 << 20;
+
+/// What all connections share: the memory for calls, and the count of those that have to be answered before the server may end.
 #[derive(Clone, Debug)]
-pub(super) struct Busy(Arc<watch::Sender<()>>);
+pub(super) struct Busy {
+    due: Arc<watch::Sender<()>>,
+    room: Room,
+}
 
 impl Default for Busy {
     fn default() -> Self {
-        Self(Arc::new(watch::channel(()).0))
+        Self { due: Arc::new(watch::channel(()).0), room: Room::new(READ) }
     }
 }
 
@@ -84,12 +90,12 @@ type Due = (OwnedSemaphorePermit, Option<watch::Receiver<()>>);
 
 impl Busy {
     fn due(&self) -> watch::Receiver<()> {
-        self.0.subscribe()
+        self.due.subscribe()
     }
 
     /// Waits until no answer is due.
     pub(super) async fn over(&self) {
-        self.0.closed().await;
+        self.due.closed().await;
     }
 }
 
@@ -117,7 +123,7 @@ async fn calls<S: Service>(stream: UnixStream, service: S, busy: &Busy) {
     let room = Arc::new(Semaphore::new(CALLS));
     let mut waits = JoinSet::new();
     let mut last = 0;
-    while let Some((stream, call)) = next(&mut reader, &mut last, &answers).await {
+    while let Some((stream, call, taken)) = next(&mut reader, (&mut last, &busy.room), &answers).await {
         while waits.try_join_next().is_some() {}
         let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
             refuse(&answers, stream, Code::ResourceExhausted, &format!("more than {CALLS} calls at once"));
@@ -125,9 +131,9 @@ async fn calls<S: Service>(stream: UnixStream, service: S, busy: &Busy) {
         };
         let (service, answers) = (service.clone(), answers.clone());
         if service.only_waits(&call) {
-            waits.spawn(answer(service, (stream, call), answers, (permit, None)));
+            waits.spawn(answer(service, (stream, call, taken), answers, (permit, None)));
         } else {
-            tokio::spawn(answer(service, (stream, call), answers, (permit, Some(busy.due()))));
+            tokio::spawn(answer(service, (stream, call, taken), answers, (permit, Some(busy.due()))));
         }
     }
     // Calls that are still carried out write their answers if the peer still reads.
@@ -140,9 +146,9 @@ type Answers = mpsc::Sender<(Vec<u8>, Option<Due>)>;
 /// The next call; frames that are none are refused here. `None` when the connection is over.
 async fn next(
     reader: &mut (impl AsyncRead + Unpin),
-    last: &mut u32,
+    (last, room): (&mut u32, &Room),
     answers: &Answers,
-) -> Option<(u32, Request)> {
+) -> Option<(u32, Request, Taken)> {
     loop {
         if answers.is_closed() {
             return None; // the peer no longer reads
@@ -150,8 +156,8 @@ async fn next(
         // ORDER: frames that are here already come from memory, where tokio does not count: without this, all of a peer's calls
         // would begin before any of them goes on.
         coop::consume_budget().await;
-        let (header, message) = match frame::read(reader).await {
-            Ok(Read::Frame(header, message)) => (header, message),
+        let (header, message, taken) = match frame::read(reader, Some(room)).await {
+            Ok(Read::Frame(header, message, taken)) => (header, message, taken),
             Ok(Read::TooLarge(header)) => {
                 let text =
                     format!("a message of {} bytes: at most {} are allowed", header.length, frame::LIMIT);
@@ -166,7 +172,7 @@ async fn next(
         match call_in(header, &message, *last) {
             Ok(call) => {
                 *last = header.stream;
-                return Some((header.stream, call));
+                return Some((header.stream, call, taken));
             }
             Err(status) => {
                 let code = Code::try_from(status.code).unwrap_or(Code::Unknown);
@@ -197,8 +203,8 @@ fn call_in(header: Header, message: &[u8], last: u32) -> Result<Request, Status>
 }
 
 /// Answers one call within the time that its caller gave it.
-async fn answer<S: Service>(service: S, call: (u32, Request), answers: Answers, due: Due) {
-    let (stream, request) = call;
+async fn answer<S: Service>(service: S, call: (u32, Request, Taken), answers: Answers, due: Due) {
+    let (stream, request, taken) = call;
     let limit = request.timeout();
     let work = service.answer(request);
     let outcome = match limit {
@@ -208,6 +214,7 @@ async fn answer<S: Service>(service: S, call: (u32, Request), answers: Answers, 
         }),
         None => work.await,
     };
+    drop(taken);
     let frame = match outcome {
         Ok(payload) => frame::encode(stream, frame::RESPONSE, &Response { status: None, payload }),
         Err(status) => Err(status),

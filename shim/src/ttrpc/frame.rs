@@ -3,10 +3,12 @@
 //! Reads and writes bytes; what a frame means is for `connection` (server) and `channel` (client).
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::{Code, Status};
@@ -45,10 +47,32 @@ impl Header {
     }
 }
 
+/// Memory for messages that were read and are not answered, of all connections together. A message waits for it before it is read.
+#[derive(Clone, Debug)]
+pub(super) struct Room(Arc<Semaphore>);
+
+/// What a message has of it, for as long.
+pub(super) type Taken = Option<OwnedSemaphorePermit>;
+
+impl Room {
+    /// In pieces; a message smaller than one takes none.
+    const PIECE: usize = 1 << 10;
+
+    /// For so many bytes: at least the largest message.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes.max(LIMIT) / Self::PIECE)))
+    }
+
+    async fn take(&self, bytes: usize) -> Taken {
+        let pieces = u32::try_from(bytes / Self::PIECE).ok().filter(|pieces| *pieces > 0)?;
+        Arc::clone(&self.0).acquire_many_owned(pieces).await.ok()
+    }
+}
+
 /// What was read.
 pub(super) enum Read {
-    /// A whole frame.
-    Frame(Header, Vec<u8>),
+    /// A whole frame, and what it has of the memory.
+    Frame(Header, Vec<u8>, Taken),
     /// One whose message is larger than allowed; it was skipped, and the next frame can be read.
     TooLarge(Header),
     /// The peer closed the connection between two frames.
@@ -64,15 +88,19 @@ pub(super) fn buffered<R: AsyncRead>(from: R) -> BufReader<R> {
 ///
 /// # Errors
 /// The connection broke inside a frame, or a frame was begun and not ended in time, or is larger than what is skipped.
-pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Read> {
+pub(super) async fn read(from: &mut (impl AsyncRead + Unpin), room: Option<&Room>) -> io::Result<Read> {
     let mut bytes = [0; HEADER];
     if from.read(&mut bytes[..1]).await? == 0 {
         return Ok(Read::End);
     }
-    timeout(FRAME_TIME, rest(from, bytes)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    timeout(FRAME_TIME, rest(from, bytes, room)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn rest(from: &mut (impl AsyncRead + Unpin), mut bytes: [u8; HEADER]) -> io::Result<Read> {
+async fn rest(
+    from: &mut (impl AsyncRead + Unpin),
+    mut bytes: [u8; HEADER],
+    room: Option<&Room>,
+) -> io::Result<Read> {
     from.read_exact(&mut bytes[1..]).await?;
     let header = Header::decode(bytes);
     let length = header.length as usize;
@@ -87,13 +115,17 @@ async fn rest(from: &mut (impl AsyncRead + Unpin), mut bytes: [u8; HEADER]) -> i
             Err(io::ErrorKind::UnexpectedEof.into())
         };
     }
+    let taken = match room {
+        Some(room) => room.take(length).await,
+        None => None,
+    };
     // Grows with what really comes: a header alone can't make anyone allocate 4 MiB.
     let mut message = Vec::with_capacity(length.min(BUFFER));
     from.take(length as u64).read_to_end(&mut message).await?;
     if message.len() < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(Read::Frame(header, message))
+    Ok(Read::Frame(header, message, taken))
 }
 
 /// Whether the connection can go on after a frame that was too large.
@@ -153,7 +185,8 @@ mod tests {
     fn a_frame_is_read_as_it_was_written() {
         let mut frame = encode(0, REQUEST, &request()).expect("small");
         set_stream(&mut frame, 9);
-        let Read::Frame(header, message) = block_on(read(&mut frame.as_slice())).expect("whole") else {
+        let Read::Frame(header, message, None) = block_on(read(&mut frame.as_slice(), None)).expect("whole")
+        else {
             panic!("no frame");
         };
         assert_eq!((header.stream, header.kind, header.flags), (9, REQUEST, 0));
@@ -163,9 +196,9 @@ mod tests {
     #[test]
     fn the_end_between_frames_is_no_error_and_inside_one_it_is() {
         let frame = encode(1, REQUEST, &request()).expect("small");
-        assert!(matches!(block_on(read(&mut &b""[..])), Ok(Read::End)));
+        assert!(matches!(block_on(read(&mut &b""[..], None)), Ok(Read::End)));
         for cut in 1..frame.len() {
-            assert!(block_on(read(&mut &frame[..cut])).is_err(), "cut at {cut}");
+            assert!(block_on(read(&mut &frame[..cut], None)).is_err(), "cut at {cut}");
         }
     }
 
@@ -177,7 +210,30 @@ mod tests {
         bytes.resize(HEADER + LIMIT + 1, 0);
         bytes.extend(encode(5, REQUEST, &request()).expect("small"));
         let mut left = bytes.as_slice();
-        assert!(matches!(block_on(read(&mut left)), Ok(Read::TooLarge(header)) if header.stream == 3));
-        assert!(matches!(block_on(read(&mut left)), Ok(Read::Frame(header, _)) if header.stream == 5));
+        assert!(matches!(block_on(read(&mut left, None)), Ok(Read::TooLarge(header)) if header.stream == 3));
+        assert!(matches!(block_on(read(&mut left, None)), Ok(Read::Frame(header, ..)) if header.stream == 5));
+    }
+
+    #[test]
+    fn a_large_message_is_read_when_there_is_memory_for_it() {
+        let room = Room::new(0);
+        let mut bytes = u32::try_from(LIMIT).expect("small").to_be_bytes().to_vec();
+        bytes.extend_from_slice(&[0, 0, 0, 3, REQUEST, 0]);
+        bytes.resize(HEADER + LIMIT, 0);
+        block_on(async {
+            let first = read(&mut bytes.as_slice(), Some(&room)).await.expect("whole");
+            let others = room.clone();
+            let second = tokio::spawn(async move {
+                let seen = read(&mut bytes.as_slice(), Some(&others)).await;
+                matches!(seen, Ok(Read::Frame(..)))
+            });
+            tokio::task::yield_now().await;
+            assert!(!second.is_finished(), "there is none while the first is not answered");
+            // A small one needs none.
+            let small = encode(5, REQUEST, &request()).expect("small");
+            assert!(matches!(read(&mut small.as_slice(), Some(&room)).await, Ok(Read::Frame(..))));
+            drop(first);
+            assert!(second.await.expect("read"));
+        });
     }
 }

@@ -153,7 +153,7 @@ fn nonsense_gets_an_answer_and_the_connection_goes_on() {
         {
             let request = Request { service: "a".into(), method: "Echo".into(), ..Request::default() };
             raw.write_all(&frame::encode(stream, kind, &request).expect("small")).await.expect("sent");
-            let Ok(frame::Read::Frame(header, message)) = frame::read(&mut raw).await else {
+            let Ok(frame::Read::Frame(header, message, _)) = frame::read(&mut raw, None).await else {
                 panic!("no answer")
             };
             let response = Response::decode(message.as_slice()).expect("a response");
