@@ -11,6 +11,7 @@ mod escapes;
 mod exec;
 mod hooks;
 mod idmapped;
+mod landings;
 mod leftovers;
 mod lifecycle;
 mod mounts;

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::mounts::onto;
+use super::landing::Landing;
 use super::target::{self, Links, Shape};
 use crate::error::{Context, Error, Kind, Result};
 use crate::parent::prepare::Prepared;
@@ -23,10 +23,8 @@ pub fn make_all(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> R
     let mask = rustix::process::umask(Mode::empty());
     for (at, device) in devices.iter().enumerate() {
         match prepared.devices.get(at) {
-            Some(Some(node)) => {
-                let place = target::open_or_make(root, &device.path, Shape::File, Links::Follow)?;
-                onto(node, &place)
-            }
+            Some(Some(node)) => target::open_or_make(root, &device.path, Shape::File, Links::Follow)
+                .and_then(|place| Landing::of(root, place, node)?.attach(node)),
             _ => make(root, &dev, device),
         }
         .what(|| format!("make device {}", device.path.display()))?;

@@ -1,17 +1,18 @@
 //! Paths that read as empty and paths that can't be written.
 //!
 //! CVE-2025-31133, CVE-2025-52565: what covers a path is a mount of ours that was looked at on the host; what is covered is a
-//! handle, and a symbolic link is refused.
+//! handle, below that of our own procfs or sysfs where it is in one, and a symbolic link is refused.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::FileType;
-use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 
-use super::mounts::{find, kind, onto};
-use super::target::{self, Links, spent};
+use super::kept::{Found, Kept, is_there};
+use super::landing::{Landing, mount_id};
+use super::mounts::kind;
+use super::target::spent;
 use crate::error::{Context, Error, Result};
 use crate::parent::prepare::Prepared;
 use crate::plan::Surroundings;
@@ -19,15 +20,15 @@ use crate::plan::mount_options::attr;
 use crate::sys::mount::{Depth, MountAttr, mount_setattr};
 
 /// Masks and protects everything that is there; what is not there needs neither.
-pub fn all(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> Result<()> {
+pub fn all(around: &Surroundings, prepared: &Prepared, (root, kept): (&OwnedFd, &Kept)) -> Result<()> {
     for path in &around.readonly {
-        read_only(root, path).what(|| format!("make {} read-only", path.display()))?;
+        read_only(root, kept, path).what(|| format!("make {} read-only", path.display()))?;
     }
     let mut covers = Covers { null: prepared.null.as_ref(), null_used: Used::Never, empty: None };
     for path in &around.masked {
-        covers.mask(root, path).what(|| format!("mask {}", path.display()))?;
+        covers.mask(root, kept, path).what(|| format!("mask {}", path.display()))?;
     }
-    Ok(())
+    kept.verify(root)
 }
 
 /// What lies over masked paths: one mount for files and one for directories, cloned for the second path and all after it. An
@@ -46,63 +47,60 @@ enum Used {
 }
 
 impl Covers<'_> {
-    fn mask(&mut self, root: &OwnedFd, path: &Path) -> Result<()> {
-        let Some((handle, kind)) = place(root, path)? else { return Ok(()) };
+    fn mask(&mut self, root: &OwnedFd, kept: &Kept, path: &Path) -> Result<()> {
+        let Some((found, kind)) = place(root, kept, path)? else { return Ok(()) };
+        let way = (root, path);
         if kind != FileType::Directory {
             let null = self
                 .null
                 .ok_or_else(|| Error::new(crate::Kind::Internal, "the host's /dev/null was not opened"))?;
-            return cover(null, std::mem::replace(&mut self.null_used, Used::Before), handle);
+            return cover(null, std::mem::replace(&mut self.null_used, Used::Before), found, way);
         }
         match &self.empty {
-            Some(empty) => cover(empty, Used::Before, handle),
-            None => cover(self.empty.insert(empty_directory()?), Used::Never, handle),
+            Some(empty) => cover(empty, Used::Before, found, way),
+            None => cover(self.empty.insert(empty_directory()?), Used::Never, found, way),
         }
     }
 }
 
-fn cover(original: &OwnedFd, used: Used, handle: OwnedFd) -> Result<()> {
+fn cover(original: &OwnedFd, used: Used, found: Found, way: (&OwnedFd, &Path)) -> Result<()> {
     match used {
-        Used::Never => onto(original, &handle)?,
+        Used::Never => over(original, found, way),
         Used::Before => {
             let tree = clone(original)?;
-            onto(&tree, &handle)?;
+            over(&tree, found, way)?;
             spent(tree);
+            Ok(())
         }
     }
-    spent(handle);
-    Ok(())
 }
 
-fn read_only(root: &OwnedFd, path: &Path) -> Result<()> {
-    // Without a link anywhere on the way, as nearly always, there is nothing more to look at.
-    let handle = match target::open(root, path, Links::Refuse) {
-        Ok(handle) => handle,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(_) => match place(root, path)? {
-            Some((handle, _)) => handle,
-            None => return Ok(()),
-        },
-    };
+/// Attaches it, and looks whether it is seen by name, where somebody could have moved what it covers.
+fn over(tree: impl AsFd, found: Found, (root, path): (&OwnedFd, &Path)) -> Result<()> {
+    Landing::hidden(found.handle).attach(&tree)?;
+    if found.stays { Ok(()) } else { is_there(root, path, mount_id(&tree)?) }
+}
+
+fn read_only(root: &OwnedFd, kept: &Kept, path: &Path) -> Result<()> {
+    let Some((found, _)) = place(root, kept, path)? else { return Ok(()) };
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
-    let tree = rustix::mount::open_tree(&handle, c"", flags).what(|| "clone it")?;
+    let tree = rustix::mount::open_tree(&found.handle, c"", flags).what(|| "clone it")?;
     mount_setattr(&tree, c"", Depth::One, MountAttr { set: attr::RDONLY, ..Default::default() })
         .what(|| "set its attributes")?;
-    onto(&tree, &handle)?;
+    over(&tree, found, (root, path))?;
     spent(tree);
-    spent(handle);
     Ok(())
 }
 
-fn place(root: &OwnedFd, path: &Path) -> Result<Option<(OwnedFd, FileType)>> {
-    let Some(handle) = find(root, path)? else { return Ok(None) };
-    match kind(&handle)? {
+fn place(root: &OwnedFd, kept: &Kept, path: &Path) -> Result<Option<(Found, FileType)>> {
+    let Some(found) = kept.find(root, path)? else { return Ok(None) };
+    match kind(&found.handle)? {
         FileType::Symlink => Err(Error::invalid("it is a symbolic link in the container's root filesystem")
             .cure("name what it points to")),
-        kind => Ok(Some((handle, kind))),
+        kind => Ok(Some((found, kind))),
     }
 }
 

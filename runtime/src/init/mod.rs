@@ -12,7 +12,9 @@ mod copy_up;
 mod devices;
 mod executable;
 mod hostname;
+mod kept;
 mod labels;
+mod landing;
 mod limits;
 mod mask;
 mod mounts;
@@ -182,7 +184,7 @@ fn take(at: &mut Step, step: Step) -> Result<()> {
 
 /// Closes all but the standard streams, what is passed on, the ways to the parent and to `start`, and what is still needed. The
 /// environment is the host's, too.
-fn shut(birth: &Birth<'_>, needed: Option<&OwnedFd>) -> Result<()> {
+fn shut<'a>(birth: &'a Birth<'_>, needed: impl Iterator<Item = &'a OwnedFd>) -> Result<()> {
     let fifo = if let Start::Fifo(fifo) = birth.start { Some(fifo) } else { None };
     let keep: Vec<_> = fifo.into_iter().chain(needed).map(AsFd::as_fd).chain([birth.link.as_fd()]).collect();
     crate::sys::start::forget_environment();
@@ -198,7 +200,7 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, at: &mut Step) -> Result<Option
     take(at, Step::Rootfs)?;
     let root = root::attach(around, prepared)?;
     take(at, Step::Mounts)?;
-    mounts::make_all(around, prepared, &root)?;
+    let kept = mounts::make_all(around, prepared, &root)?;
     take(at, Step::Devices)?;
     devices::make_all(around, prepared, &root)?;
     if !(home.hooks.prestart.is_empty() && home.hooks.create_runtime.is_empty()) {
@@ -217,17 +219,18 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, at: &mut Step) -> Result<Option
     root::change(around, &root)?;
     target::spent(root);
     take(at, Step::Shut)?;
-    shut(birth, prepared.null.as_ref())?;
+    shut(birth, prepared.null.iter().chain(kept.handles()))?;
     take(at, Step::Terminal)?;
     let root = target::root()?;
     let console = if prepared.root.is_some() { Console::Bind } else { Console::Leave };
     let terminal = terminal::open(task, &root, console)?;
     take(at, Step::Mask)?;
-    mask::all(around, prepared, &root)?;
+    mask::all(around, prepared, (&root, &kept))?;
     root::finish(around, prepared, &root)?;
     // What was covered has handles, too.
     target::spent(root);
-    shut(birth, terminal.as_ref())?;
+    drop(kept);
+    shut(birth, terminal.iter())?;
     Ok(terminal)
 }
 
@@ -235,7 +238,7 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, at: &mut Step) -> Result<Option
 fn enter_home(birth: &Birth<'_>, at: &mut Step) -> Result<Option<OwnedFd>> {
     birth.root.map_or(Ok(()), root::enter)?;
     take(at, Step::Shut)?;
-    shut(birth, None)?;
+    shut(birth, std::iter::empty())?;
     take(at, Step::Terminal)?;
     terminal::open(birth.task, &target::root()?, Console::Leave)
 }

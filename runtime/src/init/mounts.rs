@@ -3,13 +3,12 @@
 use std::borrow::Cow;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use rustix::fs::{FileType, statx};
-use rustix::io::Errno;
-use rustix::mount::MoveMountFlags;
 
 use super::copy_up;
+use super::kept::Kept;
+use super::landing::Landing;
 use super::target::{self, Links, Shape, spent};
 use crate::error::{Context, Error, Kind, Result};
 use crate::parent::filesystem;
@@ -19,10 +18,10 @@ use crate::plan::mount_options::{Attributes, Options, Propagation};
 use crate::plan::mounts::{Content, Mount};
 use crate::sys::mount::{Depth, MountAttr, mount_setattr};
 
-/// Makes all of them, in order.
-pub fn make_all(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> Result<()> {
+/// Makes all of them, in order; gives those below which something is to be hidden or protected.
+pub fn make_all(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> Result<Kept> {
     let shared_root = matches!(around.rootfs.propagation, Some(Propagation { kind: libc::MS_SHARED, .. }));
-    let maker = Maker { prepared, root, label: around.mount_label.as_deref(), shared_root };
+    let mut maker = Maker { prepared, root, around, shared_root, kept: Kept::default() };
     for (mount, source) in around.mounts.iter().zip(&prepared.sources) {
         let made = match (&mount.content, source) {
             (Content::Filesystem { fstype, source }, made) => {
@@ -37,7 +36,7 @@ pub fn make_all(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> R
         };
         made.what(|| format!("mount {} at {}", name(&mount.content), mount.target.display()))?;
     }
-    Ok(())
+    Ok(maker.kept)
 }
 
 fn name(content: &Content) -> String {
@@ -52,13 +51,14 @@ fn name(content: &Content) -> String {
 struct Maker<'a> {
     prepared: &'a Prepared,
     root: &'a OwnedFd,
-    label: Option<&'a str>,
+    around: &'a Surroundings,
     shared_root: bool,
+    kept: Kept,
 }
 
 impl Maker<'_> {
     fn filesystem(
-        &self,
+        &mut self,
         mount: &Mount,
         (fstype, source): (&CStr, &CStr),
         made: Option<&OwnedFd>,
@@ -78,10 +78,13 @@ impl Maker<'_> {
         }
         let place = target::made_unless(there, self.root, &mount.target, Shape::Directory)?;
         if let Some(tree) = made {
+            let place = Landing::of(self.root, place, tree)?;
             return self.place(mount, tree, place);
         }
-        let (tree, draft) = filesystem::create(fstype, source, &options, self.label)?;
+        let label = self.around.mount_label.as_deref();
+        let (tree, draft) = filesystem::create(fstype, source, &options, label)?;
         spent(draft.into());
+        let place = Landing::of(self.root, place, &tree)?;
         if mount.options.copy_up {
             copy_up::copy(&place, &tree)?;
             // Copied first, locked afterwards: fsmount left out what would have forbidden it.
@@ -92,26 +95,29 @@ impl Maker<'_> {
         Ok(())
     }
 
-    fn cgroup(&self, mount: &Mount) -> Result<()> {
+    fn cgroup(&mut self, mount: &Mount) -> Result<()> {
         let place = target::open_or_make(self.root, &mount.target, Shape::Directory, Links::Follow)?;
         if let Some(tree) = &self.prepared.cgroups {
             attributes(tree, Depth::Tree, mount.options.attributes, libc::MS_SLAVE)?;
+            let place = Landing::of(self.root, place, tree)?;
             return self.place(mount, tree, place);
         }
         let options = Options { superblock: Vec::new(), filesystem: Vec::new(), ..mount.options.clone() };
         let (tree, draft) = filesystem::create(c"cgroup2", c"cgroup", &options, None)?;
         spent(draft.into());
+        let place = Landing::of(self.root, place, &tree)?;
         self.place(mount, &tree, place)?;
         spent(tree);
         Ok(())
     }
 
-    fn bind(&self, mount: &Mount, tree: BorrowedFd<'_>, recursive: bool) -> Result<()> {
+    fn bind(&mut self, mount: &Mount, tree: BorrowedFd<'_>, recursive: bool) -> Result<()> {
         let shape = match kind(tree)? {
             FileType::Directory => Shape::Directory,
             _ => Shape::File,
         };
         let place = target::open_or_make(self.root, &mount.target, shape, Links::Follow)?;
+        let place = Landing::of(self.root, place, tree)?;
         // A bind of something shared would stay its peer; as if it had been made after the tree was cut off.
         let cut = if self.shared_root || !mount.options.propagation.is_empty() { 0 } else { libc::MS_SLAVE };
         if recursive && cut != 0 {
@@ -124,28 +130,22 @@ impl Maker<'_> {
     }
 
     /// The attributes of the whole tree and its propagation, then the move to its place.
-    fn place(&self, mount: &Mount, tree: impl AsFd, place: OwnedFd) -> Result<()> {
+    fn place(&mut self, mount: &Mount, tree: impl AsFd, place: Landing) -> Result<()> {
         attributes(&tree, Depth::Tree, mount.options.recursive_attributes, 0)?;
         for change in &mount.options.propagation {
             let depth = if change.recursive { Depth::Tree } else { Depth::One };
             attributes(&tree, depth, Attributes::default(), change.kind)?;
         }
-        onto(&tree, &place).map_err(|error| unlike(error, &tree, &place))?;
-        spent(place);
-        Ok(())
+        let place_kind = kind(&place);
+        place.attach(&tree).map_err(|error| unlike(error, &tree, place_kind))?;
+        self.kept.add(self.around, &mount.target, tree)
     }
 }
 
-/// Attaches a detached mount at a handle.
-pub fn onto(tree: impl AsFd, place: impl AsFd) -> Result<()> {
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(tree, c"", place, c"", flags).what(|| "attach")
-}
-
 /// The kernel only says EINVAL where a directory meets a file.
-fn unlike(error: Error, source: impl AsFd, place: &OwnedFd) -> Error {
-    let directory = |handle: Result<FileType>| handle.map(|kind| kind == FileType::Directory).ok();
-    match (error.errno(), directory(kind(source)), directory(kind(place))) {
+fn unlike(error: Error, source: impl AsFd, place: Result<FileType>) -> Error {
+    let directory = |kind: Result<FileType>| kind.map(|kind| kind == FileType::Directory).ok();
+    match (error.errno(), directory(kind(source)), directory(place)) {
         (Some(libc::EINVAL | libc::ENOTDIR), Some(true), Some(false)) => {
             Error::invalid("the source is a directory, the destination is not")
         }
@@ -174,13 +174,4 @@ fn attributes(tree: impl AsFd, depth: Depth, change: Attributes, propagation: u6
         MountAttr { set: change.set, clear: change.clear, propagation, userns: None },
     )
     .what(|| "set its attributes")
-}
-
-/// Where `path` of the config is, for those who only look at it.
-pub fn find(root: &OwnedFd, path: &Path) -> Result<Option<OwnedFd>> {
-    match target::open(root, path, Links::NotLast) {
-        Ok(handle) => Ok(Some(handle)),
-        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-        Err(errno) => Err(errno).what(|| format!("open {} in the container", path.display())),
-    }
 }

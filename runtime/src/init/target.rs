@@ -59,6 +59,15 @@ pub fn open(root: impl AsFd, path: &Path, links: Links) -> rustix::io::Result<Ow
     open_with(root, path, flags, resolve)
 }
 
+/// The handle of what is below a mount, whose own links may lead no further than it reaches. The last part is taken as it is.
+pub fn open_below(mount: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    if path.as_os_str().is_empty() {
+        return rustix::io::fcntl_dupfd_cloexec(mount, 3);
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    open_with(mount, path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
+}
+
 /// A file of the container for reading, its content bounded by the caller.
 pub fn open_file(root: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;

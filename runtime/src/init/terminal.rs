@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::OpenTreeFlags;
 
-use super::mounts::onto;
+use super::landing::Landing;
 use super::target::{self, Links, Shape};
 use crate::error::{Context, Error, Result};
 use crate::plan::Task;
@@ -67,5 +67,7 @@ fn console(root: &OwnedFd, theirs: &OwnedFd) -> Result<()> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = rustix::mount::open_tree(theirs, c"", flags).what(|| "clone the terminal's node")?;
-    onto(tree, place).what(|| "bind the terminal at /dev/console")
+    Landing::of(root, place, &tree)
+        .and_then(|place| place.attach(&tree))
+        .what(|| "bind the terminal at /dev/console")
 }

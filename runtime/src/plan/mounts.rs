@@ -62,7 +62,7 @@ pub enum MountIdMap {
 }
 
 /// Files in a container's /proc that lxcfs and engines bind over. runc 1.5 has the same list.
-const PROC_FILES: [&str; 11] = [
+pub const PROC_FILES: [&str; 11] = [
     "cpuinfo",
     "diskstats",
     "meminfo",
@@ -136,7 +136,8 @@ fn bind(kind: &str, options: &Options) -> Option<bool> {
     }
 }
 
-/// The container's /proc must be a procfs, and only known files may be put into it: the runtime itself reads and writes there.
+/// The container's /proc must be a procfs, and only known files may be put into it. What is written is looked at here, to say so before
+/// anything is made; where a mount lands is looked at by init.
 fn check_proc(target: &Path, kind: &str, content: &Content) -> Result<()> {
     let Ok(below) = target.strip_prefix("/proc") else { return Ok(()) };
     let bound_from_proc = matches!(content, Content::Bind { source, .. } if source.starts_with("/proc"));
@@ -148,7 +149,7 @@ fn check_proc(target: &Path, kind: &str, content: &Content) -> Result<()> {
             "something other than a procfs can't be mounted at /proc (type {kind:?})"
         )));
     }
-    if bound_from_proc || PROC_FILES.iter().any(|file| below == Path::new(file)) {
+    if PROC_FILES.iter().any(|file| below == Path::new(file)) {
         return Ok(());
     }
     Err(Error::invalid(format!("{} cannot be mounted because it is inside /proc", target.display()))

@@ -54,8 +54,22 @@ pub fn mount_setattr(dir: impl AsFd, path: &CStr, depth: Depth, attr: MountAttr<
 }
 
 /// Whether what a descriptor stands for is on a procfs.
-pub fn is_procfs(fd: impl std::os::fd::AsFd) -> rustix::io::Result<bool> {
-    // KERNEL: include/uapi/linux/magic.h
-    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
-    Ok(rustix::fs::fstatfs(fd)?.f_type as u64 == PROC_SUPER_MAGIC)
+pub fn is_procfs(fd: impl AsFd) -> rustix::io::Result<bool> {
+    Ok(magic(fd)? == PROC)
+}
+
+/// Whether it is on a filesystem in which nobody but the kernel makes, renames or removes anything.
+pub fn has_the_kernels_names(fd: impl AsFd) -> rustix::io::Result<bool> {
+    Ok([PROC, SYSFS, SECURITYFS, DEBUGFS, TRACEFS].contains(&magic(fd)?))
+}
+
+// KERNEL: include/uapi/linux/magic.h
+const PROC: u64 = 0x9fa0;
+const SYSFS: u64 = 0x6265_6572;
+const SECURITYFS: u64 = 0x7363_6673;
+const DEBUGFS: u64 = 0x6462_6720;
+const TRACEFS: u64 = 0x7472_6163;
+
+fn magic(fd: impl AsFd) -> rustix::io::Result<u64> {
+    Ok(rustix::fs::fstatfs(fd)?.f_type as u64)
 }

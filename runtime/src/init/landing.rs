@@ -1,0 +1,77 @@
+//! The one door through which anything is mounted in a container: it looks at the place where the mount lands, not at how that
+//! is written, since links of the image lead wherever they like.
+//!
+//! CVE-2019-16884, CVE-2025-52881: of a procfs only a few files are ever covered, besides by masks.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, StatxFlags};
+use rustix::mount::MoveMountFlags;
+
+use super::target::{self, Links, spent};
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::mounts::PROC_FILES;
+use crate::sys::mount::is_procfs;
+
+/// A place that was looked at.
+#[derive(Debug)]
+pub struct Landing(OwnedFd);
+
+impl Landing {
+    /// For what a config, an image or a caller names: `tree` shall be mounted at `place`.
+    pub fn of(root: impl AsFd, place: OwnedFd, tree: impl AsFd) -> Result<Self> {
+        if !is_procfs(&place).what(|| "look at the place")? {
+            return Ok(Self(place));
+        }
+        let stat = rustix::fs::fstat(&place).what(|| "look at the place")?;
+        let may = match stat.st_ino {
+            ROOT => is_root_of_procfs(tree)?,
+            _ => PROC_FILES.iter().any(|file| is(&root, file, (stat.st_dev, stat.st_ino))),
+        };
+        if may {
+            return Ok(Self(place));
+        }
+        Err(Error::new(Kind::Denied, "it would lie in a procfs, of which only a few files can be covered")
+            .cure("mount it elsewhere; a link of the image may lead there"))
+    }
+
+    /// For what hides or protects what is there.
+    pub fn hidden(place: OwnedFd) -> Self {
+        Self(place)
+    }
+
+    /// Attaches a detached mount.
+    pub fn attach(self, tree: impl AsFd) -> Result<()> {
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        rustix::mount::move_mount(tree, c"", &self.0, c"", flags).what(|| "attach")?;
+        spent(self.0);
+        Ok(())
+    }
+}
+
+impl AsFd for Landing {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// KERNEL: PROC_ROOT_INO of include/linux/proc_fs.h
+const ROOT: u64 = 1;
+
+/// Whether it is a whole procfs.
+pub fn is_root_of_procfs(tree: impl AsFd) -> Result<bool> {
+    let what = || "look at the source";
+    Ok(is_procfs(&tree).what(what)? && rustix::fs::fstat(tree).what(what)?.st_ino == ROOT)
+}
+
+fn is(root: impl AsFd, file: &str, it: (u64, u64)) -> bool {
+    let opened = target::open(root, &Path::new("/proc").join(file), Links::Follow);
+    opened.and_then(rustix::fs::fstat).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == it)
+}
+
+/// Which mount a handle is on.
+pub fn mount_id(handle: impl AsFd) -> Result<u64> {
+    let seen = rustix::fs::statx(handle, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
+    Ok(seen.what(|| "look which mount it is on")?.stx_mnt_id)
+}
