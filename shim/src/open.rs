@@ -90,7 +90,7 @@ impl Directory {
     }
 
     fn look(&self, name: &OsStr) -> Result<Option<(OwnedFd, Stat)>> {
-        match handle(self.0.as_fd(), name) {
+        match opath(self.0.as_fd(), name) {
             Ok(found) => Ok(Some(found)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno).what(|| "look at it"),
@@ -105,15 +105,15 @@ impl Directory {
 
 /// A named pipe of a client's. Never blocks: one that is opened for both has its other side at once, and a reader need not wait.
 pub fn fifo(path: &Path, access: OFlags) -> Result<OwnedFd> {
-    let (handle, found) = handle(CWD, path.as_os_str()).what(|| "look at it")?;
+    let (handle, found) = opath(CWD, path.as_os_str()).what(|| "look at it")?;
     match FileType::from_raw_mode(found.st_mode) {
         FileType::Fifo => reopen(handle.as_fd(), access),
         other => Err(Error::invalid(format!("it is {}", word(other)))),
     }
 }
 
-/// Opens nothing: no device is started, nobody at the other end sees it.
-fn handle(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(OwnedFd, Stat), Errno> {
+/// An O_PATH descriptor: no device is started, nobody at the other end sees it.
+fn opath(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(OwnedFd, Stat), Errno> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let handle = openat(dir, name, flags, Mode::empty())?;
     let found = fstat(&handle)?;
@@ -292,7 +292,7 @@ impl Way {
                         }
                     }
                 }
-                Err(Errno::NOTDIR | Errno::LOOP) => match handle(self.here(), name) {
+                Err(Errno::NOTDIR | Errno::LOOP) => match opath(self.here(), name) {
                     Ok((link, found)) if FileType::from_raw_mode(found.st_mode) == FileType::Symlink => {
                         return Ok(Some(link));
                     }

@@ -218,7 +218,7 @@ fn copying_up_does_not_wait_for_what_became_a_fifo() {
             || {
                 names
                     .iter()
-                    .for_each(|name| exchange(&rootfs, &format!("data/{name}"), &format!("spare/{name}")))
+                    .for_each(|name| exchange(&rootfs, &format!("data/{name}"), &format!("spare/{name}")));
             },
             || {
                 let call = case.call(["run", "--bundle"]).arg(bundle.dir()).arg(bundle.id());
