@@ -370,7 +370,7 @@ fn execs_that_nobody_removes_are_counted_and_so_is_what_they_ask_for() {
         let exec_id = format!("e{number}");
         let request = task::ExecProcessRequest {
             id: bundle.id().to_owned(),
-            exec_id: exec_id.clone(),
+            exec_id,
             spec: Some(spec.clone()),
             ..Default::default()
         };

@@ -20,6 +20,9 @@ const SOON: Duration = Duration::from_secs(10);
 
 const MARKER: &str = "of the host\n";
 
+/// What is in the way, and how it is put there.
+type Obstacle<'a> = (&'static str, Box<dyn Fn() + 'a>);
+
 /// A pod's directory for logs, and files of the host's beside it.
 struct Place(PathBuf);
 
@@ -48,7 +51,7 @@ impl Place {
     }
 
     /// What a pod may put in its log's place.
-    fn obstacles(&self) -> Vec<(&'static str, Box<dyn Fn() + '_>)> {
+    fn obstacles(&self) -> Vec<Obstacle<'_>> {
         let log = || self.at("pod/c/0.log");
         let (dir, away) = (self.at("pod/c"), self.at("pod/away"));
         vec![

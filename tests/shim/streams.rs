@@ -425,7 +425,7 @@ fn an_exec_that_is_removed_by_force_takes_along_what_it_started() {
         shim.exec(&bundle, "e", "sleep 1000 & setsid sleep 1000 & (sleep 1000 &); sleep 1000; true");
     let mut stdout = shim.client().into_stream(&started.token, "stdout");
     until("they all run", || (processes().lines().count() == 6).then_some(()));
-    let remove = pod::RemoveRequest { id: exec.id.clone(), exec_id: exec.exec_id.clone(), force: true };
+    let remove = pod::RemoveRequest { id: exec.id, exec_id: exec.exec_id, force: true };
     let _: pod::Empty = shim.client().ask(POD, "Remove", &remove);
     until("the container is alone", || (processes() == format!("{own}\n")).then_some(()));
     assert_eq!(stdout.read(&mut [0]).expect("the end"), 0);
