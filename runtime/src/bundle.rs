@@ -45,7 +45,7 @@ fn bundle_first(path: &Path, error: Error) -> Error {
 
 fn read(file: &Path) -> Result<Vec<u8>> {
     let what = || format!("read config {}", file.display());
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened =
         rustix::fs::open(file, flags, Mode::empty()).what(what).map_err(|error| match error.errno() {
             Some(libc::ENOENT) => error.cure("`rt spec` writes one to start from"),

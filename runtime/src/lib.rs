@@ -12,6 +12,7 @@ pub mod init;
 pub mod link;
 pub mod log;
 pub mod ops;
+pub mod outfile;
 pub mod parent;
 pub mod plan;
 pub mod privilege;

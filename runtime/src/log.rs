@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fs::{Mode, OFlags};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Event, Metadata, Subscriber, span};
@@ -135,8 +134,7 @@ fn is_request_id(id: &str) -> bool {
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY;
-    rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)).what(|| format!("open log {}", path.display()))
+    crate::outfile::append(path).what(|| format!("open log {}", path.display()))
 }
 
 fn is_stderr(path: &Path) -> bool {

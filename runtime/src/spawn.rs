@@ -19,8 +19,8 @@ use nix::unistd::Pid;
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::init::{Door, sibling};
 use crate::link::{Link, Message};
+use crate::plan::Task;
 use crate::plan::namespaces::{Join, Kind, Namespaces};
-use crate::plan::{Surroundings, Task};
 use crate::step::Step;
 use crate::sys::clone::{Clone3, Side};
 use crate::sys::process::{exit_now, namespace_type};
@@ -65,23 +65,6 @@ fn open_one(join: &Join) -> Result<OwnedFd> {
         return Err(Error::invalid(format!("{}: it is of type {other}", what())));
     }
     Ok(file.into())
-}
-
-/// Refuses to rename the host, whose UTS namespace has paths as others have.
-pub fn spare_host_name(around: &Surroundings, joined: &[(Kind, OwnedFd)]) -> Result<()> {
-    let named = around.hostname.is_some() || around.domainname.is_some();
-    let Some((_, uts)) = joined.iter().find(|(kind, _)| named && *kind == Kind::Uts) else { return Ok(()) };
-    let what = || "look at the uts namespace to join";
-    let (theirs, ours) =
-        (rustix::fs::fstat(uts).what(what)?, rustix::fs::stat("/proc/self/ns/uts").what(what)?);
-    if (theirs.st_dev, theirs.st_ino) == (ours.st_dev, ours.st_ino) {
-        return Err(Error::new(
-            ErrorKind::Denied,
-            "hostname: the uts namespace to join is the runtime's own",
-        )
-        .cure("remove hostname and domainname, or make a new uts namespace"));
-    }
-    Ok(())
 }
 
 /// Clones. `init` runs in the child with its end of the link and the namespaces that it still has to join, and never returns.

@@ -17,6 +17,7 @@ mod lifecycle;
 mod mounts;
 mod namespaces;
 mod notify;
+mod outfiles;
 mod overlay;
 mod privileges;
 mod process;

@@ -332,3 +332,68 @@ fn a_uts_namespace_that_is_joined_is_renamed_but_never_the_hosts() {
     bundle.config["hostname"] = json!("renamed");
     case.run(&bundle).exits(1).fails(&["the uts namespace to join is the runtime's own"]);
 }
+
+// A parameter of a namespace that is the host's, by whatever name it is joined. Each is set to what it is.
+#[test]
+fn parameters_of_the_hosts_own_namespaces_are_never_set() {
+    unless!("runc", "it sets whatever it finds");
+    unless!("crun", "it sets whatever it finds");
+    let case = case!();
+    for (kind, file, parameter) in [
+        ("network", "net", "net.ipv4.ip_default_ttl"),
+        ("network", "net", "net/ipv4/ip_default_ttl"),
+        ("ipc", "ipc", "kernel.msgmax"),
+        ("ipc", "ipc", "fs.mqueue.msg_max"),
+        ("uts", "uts", "kernel.domainname"),
+    ] {
+        let value =
+            std::fs::read_to_string(format!("/proc/sys/{}", parameter.replace('.', "/"))).expect("it");
+        let bound = case.dir().join("bound");
+        std::fs::write(&bound, "").expect("write");
+        let from = format!("/proc/self/ns/{file}");
+        let flags = nix::mount::MsFlags::MS_BIND;
+        nix::mount::mount(Some(from.as_str()), &bound, None::<&str>, flags, None::<&str>).expect("bind it");
+        let paths = [
+            format!("/proc/self/ns/{file}"),
+            format!("/proc/{}/ns/{file}", std::process::id()),
+            bound.to_string_lossy().into_owned(),
+        ];
+        for path in paths {
+            let mut bundle = case.bundle();
+            bundle.config.as_object_mut().expect("an object").remove("hostname");
+            bundle.namespace(kind, Some(&path));
+            bundle.config["linux"]["sysctl"] = json!({ parameter: value.trim_end() });
+            bundle.args(["/probe", "exit", "0"]);
+            let says = format!("the {kind} namespace to join is the runtime's own");
+            case.run(&bundle).exits(1).fails(&["linux.sysctl", &parameter.replace('/', "."), &says]);
+        }
+        nix::mount::umount(&bound).expect("unmount");
+    }
+}
+
+#[test]
+fn parameters_of_another_namespace_that_is_joined_are_set() {
+    let case = case!();
+    let pause = case.start_sleeping(&mut case.bundle());
+    let mut bundle = case.bundle();
+    bundle.namespace("network", Some(&format!("/proc/{}/ns/net", pause.pid())));
+    bundle.config["linux"]["sysctl"] = json!({ "net.ipv4.ip_default_ttl": "77" });
+    assert_eq!(case.act(&mut bundle, ["read", "/proc/sys/net/ipv4/ip_default_ttl"]).trim(), "77");
+}
+
+// A runtime in a network namespace of its own, to which process 1's is named.
+#[test]
+fn parameters_of_process_1s_namespace_are_not_set_from_elsewhere() {
+    only_rt!("whose namespaces are spared is its own rule");
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.namespace("network", Some("/proc/1/ns/net")).args(["/probe", "exit", "0"]);
+    let value = std::fs::read_to_string("/proc/sys/net/ipv4/ip_default_ttl").expect("it");
+    bundle.config["linux"]["sysctl"] = json!({ "net.ipv4.ip_default_ttl": value.trim_end() });
+    bundle.write();
+    let script = "unshare --net \"$@\"; exit $?"; // the shell is process 1
+    let call = case.program(std::path::Path::new("unshare")).args(["--pid", "--fork", "--mount-proc"]);
+    let call = call.args(["sh", "-c", script, "sh"]).arg(Runtime::under_test().path());
+    let call = call.arg("--root").arg(case.state_root()).args(["run", "--bundle"]).arg(bundle.dir());
+    call.arg(bundle.id()).run().exits(1).fails(&["network namespace to join is that of process 1"]);
+}

@@ -288,3 +288,28 @@ fn nothing_but_execve_is_left_to_do_once_the_filter_is_loaded() {
     let container = case.start(&bundle);
     assert_eq!(container.wait_exit(container.pid()), 5);
 }
+
+// AF_VSOCK, which no namespace hides, by the call that 32-bit programs of x86 have besides socket(2).
+#[test]
+fn families_are_refused_to_32_bit_programs_too_where_socketcall_is() {
+    let case = case!();
+    let families = |profile: Option<Value>| {
+        let mut bundle = case.bundle();
+        if let Some(profile) = profile {
+            bundle.config["linux"]["seccomp"] = profile;
+        }
+        let text = case.act(&mut bundle, ["chain", "old-socket", "1", ",", "old-socket", "40"]);
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let [unix, _vsock] = &families(None)[..] else { panic!("two answers") };
+    if unix != "ok" {
+        skip!("this kernel has no socketcall for 32-bit programs: {unix}");
+    }
+    let mut profile = refuse(&[]);
+    profile["syscalls"] = json!([
+        { "names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": 97,
+          "args": [{ "index": 0, "value": 40, "op": "SCMP_CMP_EQ" }] },
+        { "names": ["socketcall"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38 },
+    ]);
+    assert_eq!(families(Some(profile)), ["errno 38", "errno 38"]);
+}

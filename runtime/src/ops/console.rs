@@ -2,12 +2,18 @@
 
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use rustix::net::sockopt::Timeout;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
 use crate::error::{Context, Error, Result};
+use crate::outfile;
+
+/// The longest that a caller's socket may take to accept what is sent.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who is there to hold the master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +52,14 @@ pub fn hand_over(master: Option<OwnedFd>, socket: Option<&Path>) -> Result<Optio
 
 /// Sends a descriptor with a word over a Unix socket.
 pub fn send_fd(fd: &OwnedFd, socket: &Path, word: &[u8]) -> Result<()> {
-    let stream = UnixStream::connect(socket).what(|| "connect")?;
+    let (_handle, address) = outfile::socket(socket)?;
+    let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .what(|| "make a socket")?;
+    // A listener who doesn't accept keeps nobody waiting for ever.
+    rustix::net::sockopt::set_socket_timeout(&stream, Timeout::Send, Some(PATIENCE))
+        .what(|| "bound the wait")?;
+    let address = SocketAddrUnix::new(&address).what(|| "connect")?;
+    rustix::net::connect(&stream, &address).what(|| "connect")?;
     let fds = [fd.as_raw_fd()];
     sendmsg::<()>(
         stream.as_raw_fd(),

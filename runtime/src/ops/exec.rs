@@ -1,5 +1,7 @@
 //! `exec`: one more process in a container that runs.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::CloneFlags;
@@ -13,6 +15,7 @@ use super::{attend, launch, rootless, sealed};
 use crate::error::{Context, Error, Kind, Result};
 use crate::init::{self, Birth};
 use crate::link::Message;
+use crate::outfile::Name;
 use crate::parent::place;
 use crate::plan::namespaces::{Kind as Namespace, Namespaces};
 use crate::plan::seccomp::{self, Filter};
@@ -23,6 +26,9 @@ use crate::state::{Container, ProcessId, Record, StateDir, Status};
 
 /// The stored filter: the kernel takes 4096 instructions of 8 bytes, after 4 bytes of flags.
 const MAX_FILTER: u64 = 4 + 4096 * 8;
+
+/// Far above what any engine writes.
+const MAX_PROCESS: u64 = 16 << 20;
 
 /// Gives the command's exit code, or 0 if it leaves before.
 pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
@@ -69,11 +75,10 @@ pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
     let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
     launch::send_pidfd(&child, options.pidfd_socket.as_deref())?;
     // While the command is on its way; whoever reads it waits for this process.
-    if let Some(path) = &options.pid_file {
-        launch::pid_file(path, child.pid.as_raw())?;
-    }
+    let pid_file =
+        options.pid_file.as_ref().map(|path| launch::pid_file(path, child.pid.as_raw())).transpose()?;
     birth::go(&child.link, pace).what(what).inspect_err(|_| {
-        let _ = options.pid_file.as_ref().map(std::fs::remove_file);
+        let _ = pid_file.as_ref().map(Name::remove);
     })?;
     child.keep();
     if let Some(gate) = gate {
@@ -241,7 +246,12 @@ fn filter(container: &Container) -> Result<Option<Filter>> {
 /// None: it is the container's own with changes.
 fn read_process(what: &ExecWhat) -> Result<Option<Process>> {
     let ExecWhat::File { path, tty } = what else { return Ok(None) };
-    let text = std::fs::read(path).what(|| format!("read the process file {}", path.display()))?;
+    let what = || format!("read the process file {}", path.display());
+    let mut text = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_PROCESS + 1).read_to_end(&mut text)).what(what)?;
+    if text.len() as u64 > MAX_PROCESS {
+        return Err(Error::invalid(format!("{}: it has more than {MAX_PROCESS} bytes", what())));
+    }
     let mut process: Process = serde_json::from_slice(&text)
         .map_err(|error| Error::invalid(format!("parse the process file {}: {error}", path.display())))?;
     process.terminal |= *tty;

@@ -1,6 +1,5 @@
 //! From a bundle to a container process that waits for start: what `create` and `run` have in common, top to bottom.
 
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::signal::SigSet;
@@ -17,15 +16,17 @@ use crate::hooks;
 use crate::id::Id;
 use crate::init::{self, Birth, Home};
 use crate::link::Message;
+use crate::outfile::Name;
 use crate::parent::cgroup::{Berth, Cgroup};
 use crate::parent::prepare;
 use crate::parent::prepare::Prepared;
 use crate::parent::shared_root::SharedRoot;
+use crate::parent::spare;
 use crate::plan::cgroup::Driver;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::process::Process;
 use crate::plan::{Plan, Task, capabilities};
-use crate::spawn::{Child, Cradle, open_joined, spare_host_name, spawn};
+use crate::spawn::{Child, Cradle, open_joined, spawn};
 use crate::spec::{Hooks, Spec};
 use crate::state::{Container, ProcessId, Record, Reserved, SECCOMP, Stage, StateDir, Status};
 use crate::step::{Step, reach};
@@ -134,7 +135,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
         hooks::shut_out_descriptors(3 + plan.task.process.pass_fds)?;
     }
     let joined = open_joined(&plan.task.namespaces)?;
-    spare_host_name(&plan.surroundings, &joined)?;
+    spare::host(&plan.surroundings, &joined)?;
     // ORDER: the id first: that it is taken explains a cgroup in use. The record after both: it names a cgroup to kill.
     let reserved = StateDir::new(&global.root).reserve(id)?;
     let mut berth = Berth::find(plan.cgroup.as_ref(), plan.delegates_cgroup())?;
@@ -149,7 +150,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     berth.make(|| global.rootless.holds())?;
     reach(Step::Cgroup)?;
     let fifo = match caller.start {
-        StartedBy::Fifo => Some(prepare::start_fifo(&reserved.fifo_path())?),
+        StartedBy::Fifo => Some(reserved.make_fifo()?),
         StartedBy::Link => None,
     };
     // ORDER: before init: dropped in turn, they go when it is gone.
@@ -315,19 +316,11 @@ fn record(id: &Id, plan: &Plan, spec: Spec, berth: &Berth<'_>) -> Record {
     record
 }
 
-/// Whole or not at all: whoever waits for the file must not find half a number.
-pub fn pid_file(path: &std::path::Path, pid: i32) -> Result<()> {
-    let what = || format!("write the pid file {}", path.display());
-    let name = path.file_name().ok_or_else(|| Error::invalid(format!("{}: it has no name", what())))?;
-    let draft = path.with_file_name(format!(".{}.{pid}", name.to_string_lossy()));
-    let write = || -> std::io::Result<()> {
-        use std::io::Write;
-        File::create(&draft)?.write_all(pid.to_string().as_bytes())?;
-        std::fs::rename(&draft, path)
-    };
-    write().what(what).inspect_err(|_| {
-        let _ = std::fs::remove_file(&draft);
-    })
+/// Whole or not at all: whoever waits for the file must not find half a number. Gives it, for those who take it back.
+pub fn pid_file(path: &std::path::Path, pid: i32) -> Result<Name> {
+    Name::find(path)
+        .and_then(|name| name.write(pid.to_string().as_bytes()).map(|()| name))
+        .what(|| format!("write the pid file {}", path.display()))
 }
 
 /// Tells the caller's socket a pidfd of init, which no recycled pid can fool.

@@ -9,13 +9,14 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::options::Global;
 use crate::error::{Context, Result};
 use crate::id::Id;
+use crate::outfile;
 use crate::spec::{Mount, Spec};
 
 const VARIABLE: &str = "NOTIFY_SOCKET";
@@ -125,9 +126,12 @@ impl Listener {
 
     fn say(&self, main_pid: Option<i32>) -> Result<()> {
         let what = || format!("say to {} that the container is ready", self.host.display());
-        let address = match self.host.as_bytes().strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name),
-            None => SocketAddr::from_pathname(&self.host),
+        let (address, _handle) = match self.host.as_bytes().strip_prefix(b"@") {
+            Some(name) => (SocketAddr::from_abstract_name(name), None),
+            None => {
+                let (handle, address) = outfile::socket(Path::new(&self.host)).what(what)?;
+                (SocketAddr::from_pathname(address), Some(handle))
+            }
         };
         let main_pid = main_pid.map_or(String::new(), |pid| format!("MAINPID={pid}\n"));
         let socket = UnixDatagram::unbound().what(what)?;

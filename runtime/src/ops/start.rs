@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::notify::Notify;
@@ -56,14 +56,12 @@ pub fn start(global: &Global, id: &Id) -> Result<i32> {
 
 /// Lets init go on; gives the end of the FIFO where it says what goes wrong. If it has died, nobody has the FIFO open (ENXIO).
 fn release(container: &Container) -> Result<OwnedFd> {
-    let path = container.fifo_path();
     let what = || format!("start container {:?}", container.id().as_str());
-    let open = |way| rustix::fs::open(&path, way | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
-    let fifo = match open(OFlags::WRONLY) {
+    let fifo = match container.open_fifo(OFlags::WRONLY) {
         Err(Errno::NXIO) => return Err(died().during(what())),
         opened => opened.what(what)?,
     };
-    let answer = open(OFlags::RDONLY).what(what)?;
+    let answer = container.open_fifo(OFlags::RDONLY).what(what)?;
     rustix::io::write(&fifo, GO).what(what)?;
     reach(Step::Release)?;
     // ORDER: the word first: whoever dies between the two leaves a FIFO that nobody reads, which tells the same.

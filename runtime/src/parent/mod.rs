@@ -10,5 +10,6 @@ pub mod prepare;
 pub mod procfs;
 pub mod shared_memory;
 pub mod shared_root;
+pub mod spare;
 pub mod systemd;
 mod userns;

@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType};
 use rustix::mount::OpenTreeFlags;
 
 use super::cgroup::Site;
@@ -222,12 +222,4 @@ fn host_device(device: &Device) -> Result<Option<OwnedFd>> {
     let tree = clone(&device.path, Recursive::No).what(what)?;
     is_device(&tree, device.major, device.minor).what(what)?;
     Ok(Some(tree))
-}
-
-/// The start FIFO, both ends in one descriptor, which init inherits and execve closes: `start` finds a reader as long as init waits,
-/// and loses the last other writer when init has executed the program or is gone.
-pub fn start_fifo(path: &Path) -> Result<OwnedFd> {
-    let what = || format!("make the start FIFO {}", path.display());
-    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).what(what)?;
-    rustix::fs::open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).what(what)
 }

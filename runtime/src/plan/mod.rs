@@ -312,7 +312,7 @@ fn host_word(field: &str, value: Option<&str>, namespaces: &Namespaces) -> Resul
             value.len()
         )));
     }
-    // SPEC: config.md#hostname: one that is joined is renamed, as by runc and crun. The runtime's own never is: `spawn`.
+    // SPEC: config.md#hostname: one that is joined is renamed, as by runc and crun. The runtime's own never is: `parent::spare`.
     if !namespaces.has(Kind::Uts) {
         return Err(Error::invalid(format!("{field} {value:?} needs a uts namespace"))
             .cure("add {\"type\": \"uts\"} to linux.namespaces, or remove it"));

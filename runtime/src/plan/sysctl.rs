@@ -69,7 +69,8 @@ fn path(name: &str) -> String {
     }
 }
 
-fn owner(path: &str) -> Option<Kind> {
+/// The same of a path below /proc/sys.
+pub fn owner(path: &str) -> Option<Kind> {
     match path {
         _ if IPC.contains(&path) || path.starts_with("fs/mqueue/") => Some(Kind::Ipc),
         _ if path.starts_with("net/") => Some(Kind::Network),

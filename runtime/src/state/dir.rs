@@ -4,14 +4,13 @@
 //! are replaced by rename. Nothing is fsynced: all of it dies with the boot, as the containers do.
 //! It does not know what the operations do.
 
-use std::io::ErrorKind;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::place::{Place, START_FIFO};
+use super::place::{Place, START_FIFO, missing, must_be_ours};
 use super::record::Record;
 use super::status::{self, Freezer, Presence, Seen, Stage, Status};
 use crate::error::{Context, Error, Kind, Result};
@@ -33,18 +32,18 @@ impl StateDir {
     /// Exists if the id is taken.
     pub fn reserve(&self, id: &Id) -> Result<Reserved> {
         let path = self.root.join(id);
-        if let Err(errno) = rustix::fs::mkdir(&path, DIR_MODE) {
-            match errno {
-                Errno::NOENT => self.make_root()?,
-                Errno::EXIST => return Err(taken(id)),
-                _ => return Err(not_made(&path, errno)),
+        let root = match self.open_root() {
+            Err(error) if error.kind() == Kind::NotFound => {
+                self.make_root()?;
+                self.open_root()?
             }
-            match rustix::fs::mkdir(&path, DIR_MODE) {
-                Err(Errno::EXIST) => return Err(taken(id)),
-                made => made.what(|| format!("create state directory {}", path.display()))?,
-            }
+            root => root?,
+        };
+        match rustix::fs::mkdirat(&root, id.as_str(), DIR_MODE) {
+            Err(Errno::EXIST) => return Err(taken(id)),
+            made => made.map_err(|errno| not_made(&path, errno))?,
         }
-        let mut place = Place::open(path, id)?;
+        let mut place = Place::open(root, path, id)?;
         place.lock()?;
         // Not before: whoever removed what we had just made has no reason to lose what he made then.
         place.temporary = true;
@@ -73,17 +72,19 @@ impl StateDir {
     /// All ids, sorted. NotFound if the directory does not exist.
     pub fn list(&self) -> Result<Vec<Id>> {
         let what = || format!("read state directory {}", self.root.display());
-        let entries = std::fs::read_dir(&self.root).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => {
-                Error::new(Kind::NotFound, format!("state directory {} does not exist", self.root.display()))
-            }
-            _ => Error::os(e.raw_os_error().unwrap_or(libc::EIO), what()),
-        })?;
+        let root = self.open_root()?;
         let mut ids = Vec::new();
-        for entry in entries {
+        for entry in rustix::fs::Dir::read_from(&root).what(what)? {
             let entry = entry.what(what)?;
-            let id = entry.file_name().to_str().and_then(|name| Id::parse(name).ok());
-            if let (Some(id), Ok(true)) = (id, entry.file_type().map(|t| t.is_dir())) {
+            let Some(id) = entry.file_name().to_str().ok().and_then(|name| Id::parse(name).ok()) else {
+                continue;
+            };
+            let kind = match entry.file_type() {
+                FileType::Unknown => rustix::fs::statat(&root, id.as_str(), AtFlags::SYMLINK_NOFOLLOW)
+                    .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)),
+                kind => kind,
+            };
+            if kind == FileType::Directory {
                 ids.push(id);
             }
         }
@@ -92,7 +93,26 @@ impl StateDir {
     }
 
     fn place(&self, id: &Id) -> Result<Place> {
-        Place::open(self.root.join(id), id)
+        let root = self.open_root().map_err(|error| match error.kind() {
+            Kind::NotFound => missing(id),
+            _ => error,
+        })?;
+        Place::open(root, self.root.join(id), id)
+    }
+
+    /// NotFound if it isn't there.
+    fn open_root(&self) -> Result<OwnedFd> {
+        let what = || format!("open state directory {}", self.root.display());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = match rustix::fs::open(&self.root, flags, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                let text = format!("state directory {} does not exist", self.root.display());
+                return Err(Error::new(Kind::NotFound, text));
+            }
+            root => root.what(what)?,
+        };
+        must_be_ours(&root).what(what)?;
+        Ok(root)
     }
 
     fn make_root(&self) -> Result<()> {
@@ -120,9 +140,9 @@ impl Reserved {
         self.place.commit(record)
     }
 
-    /// Where init will wait.
-    pub fn fifo_path(&self) -> PathBuf {
-        self.place.path.join(START_FIFO)
+    /// Makes the FIFO at which init will wait.
+    pub fn make_fifo(&self) -> Result<OwnedFd> {
+        self.place.make_fifo()
     }
 
     /// Puts a file beside the record.
@@ -197,9 +217,9 @@ impl Container {
         self.record.init = None;
     }
 
-    /// Where init waits for `start`.
-    pub fn fifo_path(&self) -> PathBuf {
-        self.place.path.join(START_FIFO)
+    /// Opens an end of the FIFO at which init waits for `start`.
+    pub fn open_fifo(&self, way: OFlags) -> rustix::io::Result<OwnedFd> {
+        self.place.open_fifo(way)
     }
 
     /// Says that init is past the FIFO: from here on the status is running.

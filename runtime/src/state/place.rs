@@ -1,5 +1,8 @@
 //! One container's directory as the file system sees it: files whole or not at all, the lock, who is there.
 //!
+//! What is stored there is acted upon, hooks are run from it: so the directory of all containers, this one and the record must be
+//! root's or ours, and nobody else may write to them.
+//!
 //! It does not know what the files mean but for the record; how containers are found is in [`super::dir`].
 
 use std::fmt;
@@ -8,13 +11,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::record::Record;
 use super::status::Presence;
 use crate::error::{Context, Error, Kind, Result};
 use crate::id::Id;
+use crate::outfile::is_trusted;
 
 const STATE: &str = "state.json";
 /// The FIFO at which init waits for `start`.
@@ -43,11 +47,13 @@ pub struct Place {
 
 impl Place {
     /// NotFound if it isn't there.
-    pub fn open(path: PathBuf, id: &Id) -> Result<Self> {
-        let dir = match rustix::fs::open(&path, OPEN_DIR, Mode::empty()) {
+    pub fn open(root: impl AsFd, path: PathBuf, id: &Id) -> Result<Self> {
+        let what = || format!("open state directory {}", path.display());
+        let dir = match rustix::fs::openat(&root, id.as_str(), OPEN_DIR, Mode::empty()) {
             Err(Errno::NOENT) => return Err(missing(id)),
-            dir => dir.what(|| format!("open state directory {}", path.display()))?,
+            dir => dir.what(what)?,
         };
+        must_be_ours(&dir).what(what)?;
         Ok(Self { id: id.clone(), path, temporary: false, dir, locked: false })
     }
 
@@ -80,8 +86,16 @@ impl Place {
     pub fn write_file(&self, name: &str, contents: &[u8]) -> Result<()> {
         let draft = format!(".{name}");
         let write = || -> rustix::io::Result<()> {
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let file = rustix::fs::openat(&self.dir, &draft, flags, Mode::from_raw_mode(0o600))?;
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let make = || rustix::fs::openat(&self.dir, &draft, flags, Mode::from_raw_mode(0o600));
+            let file = match make() {
+                // Of one who was killed as he wrote.
+                Err(Errno::EXIST) => {
+                    rustix::fs::unlinkat(&self.dir, &draft, AtFlags::empty())?;
+                    make()?
+                }
+                made => made?,
+            };
             let mut left = contents;
             while !left.is_empty() {
                 let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, left))?;
@@ -100,6 +114,7 @@ impl Place {
             Err(Errno::NOENT) => return Err(Error::os(libc::ENOENT, what()).with_kind(Kind::NotFound)),
             file => file.what(what)?,
         };
+        must_be_ours(&file).what(what)?;
         let mut contents = Vec::with_capacity(8192);
         std::fs::File::from(file).take(limit + 1).read_to_end(&mut contents).what(what)?;
         if contents.len() as u64 > limit {
@@ -154,10 +169,24 @@ impl Place {
         }
     }
 
+    /// Makes the FIFO and opens both ends in one descriptor, which init inherits and execve closes: `start` finds a reader as long
+    /// as init waits, and loses the last other writer when init has executed the program or is gone.
+    pub fn make_fifo(&self) -> Result<OwnedFd> {
+        let what = || format!("make the start FIFO {}", self.path.join(START_FIFO).display());
+        rustix::fs::mknodat(&self.dir, START_FIFO, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .what(what)?;
+        self.open_fifo(OFlags::RDWR).what(what)
+    }
+
+    /// Opens one of its ends, or both. It doesn't wait for the other.
+    pub fn open_fifo(&self, way: OFlags) -> rustix::io::Result<OwnedFd> {
+        let flags = way | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.dir, START_FIFO, flags, Mode::empty())
+    }
+
     /// Whether init may still wait: the FIFO is there, and somebody reads it.
     pub fn start_fifo(&self) -> Result<Presence> {
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&self.dir, START_FIFO, flags, Mode::empty()) {
+        match self.open_fifo(OFlags::WRONLY) {
             Ok(_) => Ok(Presence::Here),
             // A `start` was killed before it could remove it.
             Err(Errno::NOENT | Errno::NXIO) => Ok(Presence::Gone),
@@ -221,7 +250,23 @@ impl fmt::Debug for Place {
     }
 }
 
+/// Whoever else could write there could have his hooks run by us.
+pub fn must_be_ours(it: impl AsFd) -> Result<()> {
+    let stat = rustix::fs::fstat(it).what(|| "look whose it is")?;
+    if is_trusted(&stat) {
+        return Ok(());
+    }
+    let we = rustix::process::geteuid().as_raw();
+    let why = if [0, we].contains(&stat.st_uid) {
+        format!("others may write to it (mode {:04o})", stat.st_mode & 0o7777)
+    } else {
+        format!("it belongs to user {}, not to root or user {we}", stat.st_uid)
+    };
+    Err(Error::new(Kind::Denied, why)
+        .cure("its owner has to call rt; or give a directory of your own by --root, of mode 0700"))
+}
+
 /// Engines look for "does not exist".
-fn missing(id: &Id) -> Error {
+pub fn missing(id: &Id) -> Error {
     Error::new(Kind::NotFound, format!("container \"{id}\" does not exist"))
 }

@@ -82,11 +82,10 @@ fn the_status_follows_what_is_seen() {
     let reserved = root.dir().reserve(&id("a")).unwrap();
     reserved.commit(&record("a")).unwrap();
     assert_eq!(root.dir().open(&id("a")).unwrap().status().unwrap(), Status::Creating);
-    nix::unistd::mkfifo(&reserved.fifo_path(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // As init holds it.
+    let held = reserved.make_fifo().unwrap();
     reserved.commit(&created("a", child.id())).unwrap();
     let container = reserved.keep(created("a", child.id()));
-    // As init holds it.
-    let held = std::fs::File::options().read(true).write(true).open(container.fifo_path()).unwrap();
     assert_eq!(container.status().unwrap(), Status::Created);
     drop(held);
     assert_eq!(container.status().unwrap(), Status::Running, "nobody reads it");

@@ -31,6 +31,10 @@ pub fn act(verb: &str, rest: &[String]) -> Done {
         "list" => list(first()?),
         "open" => open(first()?, second()?),
         "try-syscall" => rest.split(|a| a == "--").try_for_each(try_syscall).map(|()| 0),
+        "old-socket" => match sys::old_socket(parse(first()?)?) {
+            Ok(_) => say("ok"),
+            Err(errno) => say(&format!("errno {errno}")),
+        },
         "listen" => listen(first()?, rest.get(1)),
         "connect" => connect(first()?, second()?),
         "shm-write" => write(&format!("/dev/shm/{}", first()?), second()?),

@@ -17,6 +17,7 @@ probe sleep [SECONDS]               wait for the time or a SIGTERM/SIGINT; reap 
 probe exit CODE | kill-self SIGNAL
 probe read PATH… | write PATH TEXT | append PATH TEXT | stat PATH… | list PATH | open PATH FLAGS
 probe try-syscall NAME|NUMBER ARG…  prints the result or errno; ARG: number, 0xHEX, s:TEXT, b:SIZE; `--` starts another call
+probe old-socket FAMILY             socket(2) through socketcall, as a 32-bit program
 probe listen PORT [COUNT] | connect PORT TEXT
 probe shm-write NAME TEXT | shm-read NAME | sysv-write KEY TEXT | sysv-read KEY
 probe signal-wait [COUNT]           prints `ready`, then each signal's number as it comes

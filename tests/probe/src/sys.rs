@@ -54,6 +54,39 @@ pub fn syscall(number: i64, args: &mut [Arg]) -> Result<i64, Errno> {
     check(unsafe { libc::syscall(number, raw[0], raw[1], raw[2], raw[3], raw[4], raw[5]) })
 }
 
+/// socketcall(SYS_SOCKET, [family, SOCK_STREAM, 0]) as a 32-bit program of x86 makes it.
+#[cfg(target_arch = "x86_64")]
+pub fn old_socket(family: u32) -> Result<i64, Errno> {
+    const SOCKETCALL: i64 = 102;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new page of our own, at an address of 32 bits.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, access, flags, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(errno());
+    }
+    // SAFETY: the page has room for three numbers.
+    unsafe { page.cast::<[u32; 3]>().write([family, 1, 0]) };
+    let result: i64;
+    // SAFETY: the call reads the three numbers and touches no other memory; rbx, which the compiler keeps for itself, is given back.
+    unsafe {
+        std::arch::asm!(
+            "xchg {call}, rbx", "int 0x80", "xchg {call}, rbx",
+            call = inout(reg) 1_u64 => _, inout("rax") SOCKETCALL => result, in("rcx") page,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    // A register of 32 bits.
+    let result = result as i32;
+    if result < 0 { Err(-result) } else { Ok(result.into()) }
+}
+
+/// No other machine has it.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn old_socket(_: u32) -> Result<i64, Errno> {
+    Err(libc::ENOSYS)
+}
+
 fn call(number: c_long, args: [c_long; 4]) -> Result<i64, Errno> {
     // SAFETY: used below only with calls whose arguments are plain numbers.
     // Unused ones are zero: prctl refuses anything else.

@@ -121,10 +121,15 @@ pub fn default_profile(bounding: &HashSet<Capability>) -> LinuxSeccomp {
     for (op, family) in table::SOCKET_FAMILIES {
         allow_if("socket", arg(0, *family, None, *op));
     }
+    // 32-bit programs can make sockets through it, of a family that is in memory that a filter can't read. Their libcs use socket(2)
+    // since Linux 4.3 has it, or where this is missing.
+    let missing = Some(libc::ENOSYS.unsigned_abs());
+    rules.push(rule(&["socketcall"], Action::ScmpActErrno, missing, &[]));
+    let mut allow_if = |name: &str, arg| rules.push(rule(&[name], Action::ScmpActAllow, None, &[arg]));
     if !bounding.contains(&Capability::SysAdmin) {
         allow_if("clone", arg(0, table::NEW_NAMESPACES, Some(0), Op::ScmpCmpMaskedEq));
         // Its flags are in memory that a filter can't read; libcs fall back to clone when it isn't there.
-        rules.push(rule(&["clone3"], Action::ScmpActErrno, Some(libc::ENOSYS.unsigned_abs()), &[]));
+        rules.push(rule(&["clone3"], Action::ScmpActErrno, missing, &[]));
     }
     let mut profile = LinuxSeccomp::default();
     profile

@@ -78,8 +78,8 @@ pub const ALWAYS: &[(&str, &str)] = &[
          timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime timerfd_settime64",
     ),
     (
-        "sockets; `socket` itself is below",
-        "socketpair socketcall bind connect listen accept accept4 shutdown getsockname getpeername getsockopt \
+        "sockets; `socket` itself is below, and socketcall is refused",
+        "socketpair bind connect listen accept accept4 shutdown getsockname getpeername getsockopt \
          setsockopt send sendto sendmsg sendmmsg recv recvfrom recvmsg recvmmsg recvmmsg_time64",
     ),
     (

@@ -96,3 +96,16 @@ fn rt_makes_a_filter_of_it() {
         runtime::plan::seccomp::compile(&read, runtime::plan::seccomp::Arch::NATIVE).unwrap();
     }
 }
+
+// A rule with conditions for `socket` would also open socketcall's way to it, unless a rule without conditions is there.
+#[test]
+fn sockets_are_made_by_socket_alone() {
+    for bounding in [HashSet::new(), [Capability::SysAdmin, Capability::NetAdmin].into()] {
+        let profile = default_profile(&bounding);
+        let rules = profile.syscalls().iter().flatten();
+        let mut through = rules.filter(|rule| rule.names().iter().any(|name| name == "socketcall"));
+        let only = through.next().unwrap();
+        assert_eq!((only.action(), only.errno_ret()), (Action::ScmpActErrno, Some(38)));
+        assert!(only.args().is_none() && through.next().is_none());
+    }
+}

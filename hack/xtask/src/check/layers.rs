@@ -7,7 +7,7 @@ use super::sources::{Source, names};
 /// Lowest first; the modules of one line do not use each other.
 const LAYERS: [&[&str]; 15] = [
     &["error"],
-    &["clock", "id", "step"],
+    &["clock", "id", "outfile", "step"],
     &["log"],
     &["sys"],
     &["spec"],
