@@ -157,7 +157,7 @@ fn a_link_that_another_may_have_made_is_not_followed_anywhere() {
     fs::create_dir_all(place.at("c")).unwrap();
     symlink("../host", place.at("c/link")).unwrap();
     let mode = |bits| {
-        fs::set_permissions(place.at("c"), std::os::unix::fs::PermissionsExt::from_mode(bits)).unwrap()
+        fs::set_permissions(place.at("c"), std::os::unix::fs::PermissionsExt::from_mode(bits)).unwrap();
     };
     mode(0o777);
     place.refused("c/link/p/0.log", Some("c/link/p"), why);
