@@ -158,6 +158,13 @@ fn cve_2024_40635_a_user_beyond_32_bits_is_root() {
     never_root(&surroundings!(), &users, false);
 }
 
+// 2026-46680: a USER that is no valid number is looked up as a name, and the image's table makes root of it.
+#[test]
+fn cve_2026_46680_a_number_is_looked_up_as_a_name() {
+    let users = ["1000", "4294967296", "01000", "+1000", "1000:1000", "99999999999999999999", "2147483648"];
+    never_root(&surroundings!(), &users, true);
+}
+
 // 2025-47290: an image's links lead what is unpacked onto the host.
 #[test]
 fn cve_2025_47290_a_layer_is_unpacked_through_its_links() {
@@ -221,11 +228,11 @@ fn cve_2023_25153_an_archive_whose_index_is_endless() {
     }
 }
 
-fn index(entries: &[String], annotation: &str) -> Vec<u8> {
+fn index(entries: &[(String, usize)], annotation: &str) -> Vec<u8> {
     let all: Vec<_> = entries
         .iter()
-        .map(|digest| {
-            json!({"mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest, "size": 500,
+        .map(|(digest, size)| {
+            json!({"mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest, "size": size,
             "annotations": {annotation: digest}})
         })
         .collect();
@@ -244,16 +251,16 @@ fn cve_2026_53493_indexes_name_each_other_without_end() {
     let (case, registry) = (case!(), Registry::start());
     let image = crate::images::two_layers();
     registry.add("app:0", &image);
-    let mut below = digest(&image.manifest);
+    let mut below = (digest(&image.manifest), image.manifest.len());
     for level in 1..30 {
         let document = index(&vec![below.clone(); 100], "a");
-        below = digest(&document);
+        below = (digest(&document), document.len());
         serve(&registry, &format!("app:{level}"), document);
     }
     let begun = Instant::now();
     let name = format!("{}/app:29", registry.host());
     images(&case, ["pull", &name]).run().fails(&["indexes within each other"]);
-    let wide: Vec<String> = (0..10_000).map(|at: u32| digest(&at.to_be_bytes())).collect();
+    let wide: Vec<_> = (0..10_000).map(|at: u32| (digest(&at.to_be_bytes()), 500)).collect();
     let name = serve(&registry, "app:wide", index(&wide, "a"));
     assert_ne!(images(&case, ["pull", &name]).run().code(), 0);
     assert!(registry.asked("GET /v2/app/manifests") <= 10, "{:?}", registry.log());
@@ -277,7 +284,7 @@ fn cve_2026_95839_a_digest_that_is_none_ends_the_server() {
             (descriptor(format!("{kind}.config.v1+json")), descriptor(format!("{kind}.layer.v1.tar")));
         let whole = json!({"mediaType": format!("{kind}.manifest.v1+json"), "schemaVersion": 2, "config": config,
             "layers": [layer], "subject": descriptor(format!("{kind}.manifest.v1+json")), "annotations": annotations});
-        let entry = index(&[(*digest).to_owned()], "io.containerd.manifest.subject");
+        let entry = index(&[((*digest).to_owned(), 3)], "io.containerd.manifest.subject");
         for (way, document) in [("m", whole.to_string().into_bytes()), ("i", entry)] {
             let name = serve(&registry, &format!("app:{way}{at}"), document);
             let output = images(&case, ["pull", &name]).run();
