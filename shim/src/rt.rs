@@ -1,6 +1,8 @@
 //! Runs `rt`: which arguments, from which file, and what it said if it did not succeed. It knows no states.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -18,6 +20,9 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::pod::{Options, RuntimeChoice};
 use crate::request;
 use runtime::sys::mount::{Depth, MountAttr, mount_setattr};
+
+/// What is read of what `rt` said: a hook's words may be in it.
+const SAID: u64 = 1 << 20;
 
 /// The program, opened once, so that nobody can write to it while it runs (CVE-2019-5736) and all of a pod's life has one.
 #[derive(Debug)]
@@ -212,7 +217,9 @@ fn sealed(path: &Path) -> Result<OwnedFd> {
 
 /// The last error in a log of JSON lines; its warnings go to the shim's own log, and all of it to who wants to see much.
 fn last_error(log: &Path) -> Option<Line> {
-    let text = std::fs::read_to_string(log).ok()?;
+    let mut text = Vec::new();
+    File::open(log).ok()?.take(SAID).read_to_end(&mut text).ok()?;
+    let text = String::from_utf8_lossy(&text);
     let mut last = None;
     for line in text.lines() {
         tracing::debug!("rt: {line}");

@@ -2,10 +2,10 @@
 //!
 //! The socket is made here and handed to the shim that is started, so that the first call can come at once.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,6 +16,7 @@ use nix::sys::stat::{Mode, umask};
 use crate::bootstrap::Asked;
 use crate::cli::Caller;
 use crate::error::{Context, Error, Result};
+use crate::open;
 use crate::options::RuntimeOptions;
 use crate::place::{self, Place};
 
@@ -110,11 +111,7 @@ fn start(listener: UnixListener, caller: &Caller, asked: &Asked, place: &Place) 
 /// containerd's pipe for a shim's messages, if it made one. Opened for both directions, so that neither opening nor writing ever
 /// waits for it or fails because it is away.
 fn messages() -> Stdio {
-    let pipe = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
-        .open("log");
+    let pipe = open::fifo(Path::new("log"), rustix::fs::OFlags::RDWR);
     pipe.map_or_else(|_| Stdio::null(), Stdio::from)
 }
 

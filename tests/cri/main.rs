@@ -10,6 +10,7 @@ mod fsck;
 mod images;
 mod inside;
 mod listen;
+mod logs;
 mod mounts;
 mod namespaces;
 mod property;

@@ -1,5 +1,6 @@
 //! Black-box tests of the shim, one file per topic; what it does under real containerds is in tests/engines/shim.
 
+mod attached;
 mod bad_input;
 mod callers;
 mod crowd;

@@ -1,0 +1,116 @@
+//! Clients that are attached to a container's output and don't keep up, or are too many; and an exec whose client has gone.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use tests::shim::POD;
+use tests::shim::api::pod;
+use tests::*;
+
+/// Attached to a container's output; what it has to read.
+fn attached(shim: &tests::shim::Shim<'_>, id: &str) -> std::os::unix::net::UnixStream {
+    let request = pod::AttachRequest { id: id.to_owned(), stdout: true, ..Default::default() };
+    let attached: pod::AttachResponse = shim.client().ask(POD, "Attach", &request);
+    shim.client().into_stream(&attached.token, "stdout")
+}
+
+#[test]
+fn many_clients_that_never_read_cost_others_no_more_than_one() {
+    const BYTES: usize = 10_000_000;
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    let script = format!("read x; head -c {BYTES} /dev/zero | tr '\\0' '\\n'; exit 2");
+    bundle.with_busybox().args(["/bin/sh", "-c", &script]);
+    let log = case.dir().join("deaf.log");
+    let log_path = log.to_string_lossy().into_owned();
+    shim.create_with(&bundle, pod::Stdio { stdin: true, log_path, ..Default::default() });
+    shim.start(bundle.id());
+    let deaf: Vec<_> = (0..50).map(|_| attached(&shim, bundle.id())).collect();
+    let mut hears = attached(&shim, bundle.id());
+    let request = pod::AttachRequest { id: bundle.id().to_owned(), stdin: true, ..Default::default() };
+    let types: pod::AttachResponse = shim.client().ask(POD, "Attach", &request);
+    let begin = Instant::now();
+    shim.client().into_stream(&types.token, "stdin").write_all(b"go\n").expect("type");
+    let (mut seen, mut piece) = (0, vec![0; 100_000]);
+    while seen < BYTES {
+        let read = hears.read(&mut piece).expect("its output");
+        assert!(read > 0, "the end after {seen} bytes");
+        seen += read;
+    }
+    // All together are waited for as long as one; one after the other it would be 100 s.
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert_eq!(shim.wait(bundle.id()).exit_code, 2);
+    drop(deaf);
+    shim.remove(bundle.id());
+}
+
+#[test]
+fn a_client_that_comes_late_to_its_output_gets_all_that_was_kept_for_it() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    let script = "read x; i=0; while [ $i -lt 50000 ]; do echo $i; i=$((i+1)); done; touch /done; read x";
+    bundle.with_busybox().args(["/bin/sh", "-c", script]);
+    let log_path = case.dir().join("late.log").to_string_lossy().into_owned();
+    shim.create_with(&bundle, pod::Stdio { stdin: true, log_path, ..Default::default() });
+    shim.start(bundle.id());
+    let mut late = attached(&shim, bundle.id());
+    let request = pod::AttachRequest { id: bundle.id().to_owned(), stdin: true, ..Default::default() };
+    let types: pod::AttachResponse = shim.client().ask(POD, "Attach", &request);
+    let mut stdin = shim.client().into_stream(&types.token, "stdin");
+    stdin.write_all(b"go\n").expect("type");
+    // More than the socket holds: the container is not held up by it.
+    until("all is printed", || bundle.host_path("/done").exists().then_some(()));
+    let wanted: String = (0..50_000).map(|i| format!("{i}\n")).collect();
+    let mut seen = vec![0; wanted.len()];
+    late.read_exact(&mut seen).expect("its output");
+    assert!(seen == wanted.as_bytes());
+    shim.stop(bundle.id(), 0);
+    assert_eq!(late.read(&mut [0]).expect("the end"), 0);
+    shim.remove(bundle.id());
+}
+
+#[test]
+fn those_who_attach_are_counted() {
+    const MOST: usize = 512;
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    shim.start_sleeping(&mut bundle);
+    let request = pod::AttachRequest { id: bundle.id().to_owned(), stdout: true, ..Default::default() };
+    let mut client = shim.client();
+    let mut attach = || client.call::<pod::AttachResponse>(POD, "Attach", &request);
+    let all: Vec<_> = (0..MOST)
+        .map(|_| shim.client().into_stream(&attach().expect("there is room").token, "stdout"))
+        .collect();
+    let refused = attach().expect_err("there is none");
+    assert!(refused.code == 8 && refused.message.contains("512 connections"), "{refused:?}");
+    drop(all);
+    until("there is room again", || attach().ok());
+    shim.stop(bundle.id(), 0);
+    shim.remove(bundle.id());
+}
+
+/// Who ran it has gone, as an ExecSync without a limit whose client leaves: it is removed with all that it started.
+#[test]
+fn an_exec_that_is_removed_by_force_takes_along_what_it_started() {
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    let own = shim.start_sleeping(&mut bundle).pid;
+    let cgroup = &shim.watch(0, 0).containers[0].cgroup;
+    let processes = case.cgroup_dir(cgroup).join("cgroup.procs");
+    let processes = || fs::read_to_string(&processes).expect("the container's processes");
+    let (exec, started) =
+        shim.exec(&bundle, "e", "sleep 1000 & setsid sleep 1000 & (sleep 1000 &); sleep 1000; true");
+    let mut stdout = shim.client().into_stream(&started.token, "stdout");
+    until("they all run", || (processes().lines().count() == 6).then_some(()));
+    let remove = pod::RemoveRequest { id: exec.id, exec_id: exec.exec_id, force: true };
+    let _: pod::Empty = shim.client().ask(POD, "Remove", &remove);
+    until("the container is alone", || (processes() == format!("{own}\n")).then_some(()));
+    assert_eq!(stdout.read(&mut [0]).expect("the end"), 0);
+    shim.stop(bundle.id(), 0);
+    shim.remove(bundle.id());
+}
