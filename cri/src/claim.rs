@@ -46,7 +46,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_undone_between_claim_and_join_is_made_anew_not_worked_on() {
-        let (table, jobs) = (Table::new("sandbox"), Jobs::new());
+        let (table, jobs) = (Table::new("sandbox", 9), Jobs::new());
         let ids = AtomicU32::new(0);
         let new = || {
             let id = ids.fetch_add(1, Ordering::SeqCst).to_string();
@@ -72,7 +72,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_joins_gets_the_error_of_who_makes() {
-        let (table, jobs) = (Table::new("sandbox"), Jobs::<()>::new());
+        let (table, jobs) = (Table::new("sandbox", 9), Jobs::<()>::new());
         let (object, _) = table.claim("name", || Ok(("1".to_owned(), Arc::new(1)))).expect("claim");
         let (go, wait) = tokio::sync::oneshot::channel::<()>();
         let work = jobs.join("run 1".to_owned(), || async {

@@ -13,6 +13,11 @@ impl Encoded {
     pub fn of(message: &impl Message) -> Self {
         Self(message.encode_to_vec().into())
     }
+
+    /// As it goes over the wire.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// A list's answer, `ListContainersResponse` and its like: on the wire, repeated messages are repeated bytes.

@@ -1,10 +1,13 @@
 //! The CRI server as a library: everything that `rt-cri` does.
 
 pub mod api;
+pub mod bounds;
 pub mod claim;
 pub mod cli;
 pub mod config;
+pub mod connections;
 pub mod container;
+pub mod descriptors;
 pub mod encoded;
 pub mod error;
 pub mod events;

@@ -1,7 +1,12 @@
-//! Where everything lies on disk, and how ids are made. It creates nothing.
+//! Where everything lies on disk, the one door by which directories are made there, and how ids are made.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
 
 use crate::config::Config;
 use crate::error::{Context, Error, Result};
@@ -19,6 +24,25 @@ impl Paths {
     /// The directories that the configuration names.
     pub fn new(config: &Config) -> Self {
         Self { root: config.root.clone(), state: config.state.clone() }
+    }
+
+    /// The directories that nobody but root may enter, outermost first.
+    pub fn own(&self) -> [PathBuf; 9] {
+        let (root, state) = (self.root.clone(), self.state.clone());
+        let (pods, bundles) = (self.state.join("pods"), self.state.join("bundles"));
+        let records = [self.sandbox_records(), self.container_records()];
+        let [sandboxes, containers] = records;
+        [
+            root,
+            state,
+            pods,
+            bundles,
+            sandboxes,
+            containers,
+            self.images(),
+            self.network(),
+            self.runtime_root(),
+        ]
     }
 
     /// The records of all sandboxes.
@@ -44,11 +68,6 @@ impl Paths {
     /// The shim's directory of a sandbox, with the pod's files and its `/dev/shm`.
     pub fn pod(&self, id: &str) -> PathBuf {
         self.state.join("pods").join(id)
-    }
-
-    /// A pod's tmpfs for `/dev/shm`.
-    pub fn shm(&self, id: &str) -> PathBuf {
-        self.pod(id).join("shm")
     }
 
     /// The bundle of a container, of a sandbox's pause container too.
@@ -77,10 +96,15 @@ impl Paths {
     }
 }
 
+/// A pod's tmpfs in its directory: what its containers may write to.
+pub fn pod_files(dir: &Path) -> PathBuf {
+    dir.join("files")
+}
+
 /// A new id of 64 hexadecimal digits.
 pub fn new_id() -> Result<String> {
     let mut bytes = [0u8; 32];
-    let mut source = std::fs::File::open("/dev/urandom").what(|| "open /dev/urandom")?;
+    let mut source = File::open("/dev/urandom").what(|| "open /dev/urandom")?;
     source.read_exact(&mut bytes).what(|| "read /dev/urandom")?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
@@ -91,9 +115,54 @@ pub fn boot_id() -> Result<String> {
     Ok(std::fs::read_to_string(path).what(|| format!("read {path}"))?.trim().to_owned())
 }
 
-/// Creates a directory with its parents.
-pub fn create_dir(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path).what(|| format!("create directory {}", path.display()))
+/// Makes a directory of the server's with its parents. Nobody but its owner may enter it, also if it was there before: what containers
+/// own lies below (their writable layers with set-user-ID files, volumes), and so do values of their environments.
+pub fn own_dir(path: &Path) -> Result<()> {
+    let what = || format!("make directory {} for nobody else", path.display());
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).what(what)?;
+    // An administrator's link to another disk is followed; what a container could make a link of is deeper than any of these.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(path, flags, Mode::empty()).what(what)?;
+    shut(&dir, 0o700).what(what)
+}
+
+/// Makes a directory that is not the server's but the host's, with its parents, as `mkdir -p` would: others may use it too.
+pub fn host_dir(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).what(|| format!("make directory {}", path.display()))
+}
+
+/// Makes a file, or empties it, that nobody but its owner may read, also if it was there before. No link is followed.
+pub fn own_file(path: &Path) -> Result<File> {
+    let what = || format!("make {} for nobody else", path.display());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).what(what)?;
+    shut(&file, 0o600).what(what)?;
+    Ok(file.into())
+}
+
+/// Writes such a file.
+pub fn write_own(path: &Path, content: &[u8]) -> Result<()> {
+    own_file(path)?.write_all(content).what(|| format!("write {}", path.display()))
+}
+
+/// Shuts a record that is there, of an earlier version perhaps: its directory, and the files in it.
+pub fn shut_record(dir: &Path) -> Result<()> {
+    own_dir(dir)?;
+    for name in ["meta", "status"] {
+        let path = dir.join(name);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::open(&path, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => {}
+            file => file.and_then(|file| shut(file, 0o600)).what(|| format!("shut {}", path.display()))?,
+        }
+    }
+    Ok(())
+}
+
+/// Takes away what a file or directory lets others do.
+fn shut(file: impl AsFd, mode: u32) -> rustix::io::Result<()> {
+    let now = rustix::fs::fstat(&file)?.st_mode & 0o7777;
+    if now & !mode == 0 { Ok(()) } else { rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)) }
 }
 
 /// Removes a directory with what is in it; one that is not there is fine.

@@ -109,6 +109,7 @@ fn load_sandboxes(node: &Arc<Node>) -> Result<Vec<Arc<Sandbox>>> {
     let mut found = Vec::new();
     for id in entries(&node.paths.sandbox_records())? {
         let dir = node.paths.sandbox_record(&id);
+        paths::shut_record(&dir)?;
         let Some(meta) = file::read::<SandboxMeta>(&dir.join("meta")).filter(|meta| meta.content.id == id)
         else {
             tracing::warn!(sandbox = id, "its record is torn: dropped");
@@ -140,6 +141,7 @@ fn load_containers(node: &Arc<Node>) -> Result<Vec<Arc<Container>>> {
     let mut found = Vec::new();
     for id in entries(&node.paths.container_records())? {
         let dir = node.paths.container_record(&id);
+        paths::shut_record(&dir)?;
         let Some(meta) = file::read::<ContainerMeta>(&dir.join("meta")).filter(|meta| meta.content.id == id)
         else {
             tracing::warn!(container = id, "its record is torn: dropped");
@@ -176,7 +178,7 @@ fn container_now(node: &Node, read: Option<Read<Versioned<ContainerStatus>>>) ->
 }
 
 fn entries(dir: &Path) -> Result<Vec<String>> {
-    paths::create_dir(dir)?;
+    paths::own_dir(dir)?;
     let entries = std::fs::read_dir(dir).what(|| format!("read {}", dir.display()))?;
     Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::record::Changes;
 
 /// Objects of one kind.
 #[derive(Debug)]
 pub struct Table<T> {
     kind: &'static str,
+    most: usize,
     inner: Mutex<Inner<T>>,
     changes: Changes,
 }
@@ -21,10 +22,10 @@ struct Inner<T> {
 }
 
 impl<T> Table<T> {
-    /// An empty table; `kind` is what messages call its objects.
-    pub fn new(kind: &'static str) -> Self {
+    /// An empty table; `kind` is what messages call its objects, of which clients may make so many that all of them fit into a list.
+    pub fn new(kind: &'static str, most: usize) -> Self {
         let inner = Inner { by_id: BTreeMap::new(), by_name: HashMap::new() };
-        Self { kind, inner: Mutex::new(inner), changes: Changes::default() }
+        Self { kind, most, inner: Mutex::new(inner), changes: Changes::default() }
     }
 
     /// Objects that come and go, and what changes of them, if it is told to count here.
@@ -45,6 +46,10 @@ impl<T> Table<T> {
         let mut inner = self.lock();
         if let Some(there) = inner.by_name.get(name).and_then(|id| inner.by_id.get(id)) {
             return Ok((Arc::clone(there), false));
+        }
+        if inner.by_id.len() >= self.most {
+            let why = format!("there are {} of {} already, as many as may be", inner.by_id.len(), self.kind);
+            return Err(Error::new(Kind::Unavailable, why).cure("remove those that have ended"));
         }
         let (id, object) = make()?;
         inner.by_name.insert(name.to_owned(), id.clone());
@@ -125,7 +130,7 @@ mod tests {
 
     #[test]
     fn ids_are_found_by_a_prefix_that_is_unique() {
-        let table = Table::new("container");
+        let table = Table::new("container", 9);
         for id in ["abc1", "abd2"] {
             table.insert(id, id, Arc::new(id));
         }
@@ -138,8 +143,22 @@ mod tests {
     }
 
     #[test]
+    fn there_is_an_end_to_how_many_are_made_but_those_that_were_recorded_are_all_taken() {
+        let table = Table::new("sandbox", 2);
+        for id in ["1", "2", "3"] {
+            table.insert(id, id, Arc::new(id));
+        }
+        let error = table.claim("n", || Ok(("4".to_owned(), Arc::new("4")))).expect_err("no room");
+        assert!(error.to_string().contains("3 of sandbox"), "{error}");
+        assert!(!table.claim("1", || panic!("it is there")).expect("joined").1);
+        table.remove("1", "1");
+        table.remove("2", "2");
+        assert!(table.claim("n", || Ok(("4".to_owned(), Arc::new("4")))).expect("room").1);
+    }
+
+    #[test]
     fn a_name_is_claimed_once_and_free_after_removal() {
-        let table = Table::new("sandbox");
+        let table = Table::new("sandbox", 9);
         let make = |id: &str| Ok((id.to_owned(), Arc::new(id.to_owned())));
         assert!(table.claim("n", || make("1")).expect("claim").1);
         let (there, new) = table.claim("n", || make("2")).expect("claim");

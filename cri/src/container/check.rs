@@ -1,9 +1,14 @@
 //! What a container config must have before anything is touched. What the spec can't be made of is refused there.
 
+use prost::Message;
+
 use crate::api;
 use crate::error::{Error, Result};
-use crate::sandbox::check::{has_entries, name, notes};
+use crate::sandbox::check::{has_entries, name, notes, resources, size};
 use crate::table::shown;
+
+/// An image's name, as the client has it and as its user wrote it, with annotations that nobody reads.
+const IMAGE: usize = 4096;
 
 /// Refuses what makes no sense.
 pub fn config(config: &api::ContainerConfig) -> Result<()> {
@@ -15,6 +20,7 @@ pub fn config(config: &api::ContainerConfig) -> Result<()> {
     }
     log_name(&config.log_path)?;
     notes("container", &config.labels, &config.annotations)?;
+    sizes(config)?;
     if api::Signal::try_from(config.stop_signal).is_err() {
         return Err(Error::invalid(format!("stop_signal {} is no signal", config.stop_signal)));
     }
@@ -30,6 +36,24 @@ pub fn config(config: &api::ContainerConfig) -> Result<()> {
         paths.iter().try_for_each(|path| absolute(what, path))?;
     }
     Ok(())
+}
+
+/// What a stranger's words would cost in each status and list.
+fn sizes(config: &api::ContainerConfig) -> Result<()> {
+    let image = config.image.as_ref().map_or(0, Message::encoded_len);
+    if image > IMAGE {
+        return Err(Error::invalid(format!(
+            "the image of the container has {image} bytes, more than {IMAGE}"
+        )));
+    }
+    let linux = config.linux.as_ref();
+    if let Some(limits) = linux.and_then(|linux| linux.resources.as_ref()) {
+        resources("container", limits)?;
+    }
+    let groups = linux.and_then(|linux| linux.security_context.as_ref());
+    let groups = groups.map_or(0, |context| context.supplemental_groups.len() * 10);
+    let mounts: usize = config.mounts.iter().map(Message::encoded_len).sum();
+    size("container", config, groups + mounts)
 }
 
 /// Below the log directory, and a file there.

@@ -154,7 +154,7 @@ async fn all(
 
 async fn record(node: &Node, container: &Container) -> Result<()> {
     let dir = node.paths.container_record(&container.id);
-    paths::create_dir(&dir)?;
+    paths::own_dir(&dir)?;
     file::write(&dir.join("meta"), &node.boot, &container.meta)
 }
 

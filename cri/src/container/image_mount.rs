@@ -59,7 +59,7 @@ fn one(node: &Node, asked: &api::ImageSpec, sub_path: &str, at: &Path) -> Result
 }
 
 fn mount(image: &Image, at: &Path) -> Result<()> {
-    paths::create_dir(at)?;
+    paths::own_dir(at)?;
     let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).what(|| "open an overlay")?;
     // One after the other, topmost first: no path has to be escaped, and their number is the kernel's limit. KERNEL(6.5)
     for layer in image.layers.iter().rev() {

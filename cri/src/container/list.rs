@@ -6,10 +6,10 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::status::state;
-use crate::api;
 use crate::encoded::{Encoded, Listed};
 use crate::node::{Container, Node};
 use crate::sandbox::list::has_labels;
+use crate::{api, bounds};
 
 /// The answer that has all containers, with the number of changes that had led to it.
 #[derive(Debug, Default)]
@@ -58,7 +58,14 @@ pub fn encoded(node: &Node, filter: Option<&api::ContainerFilter>) -> Encoded {
 fn lines(node: &Node, filter: Option<&api::ContainerFilter>) -> Encoded {
     let all = node.containers.all();
     let listed = all.iter().filter(|container| container.is_listed() && fits(container, filter));
-    Encoded::of(&Listed { items: listed.map(|container| Line::of(container)).collect() })
+    let items: Vec<Bytes> = listed.map(|container| Line::of(container)).collect();
+    if items.iter().map(|item| item.len() + 8).sum::<usize>() <= bounds::ANSWER {
+        return Encoded::of(&Listed { items });
+    }
+    drop(items);
+    let mut items = list(node, filter);
+    bounds::fit("list containers", &mut items, bounds::ANSWER);
+    Encoded::of(&Listed { items: items.iter().map(|item| item.encode_to_vec().into()).collect() })
 }
 
 fn fits(container: &Container, filter: Option<&api::ContainerFilter>) -> bool {

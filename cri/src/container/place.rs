@@ -21,9 +21,9 @@ pub async fn layer(node: &Node, sandbox: &Sandbox, container: &Container, image:
     let (uid, gid) = root_of(&sandbox.config);
     let dir = node.paths.container_record(&container.id);
     let upper = dir.join("upper");
-    paths::create_dir(&upper)?;
+    paths::own_dir(&upper)?;
     let work = dir.join("work");
-    paths::create_dir(&work)?;
+    paths::own_dir(&work)?;
     // Both: overlayfs moves files from one to the other, and the kernel lets none leave its project.
     if let Err(error) = node.stats.count(&[&upper, &work]) {
         tracing::warn!(container = container.id, "its writable layer will be walked: {error}");
@@ -87,7 +87,7 @@ fn sources(config: &api::ContainerConfig) -> Result<BTreeMap<String, Source>> {
             let path = match std::fs::canonicalize(asked) {
                 // As containerd and docker do, and as critest expects.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    paths::create_dir(Path::new(asked))?;
+                    paths::host_dir(Path::new(asked))?;
                     std::fs::canonicalize(asked)
                 }
                 other => other,

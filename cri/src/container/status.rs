@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::signal;
-use crate::api;
 use crate::node::{Container, Node};
 use crate::record::ContainerStage;
+use crate::{api, bounds};
 
 /// The state that clients see.
 pub fn state(container: &Container) -> api::ContainerState {
@@ -90,7 +90,7 @@ pub fn tell(node: &Arc<Node>, container: &Container, what: api::ContainerEventTy
 /// An event's statuses: those of a sandbox and of all its containers.
 pub fn event(node: &Node, sandbox: &str) -> api::ContainerEventResponse {
     let found = node.sandboxes.find(sandbox).ok().flatten();
-    api::ContainerEventResponse {
+    let mut event = api::ContainerEventResponse {
         pod_sandbox_status: found.map(|sandbox| crate::sandbox::status::status(&sandbox)),
         containers_statuses: node
             .containers_of(sandbox)
@@ -99,7 +99,9 @@ pub fn event(node: &Node, sandbox: &str) -> api::ContainerEventResponse {
             .map(|container| status(container))
             .collect(),
         ..Default::default()
-    }
+    };
+    bounds::fit("tell of a container event", std::slice::from_mut(&mut event), bounds::EVENT);
+    event
 }
 
 /// The whole answer.
@@ -108,8 +110,9 @@ pub fn answer(
     request: &api::ContainerStatusRequest,
 ) -> crate::error::Result<api::ContainerStatusResponse> {
     let container = node.container(&request.container_id)?;
-    Ok(api::ContainerStatusResponse {
-        status: Some(status(&container)),
-        info: if request.verbose { verbose(node, &container) } else { HashMap::new() },
-    })
+    let mut status = status(&container);
+    bounds::fit("tell a container's status", std::slice::from_mut(&mut status), bounds::ANSWER);
+    let info = if request.verbose { verbose(node, &container) } else { HashMap::new() };
+    let info = bounds::info(info, bounds::room_beside(&status));
+    Ok(api::ContainerStatusResponse { status: Some(status), info })
 }

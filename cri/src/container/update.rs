@@ -14,6 +14,7 @@ pub async fn update(node: &Arc<Node>, request: api::UpdateContainerResourcesRequ
     let Some(asked) = request.linux else {
         return Err(Error::invalid("the resources to set are missing"));
     };
+    crate::sandbox::check::resources("container", &asked)?;
     if !matches!(container.stage(), ContainerStage::Created | ContainerStage::Running) {
         return Err(Error::new(
             Kind::WrongStatus,

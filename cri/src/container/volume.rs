@@ -16,13 +16,15 @@ type Root = (u32, u32);
 /// Makes `path` with what `layers` (lowest first) have at `volume`.
 pub fn create(path: &Path, volume: &str, layers: &[PathBuf], root: Root) -> Result<()> {
     let parts = parts(volume)?;
-    paths::create_dir(path)?;
+    paths::own_dir(path)?;
     let views = views(layers, &parts);
     if let Some((_, top)) = views.first() {
         attributes(path, top, root)?;
     } else {
         std::os::unix::fs::chown(path, Some(root.0), Some(root.1))
             .what(|| format!("change the owner of {}", path.display()))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+            .what(|| format!("set the mode of {}", path.display()))?;
     }
     let dirs: Vec<PathBuf> = views.into_iter().map(|(dir, _)| dir).collect();
     copy(&dirs, path, root, 0)

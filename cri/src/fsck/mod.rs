@@ -53,7 +53,7 @@ impl fmt::Display for Finding {
 
 /// Looks at everything that the server with this configuration would have. It changes nothing but an unfinished pull's files.
 pub fn look(config: &Config) -> Result<Vec<Finding>> {
-    std::fs::create_dir_all(&config.state).ok();
+    crate::paths::own_dir(&config.state)?;
     let _lock = lock(&config.state)?;
     look::all(config)
 }

@@ -80,7 +80,7 @@ impl Cgroup {
         if let Some(there) = open.as_ref().filter(|_| anew == Anew::No) {
             return Ok(Arc::clone(there));
         }
-        crate::paths::create_dir(path)?;
+        crate::paths::host_dir(path)?;
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let made = rustix::fs::openat(CWD, path, flags, Mode::empty());
         let made = Arc::new(made.what(|| format!("open the cgroup {}", path.display()))?);

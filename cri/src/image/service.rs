@@ -4,8 +4,8 @@ use super::blocking::blocking;
 use super::progress::{Logged, Progress, Unwatched};
 use super::store::{Credentials, Store, Usage};
 use super::{Image, Principal, UserSpec, Users};
-use crate::api;
 use crate::error::{Error, Result};
+use crate::{api, bounds};
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,6 +31,12 @@ impl ImageRpc {
         Self { store, in_use }
     }
 
+    fn fitting(&self, filter: Option<api::ImageFilter>) -> Vec<api::Image> {
+        let mut images = self.listed(filter);
+        bounds::fit("list images", &mut images, bounds::ANSWER);
+        images
+    }
+
     fn listed(&self, filter: Option<api::ImageFilter>) -> Vec<api::Image> {
         let wanted =
             filter.and_then(|filter| filter.image).map(|spec| spec.image).filter(|name| !name.is_empty());
@@ -51,16 +57,19 @@ impl api::image_service_server::ImageService for ImageRpc {
         &self,
         request: Request<api::ListImagesRequest>,
     ) -> Result<Response<api::ListImagesResponse>, Status> {
-        Ok(Response::new(api::ListImagesResponse { images: self.listed(request.into_inner().filter) }))
+        Ok(Response::new(api::ListImagesResponse { images: self.fitting(request.into_inner().filter) }))
     }
 
     async fn stream_images(
         &self,
         request: Request<api::StreamImagesRequest>,
     ) -> Result<Response<Self::StreamImagesStream>, Status> {
-        let images = self.listed(request.into_inner().filter);
-        let batches: Vec<_> = images.chunks(BATCH).map(<[_]>::to_vec).collect();
-        let answers = batches.into_iter().map(|images| Ok(api::StreamImagesResponse { images }));
+        let mut images = self.listed(request.into_inner().filter);
+        for image in &mut images {
+            bounds::fit("list images one by one", std::slice::from_mut(image), bounds::ANSWER);
+        }
+        let answers =
+            bounds::pieces(images, BATCH).into_iter().map(|images| Ok(api::StreamImagesResponse { images }));
         Ok(Response::new(Box::pin(tokio_stream::iter(answers))))
     }
 
@@ -72,7 +81,10 @@ impl api::image_service_server::ImageService for ImageRpc {
         let name = named(request.image)?;
         let image = self.store.find(&name);
         let info = image.as_ref().filter(|_| request.verbose).map(|image| verbose(image)).unwrap_or_default();
-        Ok(Response::new(api::ImageStatusResponse { image: image.as_deref().map(shown), info }))
+        let mut image = image.as_deref().map(shown);
+        bounds::fit("tell an image's status", image.as_mut_slice(), bounds::ANSWER);
+        let info = bounds::info(info, image.as_ref().map_or(bounds::ANSWER, bounds::room_beside));
+        Ok(Response::new(api::ImageStatusResponse { image, info }))
     }
 
     async fn pull_image(

@@ -14,17 +14,22 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::{Config, scrape};
+use crate::connections::{Connections, Guest};
 use crate::error::{Context, Error, Result};
 use crate::node::Node;
 
-/// How long a client may take for its request's head.
+/// How long a client may take for its request's head, and what it may have.
 const HEAD: Duration = Duration::from_secs(10);
+const HEAD_BYTES: usize = 16 << 10;
 
-/// Connections at once; more wait.
+/// Connections at once; those that ask for nothing make room.
 const CONNECTIONS: usize = 16;
+
+/// How long a connection may last in all: a client that takes no answer holds no place. Prometheus comes again.
+const LIFE: Duration = Duration::from_secs(60);
 
 /// Serves from now on, if the configuration says where. Gives the address: port 0 is any that is free.
 ///
@@ -46,15 +51,20 @@ pub async fn start(config: &Config, node: &Arc<Node>) -> Result<Option<SocketAdd
 }
 
 async fn accept(listener: TcpListener, node: Arc<Node>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Connections::new(CONNECTIONS);
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((socket, _)) => {
+            Ok((socket, peer)) => {
+                let Some(guest) = connections.enter(Some(peer.ip())).map(Arc::new) else {
+                    tracing::debug!(%peer, "refuse a connection for metrics: as many as may be are being answered");
+                    continue;
+                };
                 let node = Arc::clone(&node);
                 tokio::spawn(async move {
-                    connection(socket, node).await;
-                    drop(permit);
+                    tokio::select! {
+                        _ = timeout(LIFE, connection(socket, node, Arc::clone(&guest))) => {}
+                        () = guest.told_to_leave() => tracing::debug!(%peer, "a silent client made room"),
+                    }
                 });
             }
             Err(error) => {
@@ -65,14 +75,19 @@ async fn accept(listener: TcpListener, node: Arc<Node>) {
     }
 }
 
-async fn connection(socket: TcpStream, node: Arc<Node>) {
+async fn connection(socket: TcpStream, node: Arc<Node>, guest: Arc<Guest>) {
     let service = service_fn(|request| {
-        let node = Arc::clone(&node);
-        async move { Ok::<_, Infallible>(answer(&request, node).await) }
+        let (node, stay) = (Arc::clone(&node), guest.stay());
+        async move {
+            let answer = answer(&request, node).await;
+            drop(stay);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(socket), service)
         .await;
     if let Err(error) = served {

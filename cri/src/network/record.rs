@@ -45,7 +45,7 @@ pub struct Records {
 impl Records {
     /// Reads what is there. A torn file is dropped: it was never complete, so nothing was made after it.
     pub fn open(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder).what(|| format!("create {}", folder.display()))?;
+        crate::paths::own_dir(folder)?;
         let mut all = HashMap::new();
         for entry in fs::read_dir(folder).what(|| format!("list {}", folder.display()))?.flatten() {
             let path = entry.path();
@@ -80,7 +80,7 @@ impl Records {
         let part = path.with_extension("part");
         let bytes =
             serde_json::to_vec(&record).map_err(|error| Error::internal(error.to_string()).during(what()))?;
-        fs::write(&part, bytes).what(what)?;
+        crate::paths::write_own(&part, &bytes).what(what)?;
         fs::rename(&part, &path).what(what)?;
         let record = Arc::new(record);
         self.lock().insert(record.pod.id.clone(), record.clone());

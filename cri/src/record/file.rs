@@ -25,7 +25,7 @@ pub fn write<T: Serialize>(path: &Path, boot: &str, content: &T) -> Result<()> {
     let text = serde_json::to_string(content).what(|| format!("serialize {}", path.display()))?;
     let whole = format!("{FORMAT} {} {boot}\n{text}", checksum(boot, &text));
     let beside = path.with_extension("new");
-    std::fs::write(&beside, whole).what(|| format!("write {}", beside.display()))?;
+    crate::paths::write_own(&beside, whole.as_bytes())?;
     std::fs::rename(&beside, path).what(|| format!("rename {} to {}", beside.display(), path.display()))
 }
 

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use prost::Message;
+
 use crate::api;
 use crate::error::{Error, Result};
 use crate::network::PodNetwork;
@@ -11,9 +13,15 @@ use crate::table::shown;
 /// Longer than any name that Kubernetes makes, shorter than what a directory entry may have.
 const NAME: usize = 253;
 
-/// Labels and annotations of one object, together. Kubernetes allows 256 KiB of annotations; what is beyond our limit would, listed
-/// for some pods, not fit into the 16 MiB of an answer, and no list would work any more.
-const NOTES: usize = 512 << 10;
+/// Labels and annotations of one object, together. Kubernetes allows 256 KiB of annotations; the rest is for labels and for what a
+/// kubelet adds. Answers are bounded besides (`bounds`): 110 such pods are more than one has.
+const NOTES: usize = 320 << 10;
+
+/// The rest of what statuses and events repeat of one object: image, mounts, limits. A pod has 1.5 MiB in Kubernetes' store, with all.
+const REPEATED: usize = 512 << 10;
+
+/// A whole config that is kept: more than a process can be given in arguments and environment (6 MiB), or a pod's sysctls have.
+const CONFIG: usize = 8 << 20;
 
 /// Refuses what makes no sense.
 pub fn config(config: &api::PodSandboxConfig) -> Result<()> {
@@ -28,6 +36,7 @@ pub fn config(config: &api::PodSandboxConfig) -> Result<()> {
     directory("log_directory", &config.log_directory)?;
     hostname(&config.hostname)?;
     notes("sandbox", &config.labels, &config.annotations)?;
+    size("sandbox", config, 0)?;
     dns(config.dns_config.as_ref())?;
     let sysctls = config.linux.as_ref().map(|linux| &linux.sysctls);
     if let Some((name, _)) = sysctls.into_iter().flatten().find(|(_, value)| value.contains(['\0', '\n'])) {
@@ -57,6 +66,30 @@ pub fn notes(
     if bytes > NOTES {
         return Err(Error::invalid(format!(
             "labels and annotations of the {what} have {bytes} bytes, more than {NOTES}"
+        )));
+    }
+    Ok(())
+}
+
+/// What is kept of a config, and what statuses repeat of it.
+pub fn size(what: &str, config: &impl Message, repeated: usize) -> Result<()> {
+    for (part, bytes, most) in
+        [("the config", config.encoded_len(), CONFIG), ("what statuses repeat", repeated, REPEATED)]
+    {
+        if bytes > most {
+            return Err(Error::invalid(format!("{part} of the {what} has {bytes} bytes, more than {most}")));
+        }
+    }
+    Ok(())
+}
+
+/// Limits are kept and told in statuses.
+pub fn resources(what: &str, resources: &api::LinuxContainerResources) -> Result<()> {
+    const MOST: usize = 64 << 10;
+    let bytes = resources.encoded_len();
+    if bytes > MOST {
+        return Err(Error::invalid(format!(
+            "the resources of the {what} have {bytes} bytes, more than {MOST}"
         )));
     }
     Ok(())

@@ -1,4 +1,6 @@
-//! A pod's files on the host: resolv.conf, hosts, hostname and the tmpfs of its /dev/shm. Containers get them by bind mounts.
+//! A pod's files on the host: resolv.conf, hosts, hostname and the directory of its /dev/shm. Containers get them by bind mounts, and can
+//! write into them: so all of them are on one tmpfs of the pod's own, which ends at the size that /dev/shm has. What a container makes of
+//! them costs its own memory (the kernel accounts it there) and never the host's /run.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -25,11 +27,21 @@ pub struct Files {
     pub shm: Option<PathBuf>,
 }
 
+/// What /dev/shm has with other engines too. The three files have some kilobytes of it.
+const BYTES: usize = 64 << 20;
+/// Of a pod that has the host's /dev/shm; more where the host's own /etc/hosts has more.
+const BYTES_OF_FILES: usize = 1 << 20;
+/// With a page of memory each, these are as much again at most. Programs have some hundred files in /dev/shm.
+const FILES: usize = 64 << 10;
+const FEW_FILES: usize = 16;
+
 impl Files {
     /// Of a sandbox.
     pub fn of(sandbox: &Sandbox) -> Self {
-        let dir = sandbox.dir();
-        let shm = (!sandbox.is_on_host_ipc()).then(|| dir.join("shm"));
+        let (on_host_ipc, own) = (sandbox.is_on_host_ipc(), paths::pod_files(sandbox.dir()));
+        // Pods of an earlier version have them in their directory.
+        let dir = if own.exists() { own.as_path() } else { sandbox.dir() };
+        let shm = (!on_host_ipc).then(|| dir.join("shm"));
         Self {
             resolv_conf: dir.join("resolv.conf"),
             hostname: dir.join("hostname"),
@@ -41,16 +53,25 @@ impl Files {
 
 /// Makes them.
 pub async fn create(node: &Node, sandbox: &Sandbox) -> Result<()> {
+    let place = paths::pod_files(sandbox.dir());
+    paths::own_dir(&place)?;
+    let (bytes, files) = match sandbox.is_on_host_ipc() {
+        false => (BYTES, FILES),
+        true => (BYTES_OF_FILES + 2 * hosts(node, sandbox)?.len(), FEW_FILES),
+    };
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let options = format!("mode=0700,size={bytes},nr_inodes={files}");
+    mount(Some("shm"), &place, Some("tmpfs"), flags, Some(options.as_str()))
+        .what(|| format!("mount tmpfs at {}", place.display()))?;
     let files = Files::of(sandbox);
     let owner = spec::root_of(&sandbox.config);
     write_network_files(node, sandbox)?;
     write(&files.hostname, format!("{}\n", hostname(node, sandbox)).as_bytes(), owner)?;
     if let Some(shm) = &files.shm {
-        paths::create_dir(shm)?;
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        let options = format!("mode=1777,size=65536k,uid={},gid={}", owner.0, owner.1);
-        mount(Some("shm"), shm, Some("tmpfs"), flags, Some(options.as_str()))
-            .what(|| format!("mount tmpfs at {}", shm.display()))?;
+        paths::own_dir(shm)?;
+        std::os::unix::fs::chown(shm, Some(owner.0), Some(owner.1))
+            .and_then(|()| std::fs::set_permissions(shm, std::fs::Permissions::from_mode(0o1777)))
+            .what(|| format!("open {} to the pod", shm.display()))?;
     }
     Ok(())
 }
@@ -89,15 +110,18 @@ fn read(path: &str) -> Result<String> {
 
 /// Unmounts what was mounted; the files go with the pod's directory.
 pub fn unmount(node: &Node, id: &str) -> Result<()> {
-    let shm = node.paths.shm(id);
-    loop {
-        match umount2(&shm, MntFlags::MNT_DETACH) {
-            // There may be one over the other, of a server that was killed between two steps.
-            Ok(()) => {}
-            Err(Errno::EINVAL | Errno::ENOENT) => return Ok(()),
-            Err(errno) => return Err(errno).what(|| format!("unmount {}", shm.display())),
+    // The second is that of an earlier version.
+    for place in [paths::pod_files(&node.paths.pod(id)), node.paths.pod(id).join("shm")] {
+        loop {
+            match umount2(&place, MntFlags::MNT_DETACH) {
+                // There may be one over the other, of a server that was killed between two steps.
+                Ok(()) => {}
+                Err(Errno::EINVAL | Errno::ENOENT) => break,
+                Err(errno) => return Err(errno).what(|| format!("unmount {}", place.display())),
+            }
         }
     }
+    Ok(())
 }
 
 /// The name that the pod's UTS namespace has.

@@ -3,8 +3,15 @@
 use std::collections::HashMap;
 
 use super::status::state;
-use crate::api;
 use crate::node::{Node, Sandbox};
+use crate::{api, bounds};
+
+/// The answer's: what a filter lets through, as far as it fits.
+pub fn fitting(node: &Node, filter: Option<&api::PodSandboxFilter>) -> Vec<api::PodSandbox> {
+    let mut items = list(node, filter);
+    bounds::fit("list sandboxes", &mut items, bounds::ANSWER);
+    items
+}
 
 /// The sandboxes that a filter lets through.
 pub fn list(node: &Node, filter: Option<&api::PodSandboxFilter>) -> Vec<api::PodSandbox> {

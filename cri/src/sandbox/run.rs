@@ -128,9 +128,9 @@ async fn all(node: &Arc<Node>, sandbox: &Arc<Sandbox>, stages: &Stages) -> Resul
 
 async fn record(node: &Node, sandbox: &Sandbox) -> Result<()> {
     let dir = node.paths.sandbox_record(&sandbox.id);
-    paths::create_dir(&dir)?;
+    paths::own_dir(&dir)?;
     file::write(&dir.join("meta"), &node.boot, &sandbox.meta)?;
-    paths::create_dir(sandbox.dir())
+    paths::own_dir(sandbox.dir())
 }
 
 async fn shim(node: &Node, sandbox: &Sandbox) -> Result<()> {

@@ -56,10 +56,12 @@ pub fn root_of(config: &api::PodSandboxConfig) -> (u32, u32) {
 
 /// Writes a bundle: `config.json`, and the empty directory that the root filesystem is mounted at.
 pub fn write_bundle(bundle: &Path, spec: &oci_spec::runtime::Spec) -> Result<()> {
-    paths::create_dir(&bundle.join("rootfs"))?;
+    paths::own_dir(bundle)?;
+    paths::own_dir(&bundle.join("rootfs"))?;
     let path = bundle.join("config.json");
     let text = serde_json::to_vec(spec).what(|| format!("serialize {}", path.display()))?;
-    std::fs::write(&path, text).what(|| format!("write {}", path.display()))
+    // It has the environment.
+    paths::write_own(&path, &text)
 }
 
 /// Reads a Localhost profile.
@@ -75,8 +77,14 @@ pub fn read_seccomp(path: Option<PathBuf>) -> Result<Option<Vec<u8>>> {
 
 /// Writes the pause program where all pods find it.
 pub fn install_pause(root: &Path) -> Result<()> {
-    for dir in ["proc", "dev"] {
-        paths::create_dir(&root.join(dir))?;
+    if let Some(above) = root.parent() {
+        paths::own_dir(above)?;
+    }
+    // The pause process is nobody: it may pass here, once it is here.
+    for dir in [root.to_owned(), root.join("proc"), root.join("dev")] {
+        paths::host_dir(&dir)?;
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755))
+            .what(|| format!("set the mode of {}", dir.display()))?;
     }
     let path = root.join(PAUSE);
     let program = shim::pause::PROGRAM;

@@ -5,9 +5,9 @@ use std::sync::PoisonError;
 
 use serde_json::json;
 
-use crate::api;
 use crate::node::{Node, Sandbox};
 use crate::record::{ContainerStage, SandboxStage};
+use crate::{api, bounds};
 
 /// The state that clients see.
 pub fn state(sandbox: &Sandbox) -> api::PodSandboxState {
@@ -43,9 +43,13 @@ pub fn status(sandbox: &Sandbox) -> api::PodSandboxStatus {
 
 /// Tells those who listen to container events: a sandbox has them too, under its own id.
 pub fn tell(node: &Node, sandbox: &Sandbox, what: api::ContainerEventType) {
-    node.events.tell(&sandbox.id, what, true, || api::ContainerEventResponse {
-        pod_sandbox_status: Some(status(sandbox)), // the one that goes is in no table any more
-        ..crate::container::status::event(node, &sandbox.id)
+    node.events.tell(&sandbox.id, what, true, || {
+        let mut event = api::ContainerEventResponse {
+            pod_sandbox_status: Some(status(sandbox)), // the one that goes is in no table any more
+            ..crate::container::status::event(node, &sandbox.id)
+        };
+        bounds::fit("tell of a sandbox event", std::slice::from_mut(&mut event), bounds::EVENT);
+        event
     });
 }
 
@@ -105,14 +109,19 @@ pub fn answer(
 ) -> crate::error::Result<api::PodSandboxStatusResponse> {
     let sandbox = node.sandbox(&request.pod_sandbox_id)?;
     let containers = node.containers_of(&sandbox.id);
-    Ok(api::PodSandboxStatusResponse {
+    let mut answer = api::PodSandboxStatusResponse {
         status: Some(status(&sandbox)),
-        info: if request.verbose { verbose(node, &sandbox) } else { HashMap::new() },
+        info: HashMap::new(),
         containers_statuses: containers
             .iter()
             .filter(|container| container.is_listed())
             .map(|container| crate::container::status::status(container))
             .collect(),
         timestamp: crate::paths::now(),
-    })
+    };
+    bounds::fit("tell a sandbox's status", std::slice::from_mut(&mut answer), bounds::ANSWER);
+    if request.verbose {
+        answer.info = bounds::info(verbose(node, &sandbox), bounds::room_beside(&answer));
+    }
+    Ok(answer)
 }

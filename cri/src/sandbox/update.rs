@@ -6,6 +6,9 @@ use crate::node::Node;
 
 /// Records what is said.
 pub async fn update(node: &Node, request: api::UpdatePodSandboxResourcesRequest) -> Result<()> {
+    for resources in [&request.overhead, &request.resources].into_iter().flatten() {
+        super::check::resources("sandbox", resources)?;
+    }
     let sandbox = node.sandbox(&request.pod_sandbox_id)?;
     sandbox
         .status

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use tonic::{Response, Status};
 
+use crate::bounds::{self, Shrink};
 use crate::error::Result;
 
 /// Of an RPC that answers with one message.
@@ -35,12 +36,15 @@ pub async fn answer<T>(work: impl Future<Output = Result<T>>) -> Answer<T> {
     }
 }
 
-/// A list in messages of `CHUNK` items.
-pub fn chunks<T, M>(items: Vec<T>, message: impl Fn(Vec<T>) -> M + Send + 'static) -> Answer<Items<M>>
+/// A list in messages of `CHUNK` items, fewer where they are large.
+pub fn chunks<T, M>(mut items: Vec<T>, message: impl Fn(Vec<T>) -> M + Send + 'static) -> Answer<Items<M>>
 where
-    T: Send + 'static,
+    T: Shrink + Send + 'static,
     M: Send + 'static,
 {
-    let chunks = stream::iter(items).chunks(CHUNK).map(move |items| Ok(message(items)));
+    for item in &mut items {
+        bounds::fit("list one by one", std::slice::from_mut(item), bounds::ANSWER);
+    }
+    let chunks = stream::iter(bounds::pieces(items, CHUNK)).map(move |items| Ok(message(items)));
     Ok(Response::new(chunks.boxed()))
 }

@@ -26,7 +26,7 @@ pub fn listen(address: &str) -> Result<Socket> {
     }
     let path = path(address)?;
     if let Some(parent) = path.parent() {
-        crate::paths::create_dir(parent)?;
+        crate::paths::host_dir(parent)?;
     }
     if UnixStream::connect(&path).is_ok() {
         return Err(Error::new(Kind::Exists, format!("somebody serves {} already", path.display()))

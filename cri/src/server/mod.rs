@@ -3,10 +3,13 @@
 mod answer;
 mod condition;
 mod grpc;
+mod in_flight;
 mod listen;
 mod notify;
 mod open;
 mod runtime_service;
+#[cfg(test)]
+mod unit;
 
 use std::sync::Arc;
 use std::time::Duration;

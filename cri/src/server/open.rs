@@ -16,20 +16,15 @@ use crate::shims::Shims;
 use crate::table::Table;
 use crate::{host, sandbox};
 
+/// Of which lists can always have all, with the names and states: `bounds::ANSWER` holds 3.8 kB of each.
+const SANDBOXES: usize = 4096;
+const CONTAINERS: usize = 8192;
+
 /// Opens a node whose tables are empty.
 pub async fn open(config: Config) -> Result<Arc<Node>> {
     let paths = Paths::new(&config);
-    for dir in [&paths.root, &paths.state] {
-        paths::create_dir(dir)?;
-        // Bundles hold environments, images hold secrets of their makers: root's only.
-        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711))
-            .what(|| format!("set the mode of {}", dir.display()))?;
-    }
-    for dir in ["pods", "bundles"] {
-        let dir = paths.state.join(dir);
-        paths::create_dir(&dir)?;
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))
-            .what(|| format!("set the mode of {}", dir.display()))?;
+    for dir in paths.own() {
+        paths::own_dir(&dir)?;
     }
     // Never closed: the lock is the process's.
     std::mem::forget(lock(&paths.state)?);
@@ -56,8 +51,8 @@ pub async fn open(config: Config) -> Result<Arc<Node>> {
         boot: paths::boot_id()?,
         host: RwLock::new(Arc::new(host)),
         runtimes,
-        sandboxes: Table::new("sandbox"),
-        containers: Table::new("container"),
+        sandboxes: Table::new("sandbox", SANDBOXES),
+        containers: Table::new("container", CONTAINERS),
         list: Default::default(),
         shims,
         network,

@@ -11,6 +11,7 @@ use super::answer::{Answer, Items, answer, chunks};
 use super::condition;
 use crate::api;
 use crate::api::runtime_service_server::RuntimeService;
+use crate::bounds;
 use crate::error::Error;
 use crate::node::Node;
 use crate::{container, sandbox, stats};
@@ -118,7 +119,7 @@ impl RuntimeService for Service {
         &self,
         request: Request<api::ListPodSandboxRequest>,
     ) -> Answer<api::ListPodSandboxResponse> {
-        let items = sandbox::list::list(&self.node, request.get_ref().filter.as_ref());
+        let items = sandbox::list::fitting(&self.node, request.get_ref().filter.as_ref());
         Ok(Response::new(api::ListPodSandboxResponse { items }))
     }
 
@@ -268,7 +269,12 @@ impl RuntimeService for Service {
         answer(async {
             let encode = |stats: api::ContainerStats| Bytes::from(stats.encode_to_vec());
             let items = stats::containers(&self.node, filter.as_ref(), encode).await?;
-            Ok(crate::encoded::Listed { items })
+            if items.iter().map(|item| item.len() + 8).sum::<usize>() <= bounds::ANSWER {
+                return Ok(crate::encoded::Listed { items });
+            }
+            let mut all = stats::containers(&self.node, filter.as_ref(), std::convert::identity).await?;
+            bounds::fit("list statistics of containers", &mut all, bounds::ANSWER);
+            Ok(crate::encoded::Listed { items: all.into_iter().map(encode).collect() })
         })
         .await
     }
@@ -288,7 +294,9 @@ impl RuntimeService for Service {
     ) -> Answer<api::PodSandboxStatsResponse> {
         let asked = request.into_inner().pod_sandbox_id;
         answer(async {
-            Ok(api::PodSandboxStatsResponse { stats: Some(stats::sandbox(&self.node, &asked).await?) })
+            let mut stats = stats::sandbox(&self.node, &asked).await?;
+            bounds::fit("tell statistics of a sandbox", std::slice::from_mut(&mut stats), bounds::ANSWER);
+            Ok(api::PodSandboxStatsResponse { stats: Some(stats) })
         })
         .await
     }
@@ -299,7 +307,8 @@ impl RuntimeService for Service {
     ) -> Answer<api::ListPodSandboxStatsResponse> {
         let filter = request.into_inner().filter;
         answer(async {
-            let stats = stats::sandboxes(&self.node, filter.as_ref()).await?;
+            let mut stats = stats::sandboxes(&self.node, filter.as_ref()).await?;
+            bounds::fit("list statistics of sandboxes", &mut stats, bounds::ANSWER);
             Ok(api::ListPodSandboxStatsResponse { stats })
         })
         .await
@@ -360,7 +369,9 @@ impl RuntimeService for Service {
         _: Request<api::ListPodSandboxMetricsRequest>,
     ) -> Answer<api::ListPodSandboxMetricsResponse> {
         answer(async {
-            Ok(api::ListPodSandboxMetricsResponse { pod_metrics: stats::pod_metrics(&self.node).await? })
+            let mut pod_metrics = stats::pod_metrics(&self.node).await?;
+            bounds::fit("list metrics of sandboxes", &mut pod_metrics, bounds::ANSWER);
+            Ok(api::ListPodSandboxMetricsResponse { pod_metrics })
         })
         .await
     }

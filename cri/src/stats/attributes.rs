@@ -3,20 +3,24 @@
 use prost::Message;
 
 use crate::api;
+use crate::bounds;
 use crate::encoded::Encoded;
 use crate::node::Container;
 
 /// The message itself.
 #[derive(Clone, PartialEq, Message)]
-struct Fields {
+pub struct Fields {
+    /// Of the container.
     #[prost(string, tag = "1")]
     id: String,
     #[prost(message, optional, tag = "2")]
     metadata: Option<api::ContainerMetadata>,
+    /// As asked for.
     #[prost(map = "string, string", tag = "3")]
-    labels: std::collections::HashMap<String, String>,
+    pub labels: std::collections::HashMap<String, String>,
+    /// As asked for.
     #[prost(map = "string, string", tag = "4")]
-    annotations: std::collections::HashMap<String, String>,
+    pub annotations: std::collections::HashMap<String, String>,
 }
 
 /// `ContainerAttributes` of a container.
@@ -27,6 +31,14 @@ pub fn of(container: &Container) -> Encoded {
         labels: container.config.labels.clone(),
         annotations: container.config.annotations.clone(),
     })
+}
+
+/// The same with at most so many bytes, as far as that goes.
+pub fn shorter(attributes: &Encoded, most: usize) -> Encoded {
+    // We have encoded them.
+    let mut fields = Fields::decode(attributes.bytes()).unwrap_or_default();
+    bounds::fit("attributes", std::slice::from_mut(&mut fields), most);
+    Encoded::of(&fields)
 }
 
 #[cfg(test)]

@@ -49,11 +49,10 @@ const NAMES: [&str; 15] = [
 /// Descriptors that all cgroups together have.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// How many of them they may keep, half of what the process may have; what is beyond is opened for each reading.
+/// How many of them they may keep; what is beyond is opened for each reading.
 fn kept() -> usize {
     static KEPT: OnceLock<usize> = OnceLock::new();
-    let limit = || rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    *KEPT.get_or_init(|| limit().map_or(usize::MAX, |most| usize::try_from(most / 2).unwrap_or(usize::MAX)))
+    *KEPT.get_or_init(crate::descriptors::share)
 }
 
 /// One cgroup.

@@ -22,6 +22,7 @@ use crate::node::{Container, Node, Sandbox};
 use crate::record::{ContainerStage, SandboxStage};
 use crate::sandbox::list::has_labels;
 
+pub use self::attributes::{Fields, shorter};
 pub use self::metrics::{descriptors, pods as pod_metrics};
 
 /// Threads that read cgroups for one answer: asked for once, since that reads files itself.

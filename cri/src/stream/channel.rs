@@ -2,8 +2,10 @@
 //!
 //! Knows neither SPDY nor WebSocket; their writer tasks encode what is sent here.
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Pieces that a stream holds before its connection isn't read any more. With pieces of at most `PIECE` bytes: 2 MiB.
 pub const QUEUE: usize = 32;
@@ -11,10 +13,45 @@ pub const QUEUE: usize = 32;
 /// The most bytes of a piece: what a pipe holds, so that one reading takes all that a process could write meanwhile.
 pub const PIECE: usize = 64 * 1024;
 
+/// What all streams of one connection may have waiting from the client, as much as one of them alone: a client that is not listened to on
+/// many streams costs no more than on one. A message is taken whole, so a WebSocket may be one beyond it.
+const ROOM: usize = QUEUE * PIECE;
+
+/// The room of one connection, for what its client has sent and nobody has taken yet.
+#[derive(Clone)]
+pub struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Room {
+    /// Of a new connection.
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(ROOM)))
+    }
+
+    /// Waits until there is room for so many bytes.
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(ROOM)).unwrap_or(u32::MAX);
+        Arc::clone(&self.0).acquire_many_owned(bytes).await.ok() // it is never closed
+    }
+}
+
+/// What was read, in no more memory than that: a buffer that waited for much and got little is not kept.
+pub fn piece(read: BytesMut) -> Bytes {
+    if read.len() < read.capacity() / 2 { Bytes::copy_from_slice(&read) } else { read.freeze() }
+}
+
 /// What a client sends on one stream.
 pub struct Input {
-    queue: mpsc::Receiver<Event>,
+    queue: mpsc::Receiver<Waiting>,
 }
+
+/// An event on its way, with the room that it takes.
+type Waiting = (Event, Option<OwnedSemaphorePermit>);
 
 /// Something that happened on a stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +65,34 @@ pub enum Event {
 }
 
 /// Puts what arrives into a stream.
-pub type Feed = mpsc::Sender<Event>;
+pub struct Feed {
+    queue: mpsc::Sender<Waiting>,
+    room: Room,
+}
+
+impl Feed {
+    /// Puts an event in. Waits while the stream, or the connection, has as much as it may.
+    pub async fn send(&self, event: Event) -> Result<(), Gone> {
+        let bytes = match &event {
+            Event::Piece(piece) => piece.len(),
+            Event::End | Event::Reset => 0,
+        };
+        if self.is_closed() {
+            return Err(Gone);
+        }
+        let permit = tokio::select! {
+            permit = self.room.take(bytes) => permit,
+            // Nobody takes it any more.
+            () = self.queue.closed() => return Err(Gone),
+        };
+        self.queue.send((event, permit)).await.map_err(|_| Gone)
+    }
+
+    /// Nobody listens any more.
+    pub fn is_closed(&self) -> bool {
+        self.queue.is_closed()
+    }
+}
 
 /// Where a client reads one stream.
 #[derive(Clone)]
@@ -77,8 +141,13 @@ pub struct Channel {
 
 impl Channel {
     /// A channel whose input is fed by the returned sender and whose output goes to `out`.
-    pub fn new(stream: u32, headers: Vec<(String, String)>, out: mpsc::Sender<Outgoing>) -> (Self, Feed) {
-        let (input, feed) = Input::new();
+    pub fn new(
+        stream: u32,
+        headers: Vec<(String, String)>,
+        out: mpsc::Sender<Outgoing>,
+        room: &Room,
+    ) -> (Self, Feed) {
+        let (input, feed) = Input::new(room);
         (Self { stream, headers, input, output: Output::new(stream, out) }, feed)
     }
 
@@ -90,14 +159,14 @@ impl Channel {
 
 impl Input {
     /// An input and what feeds it.
-    pub fn new() -> (Self, Feed) {
+    pub fn new(room: &Room) -> (Self, Feed) {
         let (feed, queue) = mpsc::channel(QUEUE);
-        (Self { queue }, feed)
+        (Self { queue }, Feed { queue: feed, room: room.clone() })
     }
 
     /// The next thing that happens. A connection that is gone looks like a reset.
     pub async fn next(&mut self) -> Event {
-        self.queue.recv().await.unwrap_or(Event::Reset)
+        self.queue.recv().await.map_or(Event::Reset, |(event, _)| event)
     }
 }
 

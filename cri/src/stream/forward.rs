@@ -5,19 +5,20 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::backend::Backend;
 use super::channel::{Channel, Event, Input, Output, PIECE};
+use crate::descriptors;
 
 /// How long a connection into the pod may take.
 const DIALLING: Duration = Duration::from_secs(30);
@@ -27,6 +28,9 @@ const IDLE: Duration = Duration::from_secs(4 * 3600);
 
 /// Pairs of which one stream is still missing, at most.
 const HALVES_MAX: usize = 1000;
+
+/// Forwarded connections at once; fewer where the process may have few descriptors.
+const CONNECTIONS_MAX: usize = 16 << 10;
 
 /// Serves the streams of one client until it opens no more and all its connections have ended.
 pub async fn run(backend: Arc<dyn Backend>, sandbox: String, mut accept: mpsc::Receiver<Channel>) {
@@ -105,8 +109,19 @@ fn complete(
     Ok(Some(Pair { port, error, data }))
 }
 
+/// Connections into pods, of all sessions: each has a descriptor.
+static CONNECTIONS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(descriptors::share().min(CONNECTIONS_MAX)));
+
 async fn serve(backend: Arc<dyn Backend>, sandbox: Arc<str>, pair: Pair) {
     let Pair { port, error, data } = pair;
+    let Ok(_place) = CONNECTIONS.try_acquire() else {
+        let text =
+            format!("connect to port {port} of pod {sandbox}: as many connections are forwarded as may be");
+        refuse(&error.output, &text).await;
+        let _ = data.output.reset().await;
+        return;
+    };
     let dialled = match timeout(DIALLING, backend.connect(&sandbox, port)).await {
         Ok(Ok(socket)) => Ok(socket),
         Ok(Err(error)) => Err(error.to_string()),
@@ -215,7 +230,7 @@ mod tests {
     fn channel(stream: u32, headers: &[(&str, &str)]) -> Channel {
         let (out, _) = mpsc::channel(1);
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Channel::new(stream, headers, out).0
+        Channel::new(stream, headers, out, &super::super::channel::Room::new()).0
     }
 
     #[test]

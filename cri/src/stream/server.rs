@@ -26,16 +26,27 @@ use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::backend::{Backend, Exec, Streams};
-use super::token::Tokens;
+use super::token::{Tokens, Weight};
 use super::wire::Wire;
 use super::{Config, forward, remote, spdy, tls, websocket};
+use crate::connections::{Connections, Guest};
+use crate::descriptors;
 use crate::error::{Context, Error, Kind, Result};
 
 const PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");
 
-/// How long a client may take for its request's head.
-const HEAD: Duration = Duration::from_secs(30);
+/// How long a client may take for its request's head, and before that for TLS.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// What is read of a head that does not end. A URL of ours has a hundred bytes, the headers of Kubernetes' clients some hundred.
+const HEAD_BYTES: usize = 16 << 10;
+
+/// Connections at once, with sessions or without; fewer where the process may have few descriptors.
+const CONNECTIONS: usize = 1024;
+
+/// What a session of exec has: its connection, and three streams of the shim's.
+const DESCRIPTORS: usize = 4;
 
 /// How long a connection is silent before the kernel asks whether the client is there, and how often it asks again.
 const ALIVE: Duration = Duration::from_secs(60);
@@ -52,6 +63,16 @@ enum Asked {
     Exec(Exec),
     Attach { container: String, streams: Streams },
     Forward { sandbox: String },
+}
+
+impl Weight for Asked {
+    fn bytes(&self) -> usize {
+        let words: &[String] = match self {
+            Self::Exec(exec) => &exec.command,
+            Self::Attach { .. } | Self::Forward { .. } => &[],
+        };
+        words.iter().map(|word| word.capacity() + size_of::<String>()).sum::<usize>() + size_of::<Self>()
+    }
 }
 
 /// The server. It lives as long as the process.
@@ -74,6 +95,8 @@ impl Server {
         let listener = TcpListener::bind(config.address).await.what(what)?;
         let address = listener.local_addr().what(what)?;
         let server = Arc::new(Self { scheme, address, tokens: Tokens::default(), backend });
+        let forgets = server.clone();
+        tokio::spawn(async move { forgets.tokens.forget().await });
         tokio::spawn(accept(listener, tls, server.clone()));
         Ok(server)
     }
@@ -127,23 +150,30 @@ fn check(streams: Streams) -> Result<()> {
     Ok(())
 }
 
+/// Connections at once.
+pub(super) fn most_connections() -> usize {
+    CONNECTIONS.min(descriptors::share() / DESCRIPTORS)
+}
+
 async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Server>) {
+    let connections = Connections::new(most_connections());
     loop {
         match listener.accept().await {
-            Ok((socket, _)) => {
+            Ok((socket, peer)) => {
+                let Some(guest) = connections.enter(Some(peer.ip())) else {
+                    tracing::warn!(%peer, "refuse a streaming connection: as many as may be have sessions");
+                    continue;
+                };
                 let _ = socket.set_nodelay(true);
                 watch_over(&socket);
-                let server = server.clone();
-                match tls.clone() {
-                    None => tokio::spawn(connection(socket, server)),
-                    Some(tls) => tokio::spawn(async move {
-                        match timeout(HEAD, tls.accept(socket)).await {
-                            Ok(Ok(socket)) => connection(socket, server).await,
-                            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
-                            Err(_) => tracing::debug!("TLS handshake: not done in time"),
-                        }
-                    }),
-                };
+                let (server, tls) = (server.clone(), tls.clone());
+                tokio::spawn(async move {
+                    let guest = Arc::new(guest);
+                    tokio::select! {
+                        () = serve_guest(socket, tls, server, guest.clone()) => {}
+                        () = guest.told_to_leave() => tracing::debug!(%peer, "a silent client made room"),
+                    }
+                });
             }
             Err(error) => {
                 // Out of descriptors, most likely: what is open goes on, new ones wait.
@@ -165,17 +195,27 @@ fn watch_over(socket: &TcpStream) {
     }
 }
 
-async fn connection<Socket>(socket: Socket, server: Arc<Server>)
+async fn serve_guest(socket: TcpStream, tls: Option<TlsAcceptor>, server: Arc<Server>, guest: Arc<Guest>) {
+    let Some(tls) = tls else { return connection(socket, server, guest).await };
+    match timeout(HEAD, tls.accept(socket)).await {
+        Ok(Ok(socket)) => connection(socket, server, guest).await,
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
+        Err(_) => tracing::debug!("TLS handshake: not done in time"),
+    }
+}
+
+async fn connection<Socket>(socket: Socket, server: Arc<Server>, guest: Arc<Guest>)
 where
     Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(|request| {
-        let answer = server.answer(request);
+        let answer = server.answer(request, &guest);
         async move { Ok::<_, Infallible>(answer) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades()
         .await;
@@ -187,7 +227,7 @@ where
 type Answer = Response<Full<Bytes>>;
 
 impl Server {
-    fn answer(&self, mut request: Request<Incoming>) -> Answer {
+    fn answer(&self, mut request: Request<Incoming>, guest: &Arc<Guest>) -> Answer {
         let mut path = request.uri().path().trim_start_matches('/').splitn(2, '/');
         let (verb, token) = (path.next().unwrap_or_default(), path.next().unwrap_or_default());
         let Some(asked) = self.tokens.take(token).filter(|asked| asked.verb() == verb) else {
@@ -198,7 +238,7 @@ impl Server {
             Err(answer) => return *answer,
         };
         let upgrade = hyper::upgrade::on(&mut request);
-        let open = crate::metrics::session(asked.verb());
+        let open = (crate::metrics::session(asked.verb()), guest.stay());
         let session = serve(upgrade, asked, chosen.transport, self.backend.clone());
         tokio::spawn(async move {
             session.await;
@@ -285,6 +325,8 @@ fn first_spoken(offered: &[&str], known: &[&'static str]) -> std::result::Result
 fn plain(status: StatusCode, text: &'static str) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *answer.status_mut() = status;
+    // A URL is good for one connection.
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 

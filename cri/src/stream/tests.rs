@@ -337,3 +337,77 @@ async fn random_bytes_after_the_upgrade_end_the_connection_and_nothing_else() {
     let url = server.exec(exec(&["echo", "0"], false)).expect("a URL");
     Client::upgrade(&url, "v4.channel.k8s.io").await;
 }
+
+/// Whether the server has closed a connection on which it has said nothing.
+fn is_closed(socket: &TcpStream) -> bool {
+    let mut byte = [0];
+    !matches!(socket.try_read(&mut byte), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+#[tokio::test]
+async fn half_open_connections_are_bounded_and_hold_nobody_up() {
+    let (server, _) = server().await;
+    let url = server.exec(exec(&["echo", "0"], false)).expect("a URL");
+    let (first, late) = (Client::upgrade(&url, "v4.channel.k8s.io").await, server.address());
+    let most = super::server::most_connections();
+    let mut silent = Vec::new();
+    for _ in 0..most + 20 {
+        silent.push(TcpStream::connect(late).await.expect("a connection"));
+    }
+    // One that has a session among them stays; the oldest of the others make room.
+    let closed = async {
+        while silent.iter().filter(|socket| is_closed(socket)).count() < 21 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LIMIT, closed).await.expect("the oldest are closed");
+    assert!(!is_closed(&first.socket), "a session is ended for a silent client");
+    let url = server.exec(exec(&["echo", "0"], false)).expect("a URL");
+    Client::upgrade(&url, "v4.channel.k8s.io").await;
+    assert!(silent.iter().any(|socket| !is_closed(socket)));
+}
+
+#[tokio::test]
+async fn a_head_without_end_is_refused() {
+    let (server, _) = server().await;
+    let mut socket = TcpStream::connect(server.address()).await.expect("a connection");
+    let sent = async {
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").await?;
+        for number in 0..1_000_000 {
+            socket.write_all(format!("X-{number}: {}\r\n", "y".repeat(1000)).as_bytes()).await?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    timeout(LIMIT, sent).await.expect("in time").expect_err("a gigabyte of headers");
+}
+
+/// A client opens many streams, whose ends nobody reads, and fills all of them.
+#[tokio::test]
+async fn what_nobody_reads_of_many_streams_is_no_more_than_of_one() {
+    use super::channel::{Event, PIECE, QUEUE, Room};
+    let room = Room::new();
+    let mut streams: Vec<_> = (0..100).map(|_| super::channel::Input::new(&room)).collect();
+    let piece = || Event::Piece(Bytes::from(vec![b'x'; PIECE]));
+    let mut taken = 0;
+    for _ in 0..QUEUE {
+        for (_, feed) in &streams {
+            taken += usize::from(feed.send(piece()).now_or_never().is_some());
+        }
+    }
+    assert_eq!(taken, QUEUE, "pieces that wait");
+    // Reading one makes room for one, and a stream that is given up for all of its own.
+    assert_eq!(streams[0].0.next().await, piece());
+    let (last, _) = streams.split_last().expect("streams");
+    last.1.send(piece()).now_or_never().expect("room").expect("it is read");
+    assert!(last.1.send(piece()).now_or_never().is_none());
+    streams.truncate(1);
+    assert!(streams[0].1.send(piece()).now_or_never().is_some());
+}
+
+#[test]
+fn a_byte_of_a_large_frame_is_kept_in_a_byte() {
+    let mut read = bytes::BytesMut::with_capacity(64 << 10);
+    read.extend_from_slice(b"x");
+    let kept = super::channel::piece(read);
+    assert!(kept.try_into_mut().expect("the only one").capacity() < 1024);
+}

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::backend::Streams;
-use super::channel::{Event, Feed, Input, Outgoing, Output, PIECE, QUEUE, What};
+use super::channel::{Event, Feed, Input, Outgoing, Output, PIECE, QUEUE, Room, What};
 use super::remote::Client;
 use super::wire::{ReadSide, Wire, WriteSide};
 
@@ -62,8 +62,9 @@ where
     let (sink, source) = socket(wire).await.split();
     let (out, queue) = mpsc::channel(QUEUE);
     let output = |number: u8| Output::new(u32::from(number), out.clone());
-    let (stdin, stdin_feed) = Input::new();
-    let (resize, resize_feed) = Input::new();
+    let room = Room::new();
+    let (stdin, stdin_feed) = Input::new(&room);
+    let (resize, resize_feed) = Input::new(&room);
     let client = Client {
         error: output(ERROR),
         stdin: streams.stdin.then_some(stdin),

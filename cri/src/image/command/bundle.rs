@@ -8,6 +8,7 @@ use crate::oci::{DEFAULT_CAPABILITIES as DEFAULT, PATH};
 use oci_spec::image::ImageConfiguration;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// What a bundle is made from.
@@ -33,12 +34,13 @@ pub fn write(bundle: &Path, source: &Source) -> Result<()> {
     let what = || format!("make bundle {}", bundle.display());
     let users = Merged::open(&source.chain)?.users()?;
     let config = spec(&bundle, source, &users).what(what)?;
-    std::fs::create_dir(&bundle).what(what)?;
+    // What the container writes is its own; nobody else passes here.
+    std::fs::DirBuilder::new().mode(0o700).create(&bundle).what(what)?;
     for part in ["rootfs", "upper", "upper.work"] {
         std::fs::create_dir(bundle.join(part)).what(what)?;
     }
     let text = serde_json::to_string_pretty(&config).what(what)?;
-    std::fs::write(bundle.join("config.json"), text + "\n").what(what)
+    crate::paths::write_own(&bundle.join("config.json"), (text + "\n").as_bytes()).what(what)
 }
 
 fn spec(bundle: &Path, source: &Source, users: &Users) -> Result<Value> {

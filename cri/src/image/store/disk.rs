@@ -109,12 +109,8 @@ pub struct Disk {
 impl Disk {
     /// Makes what is missing and takes the lock.
     pub fn open(root: &Path) -> Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        let mut builder = std::fs::DirBuilder::new();
-        let builder = builder.recursive(true).mode(0o700);
         for part in ["images", "layers", "partial", "blobs", "trash"] {
-            let path = root.join(part);
-            builder.create(&path).what(|| format!("make {}", path.display()))?;
+            crate::paths::own_dir(&root.join(part))?;
         }
         let path = root.join("lock");
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -285,7 +281,7 @@ impl Disk {
         let what = || format!("write {}", path.display());
         let bytes = serde_json::to_vec(value).what(what)?;
         let new = path.with_extension("json.new");
-        let mut file = std::fs::File::create(&new).what(what)?;
+        let mut file = crate::paths::own_file(&new).what(what)?;
         file.write_all(&bytes).and_then(|()| file.sync_all()).what(what)?;
         std::fs::rename(&new, &path).what(what)?;
         sync_directory(path.parent().unwrap_or(&self.root))

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::super::channel::{Channel, Event, Feed, Outgoing, PIECE, QUEUE, What};
+use super::super::channel::{Channel, Event, Feed, Outgoing, PIECE, QUEUE, Room, What, piece};
 use super::super::wire::{self, ReadSide, Wire, WriteSide};
 use super::frame::{self, Control, HEAD, Head, Status};
 use super::headers;
@@ -56,6 +56,7 @@ struct Reading {
     out: mpsc::Sender<Outgoing>,
     opened: mpsc::Sender<Channel>,
     open: HashMap<u32, Feed>,
+    room: Room,
     newest: u32,
     inflate: headers::Reader,
     deflate: headers::Writer,
@@ -68,6 +69,7 @@ impl Reading {
             out,
             opened,
             open: HashMap::new(),
+            room: Room::new(),
             newest: 0,
             inflate: headers::Reader::new(),
             deflate: headers::Writer::new(),
@@ -108,13 +110,13 @@ impl Reading {
         }
         let mut left = length;
         while left > 0 {
-            let mut piece = BytesMut::with_capacity(left.min(PIECE));
-            let read = (&mut self.read).take(left as u64).read_buf(&mut piece).await;
+            let mut buffer = BytesMut::with_capacity(left.min(PIECE));
+            let read = (&mut self.read).take(left as u64).read_buf(&mut buffer).await;
             match read.map_err(|error| format!("read a frame: {error}"))? {
                 0 => return Err("the client went away in the middle of a frame".to_owned()),
                 count => left -= count,
             }
-            self.feed(stream, Event::Piece(piece.freeze())).await;
+            self.feed(stream, Event::Piece(piece(buffer))).await;
         }
         if fin {
             self.feed(stream, Event::End).await;
@@ -169,7 +171,7 @@ impl Reading {
         }
         let reply = frame::reply(stream, &self.deflate.empty());
         self.send(reply).await?;
-        let (channel, feed) = Channel::new(stream, headers, self.out.clone());
+        let (channel, feed) = Channel::new(stream, headers, self.out.clone(), &self.room);
         self.open.insert(stream, feed);
         if self.opened.send(channel).await.is_err() {
             self.open.remove(&stream);
