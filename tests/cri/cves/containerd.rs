@@ -32,6 +32,35 @@ fn files(top: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+// 2021-41103: a user of the host executes a setuid file of a container, or reads what is in it.
+#[test]
+fn cve_2021_41103_a_user_of_the_host_executes_a_containers_setuid_file() {
+    let here = surroundings!();
+    let registry = Registry::start();
+    let image = pulled(&here, &registry, &[("data/in-a-volume", b"x")], &json!({"Volumes": {"/data": {}}}));
+    let pod = here.pod("setuid").run();
+    let script = "cp /bin/busybox /setuid-here && chmod 4755 /setuid-here && sleep 1000";
+    let container = pod.script("c", script).run();
+    tests::until("the file is there", || {
+        (container.exec(&["test", "-u", "/setuid-here"]).code() == 0).then_some(())
+    });
+    let _volume = probe(&pod, "volume", &image, &["sleep"]).run();
+    let mut all = Vec::new();
+    here.places().iter().for_each(|place| files(place, &mut all));
+    let named = |name: &str| all.iter().filter(|path| path.ends_with(name)).cloned().collect::<Vec<_>>();
+    let (setuid, kept) = (named("setuid-here"), named("in-a-volume"));
+    assert!(!setuid.is_empty() && !kept.is_empty(), "they are somewhere");
+    for path in setuid {
+        let run = Command::new(&path).arg("true").uid(SOMEBODY).gid(SOMEBODY).output();
+        let kind = run.as_ref().map_err(std::io::Error::kind);
+        assert_eq!(kind.err(), Some(std::io::ErrorKind::PermissionDenied), "{}", path.display());
+    }
+    for path in kept {
+        let read = Command::new("cat").arg(&path).uid(SOMEBODY).gid(SOMEBODY).output().expect("cat runs");
+        assert!(!read.status.success(), "{} can be read", path.display());
+    }
+}
+
 // 2024-25621: directories with what is known of containers are open to every user of the host.
 #[test]
 fn cve_2024_25621_a_user_of_the_host_looks_through_the_servers_directories() {
