@@ -1,7 +1,7 @@
 //! The steps of making a container, by name: for `--debug`, for errors, and as places where a test build can be made to fail.
 //!
-//! A build with the feature `failpoints` reads `RT_FAIL_AT=STEP` (this step fails) and `RT_DIE_AT=STEP` (SIGKILL there);
-//! any other build has no such code.
+//! A build with the feature `failpoints` reads `RT_FAIL_AT=STEP` (this step fails), `RT_DIE_AT=STEP` (SIGKILL there) and
+//! `RT_STOP_AT=STEP` (a wait for SIGCONT there; `all` waits at every step); any other build has no such code.
 
 use crate::error::Result;
 
@@ -136,7 +136,27 @@ pub fn reach(step: Step) -> Result<()> {
     if told("RT_FAIL_AT") == Some(step.name()) {
         return Err(crate::error::Error::new(crate::Kind::Internal, format!("fail point {}", step.name())));
     }
+    if told("RT_STOP_AT").is_some_and(|name| name == step.name() || name == "all") {
+        stop(step)
+            .map_err(|errno| crate::error::Error::os(errno as i32, format!("stop at {}", step.name())))?;
+    }
     Ok(())
+}
+
+/// Waits for SIGCONT, with the step as this process's name (`comm`), for whoever looks from outside. Not by SIGSTOP, which the first
+/// process of a PID namespace ignores.
+#[cfg(feature = "failpoints")]
+fn stop(step: Step) -> nix::Result<()> {
+    use nix::sys::{prctl, signal};
+    let mut wanted = signal::SigSet::empty();
+    wanted.add(signal::Signal::SIGCONT);
+    let before = wanted.thread_swap_mask(signal::SigmaskHow::SIG_BLOCK)?;
+    let name = prctl::get_name()?;
+    let at = std::ffi::CString::new(step.name()).map_err(|_| nix::errno::Errno::EINVAL)?;
+    prctl::set_name(&at)?;
+    wanted.wait()?;
+    prctl::set_name(&name)?;
+    before.thread_set_mask()
 }
 
 /// Passes the step.

@@ -14,6 +14,7 @@ mod running;
 mod runtime;
 pub mod shim;
 pub mod terminal;
+mod victim;
 mod wait;
 
 pub use bundle::Bundle;
@@ -24,6 +25,7 @@ pub use report::{Mount, Report};
 pub use running::Running;
 pub use runtime::Runtime;
 pub use serde_json::{Value, json};
+pub use victim::{Victim, identity, seconds};
 pub use wait::{DEADLINE, until, within};
 
 /// The name of the test function this stands in, `topic::name`, for directories and cgroups.

@@ -4,6 +4,7 @@ mod bound;
 mod bundles;
 mod docker;
 mod durable;
+mod magic_links;
 mod passed_on;
 pub mod registry;
 mod secured;

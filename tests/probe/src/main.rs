@@ -7,9 +7,13 @@
 mod acts;
 mod dev;
 mod hunt;
+mod judge;
+mod links;
 mod numbers;
+mod race;
 mod report;
 mod sys;
+mod watch;
 
 const VERBS: &str = "\
 probe report [FILE]                 what this process sees, as JSON, on stdout or into FILE
@@ -26,6 +30,11 @@ probe print-lines BYTES             lines of 100 bytes on stdout, 64 KiB at once
 probe eat-memory BYTES | spin SECONDS | fork COUNT | orphan | tty-size
 probe hook FILE [exit=N] [sleep=S]  writes what a hook is given (argv, env, stdin, namespaces) as JSON to FILE
 probe hunt MARK                     looks into whatever process comes, until SIGTERM; MARK: a file of the host
+probe watch SECONDS WORKERS KEY=VALUE…  what of the host all others in this PID namespace show; see judge.rs for the keys
+probe reach MARKER | hit            what the working directory leads to | exit 42, and a file /hit
+probe lease SECONDS [PID] | overwrite SECONDS [PID] | usurp SECONDS PID     of the executable of PID or of all others
+probe exchange SECONDS A B [A B…]   swaps each A with its B as fast as it can
+probe guard MARKER NAME…            reach, and whether /proc and /sys, under whatever of these names, are masked; !NAME: not there
 probe chain VERB ARG… [, VERB ARG…] one verb after the other";
 
 /// What `sys::main` calls, with the arguments as they came; the result is the exit code.
@@ -49,6 +58,14 @@ fn one(verb: &str, rest: &[String]) -> Result<i32, String> {
         "chain" => chain(rest),
         "hook" => acts::hook(rest),
         "hunt" => hunt::hunt(rest.first().ok_or("a mark is missing")?),
+        "watch" => watch::watch(rest),
+        "reach" => links::reach(rest),
+        "hit" => links::hit(),
+        "lease" => links::lease(rest),
+        "overwrite" => links::overwrite(rest),
+        "usurp" => links::usurp(rest),
+        "exchange" => race::exchange(rest),
+        "guard" => race::guard(rest),
         _ => acts::act(verb, rest),
     }
 }

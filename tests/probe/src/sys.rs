@@ -376,6 +376,27 @@ pub fn kill_self(signal: i32) {
     }
 }
 
+/// openat(2), without a mode.
+pub fn open_at(dir: &std::fs::File, name: &CStr, flags: c_int) -> Result<std::fs::File, Errno> {
+    use std::os::fd::{AsRawFd, FromRawFd};
+    // SAFETY: the name ends in NUL; the number is that of a descriptor just opened, which nobody else has.
+    unsafe {
+        let fd = libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC);
+        check(c_long::from(fd)).map(|_| std::fs::File::from_raw_fd(fd))
+    }
+}
+
+/// Whether the mount that a descriptor is on can be written to.
+pub fn writable(file: &std::fs::File) -> bool {
+    let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: fstatvfs fills the structure; zeroed is valid should it fail.
+    let (result, stat) = unsafe {
+        let result = libc::fstatvfs(std::os::fd::AsRawFd::as_raw_fd(file), stat.as_mut_ptr());
+        (result, stat.assume_init())
+    };
+    result == 0 && stat.f_flag & libc::ST_RDONLY == 0
+}
+
 /// Kills a process.
 pub fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: plain numbers.
