@@ -249,7 +249,11 @@ impl<T> Context<T> for std::io::Result<T> {
     fn what<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
         self.map_err(|error| match error.raw_os_error() {
             Some(errno) => Error::os(errno, what()),
-            None => Error::internal(error.to_string()).during(what()),
+            // One of ours may have come through a reader.
+            None => match error.downcast::<Error>() {
+                Ok(own) => own.during(what()),
+                Err(other) => Error::internal(other.to_string()).during(what()),
+            },
         })
     }
 }

@@ -85,6 +85,18 @@ const KEYS: &[(&str, &str)] = &[
     ("registry.keep_blobs", "Whether compressed layers are kept too; `rt-cri images save` needs them."),
     ("registry.pinned", "References of images that are never garbage."),
     ("registry.limits.layer_bytes", "Bytes that one layer may have, unpacked."),
+    (
+        "registry.limits.image_bytes",
+        "Bytes of disk that all layers of an image may take, blocks of small files and names included.",
+    ),
+    (
+        "registry.limits.expansion",
+        "How many bytes of disk an image may take for each byte that came, after the first gigabyte: what bounds decompression bombs.",
+    ),
+    (
+        "registry.limits.free_bytes",
+        "Bytes that pulls leave free on the filesystem of `root`, or a twentieth of it where that is less.",
+    ),
     ("registry.limits.layer_entries", "Files, directories, links and devices that one layer may have."),
     ("registry.limits.path_bytes", "Bytes that the path of an entry may have."),
     ("registry.limits.document_bytes", "Bytes that a manifest, an index or a config may have."),

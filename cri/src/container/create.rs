@@ -12,7 +12,8 @@ use crate::api;
 use crate::claim;
 use crate::error::{Error, Kind, Result};
 use crate::host;
-use crate::image::Image;
+use crate::image::unpack::Cancel;
+use crate::image::{Image, Users};
 use crate::node::{Container, Node, Sandbox, container_name};
 use crate::oci::{self, Made};
 use crate::paths;
@@ -166,11 +167,15 @@ async fn bundle(
 ) -> Result<Made> {
     let (node, sandbox) = (Arc::clone(node), Arc::clone(sandbox));
     let (container, image) = (Arc::clone(container), Arc::clone(image));
+    let cancel = Cancel::default();
+    // Dropped with this future, when the stage's time is over.
+    let _waiting = cancel.on_drop();
     // Looks at paths that may lie on anything: not on a thread that answers others.
     let made = tokio::task::spawn_blocking(move || {
         let config = &container.config;
-        let place = place::place(&node, &sandbox, &container, &image)?;
+        let place = place::place(&node, &sandbox, (&container, &image), &cancel)?;
         let facts = place::facts(&sandbox);
+        let users = users(config, &image)?;
         let request = oci::container::Request {
             config,
             sandbox_config: &spec::config(&sandbox),
@@ -178,7 +183,7 @@ async fn bundle(
                 name: config.image.as_ref().map_or("", |image| image.image.as_str()),
                 config: image.config.config().as_ref(),
                 layers: &image.layers,
-                users: &image.users,
+                users: &users,
             },
             place: &place,
             sandbox: &facts,
@@ -189,6 +194,14 @@ async fn bundle(
         Ok(made)
     });
     made.await.map_err(|error| Error::internal(format!("make the spec: {error}")))?
+}
+
+/// What the image knows of who the container should run as.
+fn users(config: &api::ContainerConfig, image: &Image) -> Result<Users> {
+    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let name = context.map_or("", |context| context.run_as_username.as_str());
+    let uid = context.and_then(|context| context.run_as_user.as_ref()).map(|uid| uid.value.to_string());
+    image.users(&[name, uid.as_deref().unwrap_or_default()])
 }
 
 async fn in_shim(node: &Node, sandbox: &Sandbox, container: &Container) -> Result<u32> {

@@ -6,10 +6,12 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::image_mount;
+use super::volume::Copying;
 use crate::api;
 use crate::error::{Context, Error, Result};
 use crate::host;
 use crate::image::Image;
+use crate::image::unpack::Cancel;
 use crate::node::{Container, Node, Sandbox};
 use crate::oci::{self, ContainerPlace, SandboxFacts, Source};
 use crate::paths;
@@ -40,8 +42,16 @@ pub async fn layer(node: &Node, sandbox: &Sandbox, container: &Container, image:
         .what(|| format!("set the mode of {}", upper.display()))
 }
 
+/// The most volumes that an image may declare: each becomes a mount of the container.
+const VOLUMES: usize = 128;
+
 /// Looks for all that the spec needs. Blocks.
-pub fn place(node: &Node, sandbox: &Sandbox, container: &Container, image: &Image) -> Result<ContainerPlace> {
+pub fn place(
+    node: &Node,
+    sandbox: &Sandbox,
+    (container, image): (&Container, &Image),
+    cancel: &Cancel,
+) -> Result<ContainerPlace> {
     let owner = root_of(&sandbox.config);
     let config = &container.config;
     let dir = node.paths.container_record(&container.id);
@@ -53,7 +63,7 @@ pub fn place(node: &Node, sandbox: &Sandbox, container: &Container, image: &Imag
         work: dir.join("work"),
         sources: sources(config)?,
         image_mounts: image_mount::create(node, &container.id, config)?,
-        volumes: volumes(&dir, config, (image, owner))?,
+        volumes: volumes(&dir, config, image, Copying::new(owner, node.images.free_bytes(), cancel))?,
         devices: devices(config)?,
         cdi_nodes,
         cdi,
@@ -110,14 +120,18 @@ fn of_client(error: Error) -> Error {
 fn volumes(
     dir: &Path,
     config: &api::ContainerConfig,
-    (image, owner): (&Image, (u32, u32)),
+    image: &Image,
+    mut copying: Copying<'_>,
 ) -> Result<BTreeMap<String, PathBuf>> {
     let mut made = BTreeMap::new();
-    for (index, volume) in
-        oci::container::volumes(config, image.config.config().as_ref()).into_iter().enumerate()
-    {
+    let volumes = oci::container::volumes(config, image.config.config().as_ref());
+    if volumes.len() > VOLUMES {
+        let text = format!("the image declares {} volumes, at most {VOLUMES} are taken", volumes.len());
+        return Err(Error::invalid(text).cure("mount something at some of them, or declare fewer"));
+    }
+    for (index, volume) in volumes.into_iter().enumerate() {
         let path = dir.join("volumes").join(index.to_string());
-        super::volume::create(&path, &volume, &image.layers, owner)?;
+        super::volume::create(&path, &volume, &image.layers, &mut copying)?;
         made.insert(volume, path);
     }
     Ok(made)

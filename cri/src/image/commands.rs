@@ -7,6 +7,7 @@ use super::progress::{Event, Progress};
 use super::registry::Credentials;
 use super::service::{self, InUse};
 use super::store::Store;
+use super::unpack::Cancel;
 use crate::api::images as api;
 use crate::error::Error;
 use std::collections::HashMap;
@@ -62,7 +63,9 @@ impl api::images_server::Images for CommandRpc {
     async fn load(&self, request: Request<api::LoadRequest>) -> Result<Response<api::LoadResponse>, Status> {
         let path = absolute(request.into_inner().path)?;
         let store = self.store.clone();
-        let loaded = blocking(move || archive::load(&store, &path)).await?;
+        let cancel = Cancel::default();
+        let _waiting = cancel.on_drop();
+        let loaded = blocking(move || archive::load(&store, &path, &cancel)).await?;
         let name = |image: &Arc<super::Image>| image.repo_tags.first().unwrap_or(&image.id).clone();
         Ok(Response::new(api::LoadResponse { images: loaded.iter().map(name).collect() }))
     }

@@ -27,16 +27,22 @@ pub struct RegistryConfig {
     pub keep_blobs: bool,
     /// Images that are never garbage: references.
     pub pinned: Vec<String>,
-    /// What one layer may hold.
+    /// What images may declare and cost.
     pub limits: Limits,
 }
 
-/// Bounds of one layer.
+/// Bounds of what images may declare and cost.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of one layer, unpacked.
     pub layer_bytes: u64,
+    /// Bytes of disk of all layers of an image.
+    pub image_bytes: u64,
+    /// How many bytes an image may cost for each byte that came, after the first gigabyte.
+    pub expansion: u64,
+    /// Bytes of the filesystem that are left free, or a twentieth of it where that is less.
+    pub free_bytes: u64,
     /// Files, directories, links and devices of one layer.
     pub layer_entries: u64,
     /// Bytes of one entry's path.
@@ -69,6 +75,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             layer_bytes: 128 << 30,
+            image_bytes: 256 << 30,
+            expansion: 200,
+            free_bytes: 1 << 30,
             layer_entries: 5_000_000,
             path_bytes: 4096,
             document_bytes: 8 << 20,

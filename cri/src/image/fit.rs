@@ -2,8 +2,8 @@
 //! so that a layer which adds one file doesn't change the directories it lies in. It makes and removes none.
 
 use super::store::Store;
-use super::unpack::open_in_root;
-use crate::error::{Context, Result};
+use super::unpack::{Cancel, IMPLIED, open_in_root};
+use crate::error::{Context, Error, Result};
 use rustix::fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
@@ -11,14 +11,35 @@ use std::path::Path;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
+/// The most look-ups for one image: those of a directory in a layer. Ten seconds of a core; images need some hundreds.
+const LOOKUPS: u64 = 2_000_000;
+
 /// Fits the layers of one image, lowest first. Done twice it changes nothing.
-pub fn implied(store: &Store, layers: &[u64]) -> Result<()> {
+pub fn implied(store: &Store, layers: &[u64], cancel: &Cancel) -> Result<()> {
+    let mut lookups = 0;
     for (index, number) in layers.iter().enumerate() {
-        let Some(layer) = store.layer(*number).filter(|layer| !layer.implied.is_empty()) else { continue };
+        let Some(layer) = store.layer(*number).filter(|layer| layer.chain.is_some()) else { continue };
         let what = || format!("fit layer {number} to those below it");
+        let list = store.disk.layer(*number).join(IMPLIED);
+        let listed = match std::fs::read(&list) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            read => read.what(|| format!("read {}", list.display())).what(what)?,
+        };
+        let listed = listed.split(|byte| *byte == 0).filter(|path| !path.is_empty());
         let own = open(&store.layer_root(*number)).what(what)?;
-        for path in &layer.implied {
+        for path in listed.chain(layer.implied.iter().map(Vec::as_slice)) {
             for below in layers[..index].iter().rev() {
+                cancel.check().what(what)?;
+                lookups += 1;
+                if lookups > LOOKUPS {
+                    let why = format!(
+                        "more than {LOOKUPS} look-ups of directories without an entry in {} layers",
+                        layers.len()
+                    );
+                    let error = Error::invalid(why)
+                        .cure("build the image with entries for directories, or with fewer layers");
+                    return Err(error).what(what);
+                }
                 let below = open(&store.layer_root(*below)).what(what)?;
                 if fitted(&own, &below, path).what(what)? {
                     break;

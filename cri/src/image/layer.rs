@@ -11,7 +11,7 @@ use super::registry::{Download, Repository};
 use super::store::disk::{Layer, Part};
 use super::store::partial::Partial;
 use super::store::{Held, Store};
-use super::unpack::{Expected, Turn, unpack};
+use super::unpack::{Account, Budget, Cancel, Expected, Turn, unpack};
 use crate::error::{Context, Error, Kind, Result};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -43,6 +43,8 @@ pub struct Wanted {
     pub diff: Digest,
     /// The archive upon those below it.
     pub chain: Digest,
+    /// What the image may cost.
+    pub budget: Arc<Budget>,
 }
 
 /// The layer in the store: there already, or brought by this caller or by another.
@@ -99,6 +101,7 @@ async fn fly(
             slot,
             turn,
             working: working.clone(),
+            cancel: Cancel::default(),
         };
         let error = match one_host(making, &mut download, &*progress).await {
             Ok(held) => return Ok(Arc::new(held)),
@@ -138,6 +141,8 @@ async fn one_host(making: Making, download: &mut Download, progress: &dyn Progre
         runtime: Handle::current(),
     };
     let (answer, made) = oneshot::channel();
+    // Dropped with this future, when all who waited for it are gone.
+    let _waiting = making.cancel.on_drop();
     tokio::task::spawn_blocking(move || {
         let working = making.working.clone();
         // Where nobody waits any more the layer is let go here.
@@ -174,25 +179,30 @@ struct Making {
     /// Among those that are unpacked.
     turn: Arc<Turn>,
     working: Working,
+    /// Whether anybody waits.
+    cancel: Cancel,
 }
 
 impl Making {
     /// Unpacks and commits. Blocks.
     fn run(self, input: Pieces) -> Result<Held> {
-        let Self { store, wanted, partial, slot, turn, .. } = self;
+        let Self { store, wanted, partial, slot, turn, cancel, .. } = self;
         let part = store.disk.begin_layer()?;
         let expected = Expected { blob: Some(&wanted.descriptor.digest), diff: &wanted.diff };
-        let given_up = AtomicBool::new(false);
+        let (given_up, fast) = (AtomicBool::new(false), AtomicBool::new(false));
         let input = Resumed {
             partial: partial.as_ref(),
             input,
             at: 0,
             given_up: &given_up,
+            fast: &fast,
             keep: store.config.keep_blobs,
         };
-        let made = unpack_in(&store, &part, (input, &expected), &wanted.chain);
-        if made.is_err() && !given_up.into_inner() {
-            // What came is wrong, or there is no room for it.
+        let account = Account::new(&wanted.budget, cancel.clone());
+        let made = unpack_in(&part, (input, &expected), (&wanted.chain, &account));
+        let goes_on = (given_up.into_inner() || cancel.is_cancelled()) && !fast.into_inner();
+        if made.is_err() && !goes_on {
+            // What came is wrong, or there is no room for it, or nothing was kept.
             partial.iter().try_for_each(Partial::remove)?;
         }
         let layer = made?;
@@ -216,7 +226,7 @@ impl Making {
 pub fn make(
     store: &Arc<Store>,
     (input, expected): (impl Read + Send, &Expected<'_>),
-    chain: &Digest,
+    (chain, account): (&Digest, &Account),
 ) -> Result<Held> {
     let part = store.disk.begin_layer()?;
     let copy = part.path.join("blob");
@@ -224,7 +234,7 @@ pub fn make(
     let input = Tee { input, copy: file.what(|| format!("make {}", copy.display()))? };
     let layer = {
         let _turn = Turn::begin();
-        unpack_in(store, &part, (input, expected), chain)?
+        unpack_in(&part, (input, expected), (chain, account))?
     };
     let blob = store.disk.blob(&layer.blob);
     let held = commit(store, part, layer)?;
@@ -236,15 +246,15 @@ pub fn make(
 }
 
 fn unpack_in(
-    store: &Store,
     part: &Part<'_>,
     (input, expected): (impl Read + Send, &Expected<'_>),
-    chain: &Digest,
+    (chain, account): (&Digest, &Account),
 ) -> Result<Layer> {
-    let unpacked = unpack(input, &part.path, expected, &store.config.limits).map_err(|error| {
+    let unpacked = unpack(input, &part.path, expected, account).map_err(|error| {
         // What a decompressor can't read is what was sent, and no fault in here.
         if error.kind() == Kind::Internal { error.with_kind(Kind::Invalid) } else { error }
     })?;
+    account.keep();
     let grown = unpacked.grown;
     Ok(Layer {
         diff: expected.diff.clone(),
@@ -255,7 +265,7 @@ fn unpack_in(
         inodes: grown.inodes,
         opaque_root: grown.opaque_root,
         exact: grown.exact,
-        implied: grown.implied,
+        implied: Vec::new(),
     })
 }
 
@@ -326,6 +336,8 @@ struct Resumed<'a> {
     input: Pieces,
     at: u64,
     given_up: &'a AtomicBool,
+    /// Whether it came so fast that nothing is kept.
+    fast: &'a AtomicBool,
     /// To the end, however fast it comes.
     keep: bool,
 }
@@ -355,7 +367,9 @@ impl Resumed<'_> {
         else {
             return;
         };
-        if self.input.waited < SLOW && partial.remove().is_ok() {
+        // Its name goes when the layer is unpacked.
+        if self.input.waited < SLOW && partial.empty().is_ok() {
+            self.fast.store(true, Ordering::Relaxed);
             self.partial = None;
         }
         self.keep = true;

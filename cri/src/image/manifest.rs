@@ -6,6 +6,12 @@ use crate::image::digest::Digest;
 use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
 
+/// The most values of a manifest, an index or a config: objects, lists, texts and numbers. In memory each takes some fifty bytes, in
+/// the document two; images have some hundreds.
+const VALUES: usize = 1 << 16;
+/// Kinds of machines that an error names.
+const SHOWN: usize = 32;
+
 /// Content by digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,6 +75,7 @@ struct Written {
 /// Reads a manifest or an index.
 pub fn parse(bytes: &[u8], media_type: &str, limits: &Limits) -> Result<Named> {
     let what = || "read manifest";
+    few_values(bytes).what(what)?;
     let written: Written = serde_json::from_slice(bytes).what(what)?;
     let media_type = if written.media_type.is_empty() { media_type } else { &written.media_type };
     let wrong = |why: &str| Error::invalid(format!("read manifest: {why}"));
@@ -174,8 +181,8 @@ pub fn choose<'a>(index: &'a [Descriptor], host: &Platform) -> Result<&'a Descri
     });
     let best = ranked.min_by_key(|(distance, _)| *distance).map(|(_, entry)| entry);
     best.ok_or_else(|| {
-        let there: Vec<_> =
-            index.iter().filter_map(|entry| entry.platform.as_ref()).map(Platform::to_string).collect();
+        let there = index.iter().filter_map(|entry| entry.platform.as_ref());
+        let there: Vec<_> = there.map(Platform::to_string).take(SHOWN).collect();
         Error::not_found(format!("find image for {host} in index: it is there for {}", there.join(", ")))
     })
 }
@@ -183,6 +190,7 @@ pub fn choose<'a>(index: &'a [Descriptor], host: &Platform) -> Result<&'a Descri
 /// A config with its diff ids.
 pub fn config(bytes: &[u8], layers: usize) -> Result<(ImageConfiguration, Vec<Digest>)> {
     let what = || "read image config";
+    few_values(bytes).what(what)?;
     let mut value: serde_json::Value = serde_json::from_slice(bytes).what(what)?;
     // Go writes null for what is empty.
     drop_nulls(&mut value);
@@ -193,10 +201,31 @@ pub fn config(bytes: &[u8], layers: usize) -> Result<(ImageConfiguration, Vec<Di
         let text = format!("read image config: {} diff ids for {layers} layers", diffs.len());
         return Err(Error::invalid(text));
     }
+    // Shown to those who ask for the config as it was sent, and kept for nobody.
+    value.as_object_mut().map(|config| config.remove("history"));
     if let Some(rootfs) = value["rootfs"].as_object_mut() {
         rootfs.entry("diff_ids").or_insert_with(|| serde_json::json!([]));
     }
     Ok((serde_json::from_value(value).what(what)?, diffs))
+}
+
+/// An error where a document has more values than it may; only counted, so that it costs no memory.
+fn few_values(bytes: &[u8]) -> Result<()> {
+    let (mut values, mut text, mut escaped) = (0usize, false, false);
+    for byte in bytes {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if text => escaped = true,
+            b'"' => text = !text,
+            b',' | b':' | b'[' | b'{' if !text => values += 1,
+            _ => {}
+        }
+    }
+    match values > VALUES {
+        true => Err(Error::invalid(format!("it has {values} values, at most {VALUES} are taken"))
+            .cure("build the image with fewer layers, labels or lines of history")),
+        false => Ok(()),
+    }
 }
 
 fn drop_nulls(value: &mut serde_json::Value) {
@@ -307,6 +336,31 @@ mod tests {
         let error = choose(&index, &entry("linux/s390x", 0).platform.unwrap()).unwrap_err().to_string();
         assert!(error.contains("linux/s390x") && error.contains("linux/arm/v6"), "{error}");
         assert_eq!(choose(&[entry("", 9)], &Platform::host()).unwrap().size, 9);
+    }
+
+    #[test]
+    fn documents_of_absurd_sizes_are_refused_before_they_take_memory() {
+        let big = |size: u64| {
+            format!(
+                r#"{{"schemaVersion":2,"config":{{"digest":"HEX","size":1}},"layers":[{{"digest":"HEX","size":{size}}}]}}"#
+            )
+        };
+        assert!(read(&big(1 << 30)).is_ok());
+        let error = read(&big(u64::MAX)).unwrap_err().to_string();
+        assert!(error.contains("18446744073709551615 bytes, at most"), "{error}");
+        let history = |count: usize| {
+            let text =
+                r#"{"rootfs":{"type":"layers","diff_ids":[]},"architecture":"amd64","os":"linux","config":{},"history":["#
+                    .to_owned();
+            text + &"{},".repeat(count) + r#"{"comment":"\",,,["}]}"#
+        };
+        let (parsed, _) = config(history(1000).as_bytes(), 0).unwrap();
+        assert!(parsed.history().as_ref().is_none_or(Vec::is_empty));
+        let error = config(history(1 << 20).as_bytes(), 0).unwrap_err().to_string();
+        assert!(error.contains("values, at most 65536"), "{error}");
+        let nested = "[".repeat(200_000);
+        assert!(config(nested.as_bytes(), 0).unwrap_err().to_string().contains("at most 65536"));
+        assert!(read(&nested).unwrap_err().to_string().contains("at most 65536"));
     }
 
     #[test]

@@ -54,8 +54,16 @@ pub struct Image {
     pub config_json: String,
     /// The layers' root directories for overlayfs, lowest first.
     pub layers: Vec<PathBuf>,
-    /// `/etc/passwd` and `/etc/group` of the image as they were at the pull.
-    pub users: Users,
     /// Never removed by the kubelet's garbage collection.
     pub pinned: bool,
+}
+
+impl Image {
+    /// Of `/etc/passwd` and `/etc/group` what concerns who a container should run as: names or ids. Blocks.
+    pub fn users(&self, asked: &[&str]) -> crate::error::Result<Users> {
+        let own =
+            self.config.config().as_ref().and_then(|config| config.user().as_deref()).unwrap_or_default();
+        let asked: Vec<&str> = asked.iter().copied().chain([own]).collect();
+        merged::Merged::open(&self.layers)?.users(&asked)
+    }
 }

@@ -1,4 +1,4 @@
-//! A pull, from a reference to an image in the store: resolve, manifest, config, layers side by side, users, names.
+//! A pull, from a reference to an image in the store: resolve, manifest, config, layers side by side, names.
 //!
 //! How registries are asked is in `registry`, how layers are unpacked in `unpack`, how things are kept in `store`.
 
@@ -6,17 +6,16 @@ use super::blocking::blocking;
 use super::digest::{Digest, Verified};
 use super::layer::Wanted;
 use super::manifest::{self, Descriptor, Manifest, Named, Platform};
-use super::merged::Merged;
 use super::policy::Policy;
 use super::progress::Progress;
 use super::reference::{Asked, Reference};
 use super::registry::{Credentials, Document, Repository};
 use super::store::disk::Record;
 use super::store::{Arrived, Held, Store, Top};
+use super::unpack::{Budget, Cancel};
 use super::{Image, fit};
 use crate::error::{Error, Kind, Result};
 use futures_util::future::try_join_all;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Indexes within indexes that are followed.
@@ -139,8 +138,10 @@ impl Pull {
         diffs: &[Digest],
     ) -> Result<Vec<Arc<Held>>> {
         let chain = manifest::chain_ids(diffs);
+        let budget = Arc::new(Budget::new(&self.store.config.limits));
         let each = manifest.layers.iter().zip(diffs).zip(chain).map(|((descriptor, diff), chain)| {
-            let wanted = Wanted { descriptor: descriptor.clone(), diff: diff.clone(), chain };
+            let budget = budget.clone();
+            let wanted = Wanted { descriptor: descriptor.clone(), diff: diff.clone(), chain, budget };
             super::layer::bring(self.store.clone(), from.clone(), wanted, self.progress.clone())
         });
         try_join_all(each).await
@@ -150,7 +151,9 @@ impl Pull {
     async fn finish(&self, mut record: Record, layers: &[Arc<Held>]) -> Result<Record> {
         record.layers = layers.iter().map(|held| held.number).collect();
         let store = self.store.clone();
-        blocking(move || completed(&store, record)).await
+        let cancel = Cancel::default();
+        let _waiting = cancel.on_drop();
+        blocking(move || completed(&store, record, &cancel)).await
     }
 
     async fn add(&self, record: Record, top: Top) -> Result<Arc<Image>> {
@@ -161,14 +164,12 @@ impl Pull {
 }
 
 /// A record whose layers are there, with what can only be known then. Blocks.
-pub fn completed(store: &Store, mut record: Record) -> Result<Record> {
-    fit::implied(store, &record.layers)?;
-    let roots: Vec<PathBuf> = record.layers.iter().map(|number| store.layer_root(*number)).collect();
-    record.users = Merged::open(&roots)?.users()?;
+pub fn completed(store: &Store, record: Record, cancel: &Cancel) -> Result<Record> {
+    fit::implied(store, &record.layers, cancel)?;
     Ok(record)
 }
 
-/// A record but for its layers and users.
+/// A record but for its layers.
 fn record(document: Document, manifest: &Manifest, config: Verified) -> Result<Record> {
     let text = |content: Verified, what: &str| {
         String::from_utf8(content.into_bytes())
@@ -184,6 +185,5 @@ fn record(document: Document, manifest: &Manifest, config: Verified) -> Result<R
         media_type: document.media_type,
         config: text(config, "image config")?,
         layers: Vec::new(),
-        users: super::Users::default(),
     })
 }

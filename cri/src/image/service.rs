@@ -1,5 +1,6 @@
 //! CRI's ImageService over the store. It holds no state but the store and what containers use.
 
+use super::Image;
 use super::blocking::blocking;
 use super::progress::{Logged, Progress, Unwatched};
 use super::store::{Credentials, Store, Usage};
@@ -197,12 +198,9 @@ fn user_of(user: &str) -> (Option<api::Int64Value>, String) {
 /// For `crictl inspecti` and for our own command line.
 fn verbose(image: &Image) -> HashMap<String, String> {
     let json = |value: serde_json::Value| value.to_string();
-    let Users { passwd, group } = &image.users;
     let facts = serde_json::json!({
         "chain": image.layers,
         "imageSpec": serde_json::from_str::<serde_json::Value>(&image.config_json).unwrap_or_default(),
-        "users": passwd.len(),
-        "groups": group.len(),
     });
     HashMap::from([("info".to_owned(), json(facts))])
 }

@@ -8,16 +8,16 @@ use crate::image::manifest::{self, Descriptor, Manifest, Named, Platform};
 use crate::image::reference::Reference;
 use crate::image::store::disk::Record;
 use crate::image::store::{Arrived, Held, Store, Top};
-use crate::image::unpack::Expected;
-use crate::image::{Image, Users, pull};
+use crate::image::unpack::{Account, Budget, Cancel, Expected};
+use crate::image::{Image, pull};
 use serde::Deserialize;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Reads all images of the file or directory. Blocks.
-pub fn load(store: &Arc<Store>, path: &Path) -> Result<Vec<Arc<Image>>> {
+pub fn load(store: &Arc<Store>, path: &Path, cancel: &Cancel) -> Result<Vec<Arc<Image>>> {
     let files = Files::open(path)?;
-    let loading = Loading { store, files };
+    let loading = Loading { store, files, cancel };
     let images = match loading.files.has("manifest.json") {
         true => loading.docker(),
         false if loading.files.has("index.json") => loading.oci(),
@@ -30,6 +30,8 @@ pub fn load(store: &Arc<Store>, path: &Path) -> Result<Vec<Arc<Image>>> {
 struct Loading<'a> {
     store: &'a Arc<Store>,
     files: Files,
+    /// Whether anybody waits.
+    cancel: &'a Cancel,
 }
 
 /// Digests and lengths of compressed layers.
@@ -128,6 +130,7 @@ impl Loading<'_> {
     fn layers(&self, config: &[u8], pieces: &[Piece]) -> Result<(Vec<Held>, Sizes)> {
         let (_, diffs) = manifest::config(config, pieces.len())?;
         let chain = manifest::chain_ids(&diffs);
+        let budget = Arc::new(Budget::new(&self.store.config.limits));
         let mut layers = Vec::new();
         for ((piece, diff), chain) in pieces.iter().zip(&diffs).zip(&chain) {
             let held = match self.store.hold_layer(diff, chain) {
@@ -135,7 +138,8 @@ impl Loading<'_> {
                 None => {
                     let expected = Expected { blob: piece.blob.as_ref(), diff };
                     let input = self.files.reader(&piece.name)?;
-                    let made = make(self.store, (input, &expected), chain);
+                    let account = Account::new(&budget, self.cancel.clone());
+                    let made = make(self.store, (input, &expected), (chain, &account));
                     made.what(|| format!("unpack {}", piece.name))?
                 }
             };
@@ -162,9 +166,8 @@ impl Loading<'_> {
             config: String::from_utf8(config)
                 .map_err(|_| Error::invalid("read image config: it is not UTF-8"))?,
             layers: layers.iter().map(|held| held.number).collect(),
-            users: Users::default(),
         };
-        pull::completed(self.store, record)
+        pull::completed(self.store, record, self.cancel)
     }
 
     /// Gives the image its names; without any it is found by its id.

@@ -32,7 +32,9 @@ impl Source {
 pub fn write(bundle: &Path, source: &Source) -> Result<()> {
     let bundle = std::path::absolute(bundle).what(|| format!("look at {}", bundle.display()))?;
     let what = || format!("make bundle {}", bundle.display());
-    let users = Merged::open(&source.chain)?.users()?;
+    let user =
+        source.config.config().as_ref().and_then(|config| config.user().as_deref()).unwrap_or_default();
+    let users = Merged::open(&source.chain)?.users(&[user])?;
     let config = spec(&bundle, source, &users).what(what)?;
     // What the container writes is its own; nobody else passes here.
     std::fs::DirBuilder::new().mode(0o700).create(&bundle).what(what)?;

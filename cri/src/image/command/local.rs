@@ -4,6 +4,7 @@ use super::{Command, Found, Line, bundle, print, user_and_password};
 use crate::error::{Error, Kind, Result};
 use crate::image::config::RegistryConfig;
 use crate::image::store::{Credentials, Store};
+use crate::image::unpack::Cancel;
 use crate::image::{Image, archive, progress};
 use std::collections::HashSet;
 use std::path::Path;
@@ -20,7 +21,7 @@ pub async fn run(root: &Path, registry: &RegistryConfig, command: &Command) -> R
             store.disk.sweep()
         }
         Command::Load { file } => {
-            for image in archive::load(&store, file)? {
+            for image in archive::load(&store, file, &Cancel::default())? {
                 println!("{}", image.repo_tags.first().unwrap_or(&image.id));
             }
             Ok(())

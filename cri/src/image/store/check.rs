@@ -2,13 +2,12 @@
 
 use super::disk::{Layer, Record};
 use super::{Held, Store};
-use crate::error::Result;
-use crate::image::unpack::{SEALS, seal};
-use rustix::fs::{Mode, OFlags};
+use crate::error::{Context, Error, Result};
+use crate::image::unpack::{SEALS, seal, walk};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Something that is not as it should be.
@@ -116,11 +115,11 @@ impl Store {
     /// Compares a layer with what was noted when it was unpacked: the content of all files, and how many bytes they are.
     fn sound(&self, number: u64, layer: &Layer) -> Result<(), String> {
         let (directory, root) = (self.disk.layer(number), self.layer_root(number));
-        whole(&root, layer)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(&root, flags, Mode::empty());
         let opened = opened.map_err(|error| format!("{}: {error}", root.display()))?;
-        seal::verify(&opened, &directory.join(SEALS)).map_err(|error| error.to_string())
+        let sound = whole(&opened, layer).and_then(|()| seal::verify(&opened, &directory.join(SEALS)));
+        sound.map_err(|error| error.to_string())
     }
 
     /// Forgets what is broken, so that it is pulled again, and what nothing has. Broken images in `in_use` are left: what is said of them.
@@ -151,26 +150,22 @@ impl Store {
 }
 
 /// Counts the bytes of files, each file once: holes and links apart it is what was unpacked.
-fn whole(root: &Path, layer: &Layer) -> Result<(), String> {
-    let mut waiting = vec![root.to_owned()];
+fn whole(root: &OwnedFd, layer: &Layer) -> Result<()> {
+    // Of files with several names.
     let mut seen = BTreeSet::new();
     let mut bytes = 0u64;
-    while let Some(directory) = waiting.pop() {
-        let entries =
-            std::fs::read_dir(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| format!("{}: {error}", directory.display()))?;
-            let stat = entry.metadata().map_err(|error| format!("{}: {error}", entry.path().display()))?;
-            if stat.is_dir() {
-                waiting.push(entry.path());
-            } else if stat.is_file() && seen.insert(stat.ino()) {
-                bytes += stat.len();
-            }
+    walk(root, |found| {
+        let stat = rustix::fs::statat(found.parent, found.name, AtFlags::SYMLINK_NOFOLLOW);
+        let stat = stat.what(|| format!("look at {:?}", String::from_utf8_lossy(found.path)))?;
+        let is_new = stat.st_nlink == 1 || seen.insert(stat.st_ino);
+        if found.kind == FileType::RegularFile && is_new {
+            bytes += u64::try_from(stat.st_size).unwrap_or_default();
         }
-    }
+        Ok(())
+    })?;
     // Content that a later entry replaced was counted, and holes were not: only less can be told for sure without them.
     if bytes != layer.bytes && layer.exact {
-        return Err(format!("{bytes} bytes instead of {}", layer.bytes));
+        return Err(Error::invalid(format!("{bytes} bytes instead of {}", layer.bytes)));
     }
     Ok(())
 }

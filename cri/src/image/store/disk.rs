@@ -3,8 +3,8 @@
 //! ```text
 //! ROOT/lock            one process at a time
 //! ROOT/index.json      which names which image has: the truth
-//! ROOT/images/HEX.json one image: manifest, config, users, its layers' numbers
-//! ROOT/layers/N/       layer.json, files (what fsck compares with), and fs/ for overlayfs (numbers keep lists of lower directories short)
+//! ROOT/images/HEX.json one image: manifest, config, its layers' numbers
+//! ROOT/layers/N/       layer.json, files (what fsck compares with), implied (directories without an entry), fs/ for overlayfs (numbers keep lists of lower directories short)
 //! ROOT/layers/N.part/  a layer that is being unpacked; rubbish after a crash
 //! ROOT/partial/HEX     what has come of a compressed layer, so that its download goes on where it broke off
 //! ROOT/blobs/HEX       compressed layers, where they are kept
@@ -14,7 +14,6 @@
 use super::flush::Flushes;
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::digest::Digest;
-use crate::image::users::Users;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -25,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Raised when an older program could no longer read the files.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// `index.json`
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -66,8 +65,6 @@ pub struct Record {
     pub config: String,
     /// Lowest first.
     pub layers: Vec<u64>,
-    /// Read at the pull.
-    pub users: Users,
     /// What a registry would send.
     pub size: u64,
 }
@@ -92,7 +89,7 @@ pub struct Layer {
     /// Whether `bytes` is the sum of the files' sizes: nothing was replaced, and nothing has holes.
     #[serde(default)]
     pub exact: bool,
-    /// Directories that had no entry: their attributes are those of the layers below.
+    /// Directories that had no entry, in layers made before these had a file: their attributes are those of the layers below.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub implied: Vec<Vec<u8>>,
 }
@@ -141,12 +138,13 @@ impl Disk {
     /// The names; an empty store has none.
     pub fn index(&self) -> Result<Index> {
         let index: Option<Index> = read(&self.root.join("index.json"))?;
-        let index = index.unwrap_or_default();
+        let mut index = index.unwrap_or_default();
         if index.version > VERSION {
             let text =
                 format!("read image store {}: it is of version {}", self.root.display(), index.version);
             return Err(Error::unsupported(text).cure("use the newer program that wrote it"));
         }
+        index.version = VERSION;
         Ok(index)
     }
 

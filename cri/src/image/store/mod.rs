@@ -156,6 +156,11 @@ impl Store {
         self.view().list()
     }
 
+    /// Bytes that are left free on the filesystem of the root directory.
+    pub fn free_bytes(&self) -> u64 {
+        self.config.limits.free_bytes
+    }
+
     /// Space taken by all layers.
     pub fn fs_usage(&self) -> Usage {
         let view = self.view();
@@ -300,7 +305,6 @@ impl Books {
             config: parsed,
             config_json: record.config.clone(),
             layers,
-            users: record.users.clone(),
             pinned,
         })
     }
@@ -319,7 +323,6 @@ mod tests {
             media_type: String::new(),
             config: String::new(),
             layers: Vec::new(),
-            users: crate::image::Users::default(),
             size: 0,
         };
         let names = |reference: &str, top: Option<&Verified>| {

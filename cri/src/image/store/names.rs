@@ -105,7 +105,6 @@ mod tests {
             config: oci_spec::image::ImageConfiguration::default(),
             config_json: String::new(),
             layers: Vec::new(),
-            users: crate::image::Users::default(),
             pinned: false,
         })
     }

@@ -117,8 +117,13 @@ impl Partial {
         }
     }
 
+    /// Its space is given back, its name stays.
+    pub fn empty(&self) -> std::io::Result<()> {
+        self.file.set_len(0)
+    }
+
     fn emptied(mut self) -> Result<Self> {
-        self.file.set_len(0).what(|| format!("empty {}", self.path.display()))?;
+        self.empty().what(|| format!("empty {}", self.path.display()))?;
         self.length = 0;
         Ok(self)
     }

@@ -3,7 +3,7 @@
 //! Fields of a header block and PAX records are read by the crate `tar`; what follows what is decided here, because that crate
 //! keeps a long name or a PAX header of any size in memory. It touches no file.
 
-use super::field::bad;
+use super::field::{REBUILD, bad, beyond};
 use super::pax::{Said, records_of};
 use super::sparse::{self, Chunk};
 use crate::error::{Context, Result};
@@ -11,8 +11,13 @@ use std::io::{self, BufRead, Read};
 use tar::{EntryType, Header};
 
 const BLOCK: u64 = 512;
-/// The most bytes of a long name or a PAX header, as Go's reader has it.
-const SPECIAL: u64 = 1 << 20;
+/// The most bytes that describe one entry: all its long names and PAX headers together. Go's reader takes so much for each.
+const DESCRIPTION: u64 = 1 << 20;
+/// The most of such headers before one entry. Archivers write three: a long name, a long link, and a PAX header.
+const HEADERS: usize = 16;
+/// Device numbers: bits of the kernel's dev_t. Larger ones would come out as others.
+const MAJOR: u32 = 1 << 12;
+const MINOR: u32 = 1 << 20;
 
 /// What an entry makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +65,14 @@ pub struct Entry {
     pub sparse: Option<Vec<Chunk>>,
 }
 
+impl Entry {
+    /// Bytes of what is said of it.
+    pub fn described(&self) -> u64 {
+        let xattrs = self.xattrs.iter().map(|(name, value)| name.len() + value.len());
+        (self.path.len() + self.link.len() + xattrs.sum::<usize>()) as u64
+    }
+}
+
 /// A tar stream, read entry by entry; the content of the present entry is read from it as `Read`.
 pub struct Archive<R> {
     input: R,
@@ -67,12 +80,15 @@ pub struct Archive<R> {
     left: u64,
     /// Zeros after it.
     padding: u64,
+    /// Headers before the next entry, and their bytes.
+    headers: usize,
+    described: u64,
 }
 
 impl<R: Read> Archive<R> {
     /// Nothing is read yet.
     pub fn new(input: R) -> Self {
-        Self { input, left: 0, padding: 0 }
+        Self { input, left: 0, padding: 0, headers: 0, described: 0 }
     }
 
     /// The stream itself.
@@ -88,6 +104,7 @@ impl<R: Read> Archive<R> {
     /// The next entry; None at the end mark, or where the stream ends between entries.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         let mut said = Said::default();
+        (self.headers, self.described) = (0, 0);
         loop {
             self.pass_content()?;
             let Some(header) = self.header()? else { return Ok(None) };
@@ -100,9 +117,7 @@ impl<R: Read> Archive<R> {
                     records_of(&records, &mut said)?;
                 }
                 // Git's commit id and the like; Go's reader passes it over too.
-                EntryType::XGlobalHeader => {
-                    self.special(size)?;
-                }
+                EntryType::XGlobalHeader => self.begin_special(size)?,
                 _ => return self.entry(&header, said, size).map(Some),
             }
         }
@@ -114,7 +129,9 @@ impl<R: Read> Archive<R> {
         let old = header.as_old();
         let owner = |(raw, field): (&[u8], io::Result<u64>), record: Option<u64>| {
             let value = record.map_or_else(|| number(raw, field), Ok)?;
-            u32::try_from(value).map_err(|_| bad(&format!("an owner of {value}")))
+            // KERNEL: -1 is "no change" for chown(2), so the last id is none.
+            let id = u32::try_from(value).ok().filter(|id| *id != u32::MAX);
+            id.ok_or_else(|| bad(&format!("an owner of {value}")))
         };
         let stored = said.size.unwrap_or(size);
         // Links and devices have no content whatever their header says; Go's reader reads none either.
@@ -136,7 +153,11 @@ impl<R: Read> Archive<R> {
                     let part = |field: io::Result<Option<u32>>| {
                         field.map(Option::unwrap_or_default).map_err(|error| bad(&error.to_string()))
                     };
-                    (part(header.device_major())?, part(header.device_minor())?)
+                    let (major, minor) = (part(header.device_major())?, part(header.device_minor())?);
+                    if major >= MAJOR || minor >= MINOR {
+                        return Err(bad(&format!("a device of the numbers {major} and {minor}")));
+                    }
+                    (major, minor)
                 }
                 _ => (0, 0),
             },
@@ -191,13 +212,25 @@ impl<R: Read> Archive<R> {
 
     /// The content of an entry that describes the next one.
     fn special(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > SPECIAL {
-            return Err(bad(&format!("an extended header of {size} bytes, at most {SPECIAL} are taken")));
-        }
-        (self.left, self.padding) = (size, (BLOCK - size % BLOCK) % BLOCK);
+        self.begin_special(size)?;
         let mut content = Vec::new();
         self.read_to_end(&mut content).what(|| "read layer")?;
         Ok(content)
+    }
+
+    /// Its content is what is read next.
+    fn begin_special(&mut self, size: u64) -> Result<()> {
+        self.headers += 1;
+        self.described = self.described.saturating_add(size);
+        if self.headers > HEADERS {
+            return Err(beyond("more headers before one entry", HEADERS, REBUILD));
+        }
+        if self.described > DESCRIPTION {
+            let what = format!("extended headers of {} bytes before one entry", self.described);
+            return Err(beyond(what, DESCRIPTION, REBUILD));
+        }
+        (self.left, self.padding) = (size, (BLOCK - size % BLOCK) % BLOCK);
+        Ok(())
     }
 
     fn pass_content(&mut self) -> Result<()> {
@@ -352,8 +385,8 @@ mod tests {
         wrong[0] = b'b';
         let cut = block("a", EntryType::Regular, &[7; 600]);
         for (bytes, why) in [
-            (huge(EntryType::GNULongName), "extended header of"),
-            (huge(EntryType::XHeader), "extended header of"),
+            (huge(EntryType::GNULongName), "extended headers of"),
+            (huge(EntryType::XHeader), "extended headers of"),
             (huge(EntryType::Regular), "ends inside a file"),
             (wrong, "checksum"),
             (cut[..1000].to_vec(), "ends inside a file"),

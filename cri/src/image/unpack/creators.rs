@@ -13,8 +13,9 @@ use std::thread::Scope;
 
 /// Files handed over at a time: enough that handing over costs nothing beside making them.
 const BATCH: usize = 32;
-/// Files that may be unmade at a time.
+/// Files that may be unmade at a time, and bytes of their paths.
 const MOST: usize = 4096;
+const PATHS: usize = 1 << 20;
 
 /// A file whose name is free, and its content.
 pub struct Job {
@@ -37,6 +38,8 @@ pub struct Creators {
     batch: Vec<Job>,
     /// Paths of files that may be unmade.
     unmade: HashSet<Vec<u8>>,
+    /// Their bytes.
+    paths: usize,
     batches: SyncSender<Vec<Job>>,
     results: Receiver<Result<()>>,
     /// Batches without a result.
@@ -55,7 +58,7 @@ impl Creators {
                 }
             }
         });
-        Self { make, batch: Vec::new(), unmade: HashSet::new(), batches, results, away: 0 }
+        Self { make, batch: Vec::new(), unmade: HashSet::new(), paths: 0, batches, results, away: 0 }
     }
 
     /// Whether something at this path, or a part of it, may be one of the files.
@@ -69,13 +72,14 @@ impl Creators {
 
     /// One more file.
     pub fn add(&mut self, job: Job) {
+        self.paths += job.path.len();
         self.unmade.insert(job.path.clone());
         self.batch.push(job);
     }
 
     /// Has files made when there are enough of them; says what became of earlier ones.
     pub fn hand_over(&mut self) -> Result<()> {
-        if self.unmade.len() >= MOST {
+        if self.unmade.len() >= MOST || self.paths >= PATHS {
             return self.settle();
         }
         if self.batch.len() < BATCH {
@@ -105,6 +109,7 @@ impl Creators {
             result?;
         }
         self.unmade.clear();
+        self.paths = 0;
         own
     }
 }

@@ -1,8 +1,14 @@
 //! What the records before an entry say of it: PAX headers, and GNU's long names. It reads no stream.
 
-use super::field::{bad, decimal};
+use super::field::{REBUILD, bad, beyond, decimal};
 use super::sparse;
 use crate::error::Result;
+
+/// The most extended attributes of one entry; filesystems have room for a few kilobytes of them.
+const XATTRS: usize = 64;
+/// KERNEL: XATTR_NAME_MAX and XATTR_SIZE_MAX
+const XATTR_NAME: usize = 255;
+const XATTR_VALUE: usize = 64 << 10;
 
 /// What PAX records and GNU long names say of the entry after them.
 #[derive(Default)]
@@ -63,12 +69,33 @@ fn record_into(key: &[u8], value: &[u8], said: &mut Said) -> Result<()> {
         b"mtime" => said.mtime = Some(time_of(value).ok_or_else(|| bad("a PAX time that is none"))?),
         _ => {
             if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                said.xattrs.push((text(name)?, value.to_vec()));
+                xattr(text(name)?, value, said)?;
             } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
                 said.sparse.record(name, value)?;
             }
         }
     }
+    Ok(())
+}
+
+/// One of a name that was there before takes its place.
+fn xattr(name: Vec<u8>, value: &[u8], said: &mut Said) -> Result<()> {
+    if name.len() > XATTR_NAME {
+        return Err(bad(&format!(
+            "an extended attribute whose name has {} bytes, {:?}…",
+            name.len(),
+            lossy(&name)
+        )));
+    }
+    if value.len() > XATTR_VALUE {
+        let what = format!("an extended attribute {:?} of {} bytes", lossy(&name), value.len());
+        return Err(beyond(what, XATTR_VALUE, "the kernel has none that are larger"));
+    }
+    said.xattrs.retain(|(known, _)| *known != name);
+    if said.xattrs.len() == XATTRS {
+        return Err(beyond("more extended attributes of one entry", XATTRS, REBUILD));
+    }
+    said.xattrs.push((name, value.to_vec()));
     Ok(())
 }
 

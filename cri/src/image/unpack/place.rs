@@ -1,18 +1,25 @@
 //! Directories of a layer by handle: every path is resolved by the kernel below the layer's root, so that no `..`, absolute path or
 //! symlink of an archive leads out of it. It sets no attributes of entries.
 
-use super::field::bad;
+use super::budget::{Account, BLOCK};
+use super::field::{bad, beyond};
 use crate::error::{Context, Result};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::collections::{BTreeSet, HashMap};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 /// Directories kept open.
 const OPEN: usize = 64;
-/// The deepest path.
+/// The deepest path, as written and where it leads by symlinks.
 const DEPTH: usize = 256;
+/// The longest path where symlinks lead to. KERNEL: PATH_MAX
+const LENGTH: usize = 4096;
+/// The most directories without an entry, and bytes of their paths, which are kept in memory while the layer is made: a path of
+/// 4000 bytes declares 2000 of them. Archivers leave out a few hundred.
+const IMPLIED: usize = 1 << 16;
+const IMPLIED_BYTES: usize = 8 << 20;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -56,23 +63,40 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// The directories of one layer.
-pub struct Directories {
+pub struct Directories<'a> {
     root: OwnedFd,
+    account: &'a Account,
     open: HashMap<Vec<u8>, Arc<OwnedFd>>,
-    /// Directories that entries lay in without an entry of their own before.
-    implied: Vec<Vec<u8>>,
+    /// Directories that entries lay in without an entry of their own before, and the bytes of their paths.
+    implied: BTreeSet<Vec<u8>>,
+    implied_bytes: usize,
+    /// All that were ever made so: each counts as an entry.
+    made: u64,
     aliased: bool,
 }
 
-impl Directories {
+impl<'a> Directories<'a> {
     /// Below `root`.
-    pub fn new(root: OwnedFd) -> Self {
-        Self { root, open: HashMap::new(), implied: Vec::new(), aliased: false }
+    pub fn new(root: OwnedFd, account: &'a Account) -> Self {
+        Self {
+            root,
+            account,
+            open: HashMap::new(),
+            implied: BTreeSet::new(),
+            implied_bytes: 0,
+            made: 0,
+            aliased: false,
+        }
     }
 
-    /// What was made without being asked for.
-    pub fn into_implied(self) -> Vec<Vec<u8>> {
+    /// What was made without being asked for, in order.
+    pub fn into_implied(self) -> BTreeSet<Vec<u8>> {
         self.implied
+    }
+
+    /// How many were made without being asked for.
+    pub fn made(&self) -> u64 {
+        self.made
     }
 
     /// The directory at a clean path, with symlinks of this layer followed inside it; made where it is missing.
@@ -80,6 +104,7 @@ impl Directories {
         if let Some(open) = self.open.get(path) {
             return Ok(open.clone());
         }
+        let before = std::mem::take(&mut self.aliased);
         let found = match self.look(path) {
             Ok(found) => found,
             Err(Errno::NOENT | Errno::NOTDIR) => self.make(path)?,
@@ -87,6 +112,10 @@ impl Directories {
                 return Err(errno).what(|| format!("open {:?} in layer", String::from_utf8_lossy(path)));
             }
         };
+        if self.aliased {
+            self.check_depth(&found)?;
+        }
+        self.aliased |= before;
         let found = Arc::new(found);
         if self.open.len() == OPEN {
             self.open.clear();
@@ -107,7 +136,9 @@ impl Directories {
 
     /// An entry for a directory came after the entries in it.
     pub fn named(&mut self, path: &[u8]) {
-        self.implied.retain(|implied| implied != path);
+        if self.implied.remove(path) {
+            self.implied_bytes -= path.len();
+        }
     }
 
     fn look(&mut self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
@@ -127,19 +158,25 @@ impl Directories {
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain([path.len()]) {
             let (here, name) = (&path[..end], split(&path[..end]).1);
-            parent = match self.look(here) {
+            // From the one above, so that a deep path is not walked anew for each of its parts.
+            let step = match open_resolving(&parent, name, (DIRECTORY, ResolveFlags::NO_SYMLINKS)) {
+                Err(Errno::LOOP) => self.look(here),
+                step => step,
+            };
+            parent = match step {
                 Ok(found) => found,
                 Err(errno @ (Errno::NOENT | Errno::NOTDIR)) => {
                     let hides = remove_whiteout(&parent, name).what(shown)?;
                     match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-                        Ok(()) => self.implied.push(here.to_vec()),
+                        Ok(()) => self.imply(here)?,
                         Err(Errno::EXIST) => {
                             let part = String::from_utf8_lossy(here).into_owned();
                             return Err(errno).what(shown).what(|| format!("use {part:?} as a directory"));
                         }
                         Err(errno) => return Err(errno).what(shown),
                     }
-                    let made = self.look(here).what(shown)?;
+                    let made =
+                        open_resolving(&parent, name, (DIRECTORY, ResolveFlags::NO_SYMLINKS)).what(shown)?;
                     if hides {
                         make_opaque(&made).what(shown)?;
                     }
@@ -149,6 +186,42 @@ impl Directories {
             };
         }
         Ok(parent)
+    }
+
+    /// One more without an entry.
+    fn imply(&mut self, path: &[u8]) -> Result<()> {
+        const CURE: &str = "build the image with an archiver that writes entries for directories";
+        self.account.spend(BLOCK, &self.root)?;
+        self.made += 1;
+        self.implied_bytes += path.len();
+        self.implied.insert(path.to_vec());
+        if self.implied.len() > IMPLIED {
+            return Err(beyond("more directories without an entry of their own", IMPLIED, CURE));
+        }
+        if self.implied_bytes > IMPLIED_BYTES {
+            let what = format!("directories without an entry whose paths have {} bytes", self.implied_bytes);
+            return Err(beyond(what, IMPLIED_BYTES, CURE));
+        }
+        Ok(())
+    }
+
+    /// Symlinks may lead a short path deep.
+    fn check_depth(&self, found: &OwnedFd) -> Result<()> {
+        let place = |directory: &OwnedFd| {
+            let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
+            rustix::fs::readlink(path, Vec::new()).what(|| "look where a symlink leads")
+        };
+        let (root, there) = (place(&self.root)?, place(found)?);
+        let below = there.as_bytes().get(root.as_bytes().len()..).unwrap_or_default();
+        let depth = below.iter().filter(|byte| **byte == b'/').count();
+        if depth > DEPTH || below.len() > LENGTH {
+            return Err(beyond(
+                format!("a path that by symlinks is {depth} parts deep"),
+                DEPTH,
+                "nothing reaches it by name",
+            ));
+        }
+        Ok(())
     }
 }
 

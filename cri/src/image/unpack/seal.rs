@@ -1,16 +1,21 @@
 //! What a layer's files hold, kept beside them in a list, so that a disk which loses or changes content is found out: size and CRC-32 of
 //! each regular file. It finds damage, not malice: who can change a layer can change its list.
 
+use super::budget::Account;
 use super::place::open_in_root;
+use super::sum;
+use super::walk::walk;
 use crate::error::{Context, Error, Result};
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, Mode, OFlags};
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 const BUFFER: usize = 64 << 10;
+/// The longest line that is read: a path of 4096 bytes and two numbers.
+const LINE: u64 = 8 << 10;
+const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// The list while a layer is being made: `CRC SIZE PATH` and a NUL for each file.
 pub struct Seals {
@@ -41,48 +46,35 @@ impl Seals {
 }
 
 /// The list of a finished tree, read back: for layers in which an entry took another's place.
-pub fn of_tree(root: &Path, list: &Path) -> Result<()> {
+pub fn of_tree(root: &OwnedFd, list: &Path, account: &Account) -> Result<()> {
     let mut seals = Seals::create(list)?;
-    let mut waiting = vec![root.to_owned()];
-    while let Some(directory) = waiting.pop() {
-        let what = || format!("list {}", directory.display());
-        for entry in std::fs::read_dir(&directory).what(what)? {
-            let entry = entry.what(what)?;
-            let kind = entry.file_type().what(what)?;
-            let path = entry.path();
-            if kind.is_dir() {
-                waiting.push(path);
-            } else if kind.is_file() {
-                let what = || format!("read {}", path.display());
-                let (size, crc) = File::open(&path).and_then(sum).what(what)?;
-                let below = path.strip_prefix(root).unwrap_or(&path);
-                seals.add(below.as_os_str().as_bytes(), size, crc)?;
-            }
+    walk(root, |found| {
+        account.check()?;
+        if found.kind != FileType::RegularFile {
+            return Ok(());
         }
-    }
+        let what = || format!("read {:?}", String::from_utf8_lossy(found.path));
+        let file = rustix::fs::openat(found.parent, found.name, FILE, Mode::empty()).what(what)?;
+        let go_on = || account.check().map_err(io::Error::other);
+        let (size, crc) = sum::of_file(&File::from(file), go_on).what(what)?;
+        seals.add(found.path, size, crc)
+    })?;
     seals.finish()
-}
-
-/// Size and sum of what is read to the end.
-pub fn sum(mut file: impl Read) -> std::io::Result<(u64, u32)> {
-    let (mut crc, mut buffer, mut size) = (flate2::Crc::new(), vec![0; BUFFER], 0);
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok((size, crc.sum())),
-            count => {
-                crc.update(&buffer[..count]);
-                size += count as u64;
-            }
-        }
-    }
 }
 
 /// Reads every file of the list; the first that is not as it was is the error.
 pub fn verify(root: &OwnedFd, list: &Path) -> Result<()> {
-    let bytes = std::fs::read(list).what(|| format!("read {}", list.display()))?;
-    let torn = || Error::invalid(format!("read {}: a line that is none", list.display()));
-    let lines = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
-    for line in lines.split(|byte| *byte == 0).filter(|line| !line.is_empty()) {
+    let what = || format!("read {}", list.display());
+    let mut input = BufReader::with_capacity(BUFFER, File::open(list).what(what)?);
+    let torn = || Error::invalid(format!("{}: a line that is none", what()));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        input.by_ref().take(LINE).read_until(0, &mut line).what(what)?;
+        if line.is_empty() {
+            return Ok(());
+        }
+        line.pop_if(|last| *last == 0).ok_or_else(torn)?;
         let mut fields =
             line.splitn(3, |byte| *byte == b' ').map(|field| (field, std::str::from_utf8(field)));
         let (Some((_, Ok(crc))), Some((_, Ok(size))), Some((path, _))) =
@@ -93,9 +85,8 @@ pub fn verify(root: &OwnedFd, list: &Path) -> Result<()> {
         let crc = u32::from_str_radix(crc, 16).map_err(|_| torn())?;
         let size: u64 = size.parse().map_err(|_| torn())?;
         let what = || format!("read {:?}", String::from_utf8_lossy(path));
-        let file =
-            open_in_root(root, path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK).what(what)?;
-        let found = sum(File::from(file)).what(what)?;
+        let file = open_in_root(root, path, FILE).what(what)?;
+        let found = sum::of_file(&File::from(file), || Ok(())).what(what)?;
         if found != (size, crc) {
             let why = if found.0 == size {
                 "other content".to_owned()
@@ -105,5 +96,4 @@ pub fn verify(root: &OwnedFd, list: &Path) -> Result<()> {
             return Err(Error::invalid(format!("{:?} has {why}", String::from_utf8_lossy(path))));
         }
     }
-    Ok(())
 }

@@ -1,12 +1,12 @@
 //! Files with holes in a tar stream: GNU's old form and PAX forms 0.0, 0.1 and 1.0. It writes nothing.
 
-use super::field::{bad, decimal};
-use crate::error::{Context, Result};
+use super::field::{REBUILD, bad, beyond, decimal};
+use crate::error::{Context, Error, Result};
 use std::io::Read;
 use tar::{GnuExtSparseHeader, Header};
 
-/// Chunks of content a file may have.
-const CHUNKS: usize = 1 << 20;
+/// Chunks of content a file may have: the map is kept in memory while the file is made, a megabyte of it.
+const CHUNKS: usize = 1 << 16;
 
 /// Content that stands together: where in the file, and how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Said {
 
     fn push(&mut self, offset: u64, length: u64) -> Result<()> {
         if self.chunks.len() == CHUNKS {
-            return Err(bad("a sparse file of too many chunks"));
+            return Err(too_many());
         }
         self.chunks.push(Chunk { offset, length });
         Ok(())
@@ -120,6 +120,10 @@ impl<R: Read> Block<'_, R> {
     }
 }
 
+fn too_many() -> Error {
+    beyond("more pieces of content in a file with holes", CHUNKS, REBUILD)
+}
+
 /// The map and size in a GNU header and in the blocks after it, which are read.
 pub fn gnu(header: &Header, input: &mut impl Read) -> Result<(Vec<Chunk>, u64)> {
     let header = header.as_gnu().ok_or_else(|| bad("a sparse entry that is not GNU's"))?;
@@ -131,7 +135,7 @@ pub fn gnu(header: &Header, input: &mut impl Read) -> Result<(Vec<Chunk>, u64)> 
         }
         let read = |field: std::io::Result<u64>| field.map_err(|error| bad(&error.to_string()));
         chunks.push(Chunk { offset: read(part.offset())?, length: read(part.length())? });
-        if chunks.len() > CHUNKS { Err(bad("a sparse file of too many chunks")) } else { Ok(()) }
+        if chunks.len() > CHUNKS { Err(too_many()) } else { Ok(()) }
     };
     header.sparse.iter().try_for_each(&mut add)?;
     let mut more = header.is_extended();

@@ -1,12 +1,14 @@
 //! A layer's bytes on their way: hashed as they come, decompressed, bounded, hashed again. It knows nothing of archives.
 
+use super::field::bad;
 use crate::error::{Error, Kind, Result};
 use crate::image::digest::{Digest, Hasher};
 use flate2::bufread::MultiGzDecoder;
 use std::io::{self, BufRead, BufReader, Read};
 
-/// The largest window of zstd that is taken: 128 MB, what `zstd` itself takes without being asked.
-const WINDOW_LOG: u32 = 27;
+/// The largest window of zstd that is taken, 32 MiB: a frame of a few bytes may ask for it, each layer under way has one, and what
+/// `zstd -20` makes needs no more. (`zstd -21` and `-22` want 64 and 128.)
+const WINDOW_LOG: u32 = 25;
 const BUFFER: usize = 64 << 10;
 
 /// How a layer is compressed.
@@ -98,7 +100,11 @@ struct Bomb {
 
 impl std::fmt::Display for Bomb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "it is larger than the {} bytes that are allowed", self.most)
+        write!(
+            f,
+            "it is larger than the {} bytes that are allowed (raise registry.limits.layer_bytes if the image is to be trusted)",
+            self.most
+        )
     }
 }
 
@@ -145,9 +151,19 @@ impl<R: Read> Read for Decoder<R> {
         match self {
             Self::Plain(reader) => reader.read(buffer),
             Self::Gzip(reader) => reader.read(buffer),
-            Self::Zstd(reader) => reader.read(buffer),
+            Self::Zstd(reader) => reader.read(buffer).map_err(window),
         }
     }
+}
+
+/// zstd's own words of a window that is too large tell nobody what to do.
+fn window(error: io::Error) -> io::Error {
+    if !error.to_string().contains("too much memory") {
+        return error;
+    }
+    let most = (1u64 << WINDOW_LOG) >> 20;
+    let why = format!("it is compressed with a window of more than {most} MiB");
+    io::Error::other(bad(&why).cure("compress it with zstd -20 or less, without --long"))
 }
 
 /// The digest asked for against the one found.
@@ -190,6 +206,19 @@ mod tests {
             assert_eq!(content, text);
             assert_eq!((blob, diff), (Digest::of(&bytes), Digest::of(&text)));
         }
+    }
+
+    #[test]
+    fn a_window_of_zstd_that_is_too_large_is_refused_with_the_cure() {
+        let with = |log: u32| {
+            let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.set_parameter(zstd::zstd_safe::CParameter::WindowLog(log)).unwrap();
+            encoder.write_all(b"text").unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(through(&with(WINDOW_LOG), 100).unwrap().0, b"text");
+        let error = through(&with(WINDOW_LOG + 1), 100).unwrap_err().to_string();
+        assert!(error.contains("window of more than 32 MiB") && error.contains("zstd -20"), "{error}");
     }
 
     #[test]

@@ -4,15 +4,18 @@
 
 use super::archive::{Entry, Kind, torn};
 use super::attributes::{attributes, create, named_attributes, node, times};
+use super::budget::{Account, BLOCK};
 use super::cores;
 use super::creators::{Creators, Job};
-use super::field::bad;
+use super::field::{bad, beyond};
 use super::place::{self, Directories, make_opaque, split};
-use super::seal::{self, Seals};
+use super::seal::Seals;
+use super::sum;
+use super::times::Times;
 use crate::error::{Context, Result};
-use crate::image::config::Limits;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timestamps};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead};
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,15 +36,17 @@ pub struct Tree<'a> {
     /// Where what is replaced goes, to be removed with what is left of the work.
     old: OwnedFd,
     replaced: u64,
-    directories: Directories,
+    directories: Directories<'a>,
     creators: Creators,
     seals: Seals,
     /// Of the present file's content.
     crc: flate2::Crc,
-    limits: &'a Limits,
-    times: Vec<(Vec<u8>, Timestamps)>,
+    account: &'a Account,
+    times: Times,
     entries: u64,
     bytes: u64,
+    /// Sizes of files with holes.
+    declared: u64,
     opaque_root: bool,
     exact: bool,
     overwritten: bool,
@@ -55,7 +60,7 @@ pub struct Grown {
     /// Bytes of content.
     pub bytes: u64,
     /// Directories that had no entry.
-    pub implied: Vec<Vec<u8>>,
+    pub implied: BTreeSet<Vec<u8>>,
     /// Whether `bytes` is the sum of the files' sizes.
     pub exact: bool,
     /// Whether an entry took the place of another.
@@ -69,21 +74,22 @@ impl<'a> Tree<'a> {
     pub fn new<'scope>(
         (root, old): (OwnedFd, OwnedFd),
         (seals, scope): (Seals, &'scope Scope<'scope, '_>),
-        limits: &'a Limits,
+        account: &'a Account,
     ) -> Result<Self> {
         let again = root.try_clone().what(|| "open layer")?;
         Ok(Self {
             root: again,
             old,
             replaced: 0,
-            directories: Directories::new(root),
+            directories: Directories::new(root, account),
             creators: Creators::new(scope, make_small),
             seals,
             crc: flate2::Crc::new(),
-            limits,
-            times: Vec::new(),
+            account,
+            times: Times::default(),
             entries: 0,
             bytes: 0,
+            declared: 0,
             opaque_root: false,
             exact: true,
             overwritten: false,
@@ -93,34 +99,41 @@ impl<'a> Tree<'a> {
     /// Makes what the entry says; `content` is a file's.
     pub fn add(&mut self, entry: &Entry, content: &mut impl BufRead) -> Result<()> {
         self.entries += 1;
-        if self.entries > self.limits.layer_entries {
-            return Err(bad(&format!("more than {} entries", self.limits.layer_entries)));
-        }
-        let path = place::clean(&entry.path, self.limits.path_bytes)?;
+        // A block for the inode and its name, and one for its attributes.
+        let blocks = 1 + u64::from(!entry.xattrs.is_empty());
+        self.account.spend(blocks * BLOCK, &self.root)?;
+        let path = place::clean(&entry.path, self.account.limits().path_bytes)?;
         // ORDER: before anything is looked for that may be unmade.
         if self.creators.concern(&path) || !matches!(entry.kind, Kind::File | Kind::Directory | Kind::Symlink)
         {
             self.creators.settle()?;
         }
         self.add_at(&path, entry, content).what(|| format!("unpack {:?}", String::from_utf8_lossy(&path)))?;
+        let most = self.account.limits().layer_entries;
+        if self.inodes() > most {
+            let what = "more entries, with directories that have none of their own";
+            return Err(beyond(
+                what,
+                most,
+                "raise registry.limits.layer_entries if the image is to be trusted",
+            ));
+        }
         self.creators.hand_over()
+    }
+
+    /// Entries, and directories without one.
+    fn inodes(&self) -> u64 {
+        self.entries + self.directories.made()
     }
 
     /// Sets the times of directories, now that nothing is put into them any more.
     pub fn finish(mut self) -> Result<Grown> {
         self.creators.settle()?;
-        for (path, times) in &self.times {
-            let what = || format!("set times of {:?}", String::from_utf8_lossy(path));
-            match place::open_in_root(&self.root, path, OFlags::RDONLY | OFlags::DIRECTORY) {
-                Ok(directory) => rustix::fs::futimens(directory, times).what(what)?,
-                // Replaced by a later entry.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                Err(errno) => return Err(errno).what(what),
-            }
-        }
+        let inodes = self.inodes();
+        std::mem::take(&mut self.times).set(&self.root, self.account)?;
         self.seals.finish()?;
         Ok(Grown {
-            inodes: self.entries,
+            inodes,
             bytes: self.bytes,
             implied: self.directories.into_implied(),
             opaque_root: self.opaque_root,
@@ -136,7 +149,7 @@ impl<'a> Tree<'a> {
                 return Err(bad("the root is no directory"));
             }
             let root = self.directories.at(b"")?;
-            self.times.push((Vec::new(), times(entry)));
+            self.times.add(b"", &times(entry), (self.account, &self.old))?;
             return attributes(root.as_fd(), entry);
         }
         let (parent, name) = split(path);
@@ -253,7 +266,7 @@ impl<'a> Tree<'a> {
         if hid {
             make_opaque(&made).what(|| "make directory opaque")?;
         }
-        self.times.push((path.to_vec(), times(entry)));
+        self.times.add(path, &times(entry), (self.account, &self.old))?;
         attributes(made.as_fd(), entry)
     }
 
@@ -264,7 +277,8 @@ impl<'a> Tree<'a> {
         (entry, content): (&Entry, &mut impl BufRead),
     ) -> Result<()> {
         let name = split(path).1;
-        if entry.sparse.is_none() && entry.size <= SMALL && cores::to_spare() && self.is_free(parent, name) {
+        let small = entry.sparse.is_none() && entry.size <= SMALL && entry.described() <= SMALL;
+        if small && cores::to_spare() && self.is_free(parent, name) {
             return self.small_file(parent, path, (entry, content));
         }
         let make = || create(parent, name, entry);
@@ -277,16 +291,29 @@ impl<'a> Tree<'a> {
             }
             Some(chunks) => {
                 self.exact = false;
-                if entry.size > self.limits.layer_bytes {
-                    return Err(bad(&format!("a file of {} bytes", entry.size)));
+                // Somebody may copy it without its holes.
+                let most = self.account.limits().layer_bytes;
+                self.declared = self.declared.saturating_add(entry.size);
+                if self.declared > most {
+                    let what =
+                        format!("a file of {} bytes and files with holes of {}", entry.size, self.declared);
+                    return Err(beyond(
+                        what,
+                        most,
+                        "raise registry.limits.layer_bytes if the image is to be trusted",
+                    ));
                 }
                 file.set_len(entry.size).what(|| "set size")?;
+                let mut end = 0;
                 for chunk in chunks {
+                    self.account.spend(BLOCK, &self.root)?;
+                    // Holes count as the zeros that are read from them.
+                    sum::zeros(&mut self.crc, chunk.offset - end);
                     self.copy(&file, content, (chunk.offset, chunk.length))?;
+                    end = chunk.offset + chunk.length;
                 }
-                // Its holes count as the zeros that are read from them; `write_all_at` has left the position at 0.
-                let (size, crc) = seal::sum(&file).what(|| "read content back")?;
-                self.seals.add(path, size, crc)?;
+                sum::zeros(&mut self.crc, entry.size - end);
+                self.seals.add(path, entry.size, self.crc.sum())?;
             }
         }
         attributes(file.as_fd(), entry)?;
@@ -338,7 +365,7 @@ impl<'a> Tree<'a> {
     }
 
     fn link(&mut self, parent: &OwnedFd, name: &[u8], entry: &Entry) -> Result<()> {
-        let target = place::clean(&entry.link, self.limits.path_bytes)?;
+        let target = place::clean(&entry.link, self.account.limits().path_bytes)?;
         let what = || format!("link to {:?}, which this layer should have", String::from_utf8_lossy(&target));
         let (other, other_name) = split(&target);
         let other = place::open_in_root(&self.root, other, OFlags::RDONLY | OFlags::DIRECTORY).what(what)?;
