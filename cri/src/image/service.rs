@@ -1,10 +1,9 @@
 //! CRI's ImageService over the store. It holds no state but the store and what containers use.
 
-use super::Image;
 use super::blocking::blocking;
 use super::progress::{Logged, Progress, Unwatched};
 use super::store::{Credentials, Store, Usage};
-use super::{Image, Principal, UserSpec, Users};
+use super::{Image, Principal, UserSpec};
 use crate::error::{Error, Result};
 use crate::{api, bounds};
 use std::collections::{HashMap, HashSet};

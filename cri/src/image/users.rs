@@ -85,7 +85,7 @@ impl Users {
         })?;
         let Self { passwd, group: groups } = &mut users;
         let is_asked = |name: &str| words.contains(&name) || passwd.iter().any(|user| user.name == name);
-        let (mut names, mut numbers) = (words.clone(), ids.clone());
+        let (mut names, mut numbers) = (words.clone(), ids);
         each_line(group, |line| {
             let Some(mut group) = a_group(line, is_asked) else { return Ok(()) };
             let (name, number) = (position(&names, &group.name.as_str()), position(&numbers, &group.gid));

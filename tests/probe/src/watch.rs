@@ -27,7 +27,7 @@ pub fn watch(rest: &[String]) -> Result<i32, String> {
     for _ in 0..workers {
         match sys::fork().map_err(|errno| format!("fork: errno {errno}"))? {
             0 => {
-                work(&judge, before.clone(), end);
+                work(&judge, before, end);
                 sys::leave(0);
             }
             pid => children.push(pid),

@@ -4,9 +4,13 @@
 //! It decides nothing: which files may be made later, and when all must be there, is the tree's to say.
 
 use super::archive::Entry;
-use crate::error::Result;
+use super::attributes::{attributes, create, times};
+use super::place::split;
+use crate::error::{Context, Result};
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread::Scope;
@@ -27,6 +31,18 @@ pub struct Job {
     pub entry: Entry,
     /// All of it.
     pub content: Vec<u8>,
+}
+
+/// Makes it, on whichever thread.
+pub fn make(job: &Job) -> Result<()> {
+    let done = || {
+        let made = create(&job.directory, split(&job.path).1, &job.entry).what(|| "make file")?;
+        let file = File::from(made);
+        file.write_all_at(&job.content, 0).what(|| "write content")?;
+        attributes(file.as_fd(), &job.entry)?;
+        rustix::fs::futimens(&file, &times(&job.entry)).what(|| "set times")
+    };
+    done().what(|| format!("unpack {:?}", String::from_utf8_lossy(&job.path)))
 }
 
 /// How one is made.

@@ -6,7 +6,7 @@ use super::archive::{Entry, Kind, torn};
 use super::attributes::{attributes, create, named_attributes, node, times};
 use super::budget::{Account, BLOCK};
 use super::cores;
-use super::creators::{Creators, Job};
+use super::creators::{Creators, Job, make};
 use super::field::{bad, beyond};
 use super::place::{self, Directories, make_opaque, split};
 use super::seal::Seals;
@@ -82,7 +82,7 @@ impl<'a> Tree<'a> {
             old,
             replaced: 0,
             directories: Directories::new(root, account),
-            creators: Creators::new(scope, make_small),
+            creators: Creators::new(scope, make),
             seals,
             crc: flate2::Crc::new(),
             account,
@@ -390,16 +390,4 @@ impl<'a> Tree<'a> {
 /// A decompressor says of a stream that was cut only that it was.
 fn not_a_short_file(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::UnexpectedEof { torn() } else { error }
-}
-
-/// What [`Creators`] does, on whichever thread.
-fn make_small(job: &Job) -> Result<()> {
-    let make = || {
-        let made = create(&job.directory, split(&job.path).1, &job.entry).what(|| "make file")?;
-        let file = File::from(made);
-        file.write_all_at(&job.content, 0).what(|| "write content")?;
-        attributes(file.as_fd(), &job.entry)?;
-        rustix::fs::futimens(&file, &times(&job.entry)).what(|| "set times")
-    };
-    make().what(|| format!("unpack {:?}", String::from_utf8_lossy(&job.path)))
 }

@@ -127,7 +127,9 @@ fn numbers_that_the_kernel_would_take_for_others_are_refused() {
         let mut header = Header::new_gnu();
         header.set_path("x").unwrap();
         header.set_mode(0o4755);
-        (header.set_size(0), header.set_uid(0), header.set_gid(0));
+        header.set_size(0);
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_mtime(1);
         change(&mut header);
         header.set_cksum();
@@ -175,7 +177,9 @@ fn a_layer_that_nobody_waits_for_is_given_up_at_once() {
     header.set_path("zeros").unwrap();
     header.set_size(100 << 30);
     header.set_mode(0o644);
-    (header.set_uid(0), header.set_gid(0), header.set_mtime(1));
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(1);
     header.set_cksum();
     let cancel = Cancel::default();
     let input = Endless(header.as_bytes().to_vec(), 0, cancel.clone());
@@ -188,6 +192,9 @@ fn a_layer_that_nobody_waits_for_is_given_up_at_once() {
     std::fs::remove_dir_all(dir).unwrap();
 }
 
+/// What was tried, and what came of it.
+type Tried = (&'static str, std::io::Result<()>);
+
 /// What tries to break out is the very reader of the stream, on the threads that unpack.
 #[test]
 fn the_threads_that_unpack_have_one_directory_and_nothing_else() {
@@ -195,7 +202,7 @@ fn the_threads_that_unpack_have_one_directory_and_nothing_else() {
         tar: &'a [u8],
         outside: &'a Path,
         parent: rustix::process::Pid,
-        done: Arc<Mutex<Vec<(&'static str, std::io::Result<()>)>>>,
+        done: Arc<Mutex<Vec<Tried>>>,
     }
     impl Breaker<'_> {
         fn attempts(&self) -> Vec<(&'static str, std::io::Result<()>)> {
