@@ -203,7 +203,8 @@ pub fn config(bytes: &[u8], layers: usize) -> Result<(ImageConfiguration, Vec<Di
     }
     // Shown to those who ask for the config as it was sent, and kept for nobody.
     value.as_object_mut().map(|config| config.remove("history"));
-    if let Some(rootfs) = value["rootfs"].as_object_mut() {
+    // `value["rootfs"]` to change it would panic where the config is no object.
+    if let Some(rootfs) = value.get_mut("rootfs").and_then(serde_json::Value::as_object_mut) {
         rootfs.entry("diff_ids").or_insert_with(|| serde_json::json!([]));
     }
     Ok((serde_json::from_value(value).what(what)?, diffs))
@@ -373,6 +374,8 @@ mod tests {
         assert_eq!(diffs[0].as_str(), HEX);
         assert_eq!(parsed.config().as_ref().unwrap().cmd().as_ref().unwrap(), &["sh"]);
         assert!(config(text.as_bytes(), 2).unwrap_err().to_string().contains("1 diff ids for 2 layers"));
-        assert!(config(b"{}", 0).is_err());
+        for no_config in ["{}", "0", "-7e9", "true", "\"rootfs\"", "[]", "null"] {
+            assert!(config(no_config.as_bytes(), 0).is_err(), "{no_config}");
+        }
     }
 }
