@@ -20,8 +20,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixCredentials,
+    recvmsg, sendmsg, socketpair,
 };
 
 use crate::error::{Context, Error, Kind, Result};
@@ -65,9 +65,11 @@ impl Link {
         Ok((Self(a), Self(b)))
     }
 
-    /// From here on the kernel says with each message who has sent it: [`Message::Born`] needs it.
-    pub fn ask_who(&self) -> Result<()> {
-        nix::sys::socket::setsockopt(&self.0, nix::sys::socket::sockopt::PassCred, &true)
+    /// Whether the kernel says who has sent a message that says who it is of: [`Message::Born`] needs it.
+    ///
+    /// KERNEL: not while this side sends: a socket that asks gets an abstract name by it, which all of the network namespace see.
+    pub fn ask_who(&self, asks: bool) -> Result<()> {
+        nix::sys::socket::setsockopt(&self.0, nix::sys::socket::sockopt::PassCred, &asks)
             .what(|| "ask for the senders of messages")
     }
 
@@ -82,8 +84,13 @@ impl Link {
             }
             _ => &[],
         };
-        let rights = [ControlMessage::ScmRights(fds)];
-        let rights = if fds.is_empty() { &[][..] } else { &rights };
+        let (rights, who) = ([ControlMessage::ScmRights(fds)], UnixCredentials::new());
+        let who = [ControlMessage::ScmCredentials(&who)];
+        let rights = match message {
+            Message::Born(_) => &who[..],
+            _ if fds.is_empty() => &[],
+            _ => &rights,
+        };
         let sent =
             sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&bytes)], rights, MsgFlags::MSG_NOSIGNAL, None);
         sent.map(drop).what(|| "send to the other side of the link")
@@ -92,7 +99,7 @@ impl Link {
     /// Waits for a message; `None`: the other side is gone.
     pub fn receive(&self) -> Result<Option<Message>> {
         let mut bytes = [0; MOST];
-        let mut space = nix::cmsg_space!(RawFd, nix::sys::socket::UnixCredentials);
+        let mut space = nix::cmsg_space!(RawFd, UnixCredentials);
         let (len, fd, sender) = loop {
             let mut into = [IoSliceMut::new(&mut bytes)];
             match recvmsg::<()>(self.0.as_raw_fd(), &mut into, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
@@ -186,8 +193,8 @@ mod tests {
     #[test]
     fn the_kernel_says_who_was_born() {
         let (a, b) = Link::pair().unwrap();
-        a.ask_who().unwrap();
         b.send(&Message::Born(0)).unwrap();
+        a.ask_who(true).unwrap();
         let us = std::process::id().cast_signed();
         assert!(matches!(a.receive().unwrap(), Some(Message::Born(pid)) if pid == us));
     }

@@ -119,9 +119,6 @@ fn bear(
 ) -> Result<Child> {
     let (ours, theirs) = Link::pair()?;
     let in_between = birth != Birth::Direct;
-    if in_between {
-        ours.ask_who()?;
-    }
     let at_once = if matches!(birth, Birth::Direct | Birth::Beside) { new } else { 0 };
     let born = Clone3 { namespaces: at_once, cgroup: cradle.cgroup, sibling: false }.call();
     if let Ok(Side::Child) = born {
@@ -159,9 +156,6 @@ pub fn spawn_beside(
 ) -> Result<Child> {
     let (ours, theirs) = Link::pair()?;
     let in_between = which.contains(CloneFlags::CLONE_NEWPID);
-    if in_between {
-        ours.ask_who()?;
-    }
     let born = Clone3 { namespaces: 0, cgroup, sibling: false }.call();
     if let Ok(Side::Child) = born {
         drop(ours);
@@ -273,7 +267,10 @@ impl Child {
         if !self.in_between {
             return Ok(false);
         }
-        let pid = match self.link.receive()? {
+        self.link.ask_who(true)?;
+        let said = self.link.receive()?;
+        self.link.ask_who(false)?;
+        let pid = match said {
             Some(Message::Born(pid)) => Pid::from_raw(pid),
             Some(Message::Failed(_, error)) => return Err(error),
             Some(_) => return Err(Error::new(ErrorKind::Internal, "init said something unexpected")),

@@ -24,6 +24,9 @@ const MOST_LINKS: usize = 40;
 /// How often a file may come and go while it is being opened.
 const TURNS: usize = 8;
 
+/// How often it is looked whether a file's one name is where it was found. A racer wins one look in some thousand.
+const LOOKS: usize = 8;
+
 /// Of a log: the container's owner reads it, others don't.
 const LOG_MODE: u32 = 0o640;
 
@@ -63,6 +66,9 @@ impl Directory {
                         continue; // it has just gone
                     }
                     plain(&found)?;
+                    if !self.is_only_here(name, &found) {
+                        continue; // its one name is elsewhere, or it has just gone
+                    }
                     return reopen(handle.as_fd(), flags).map(File::from);
                 }
                 None => match self.make(name, flags) {
@@ -87,6 +93,16 @@ impl Directory {
     /// Gives a file in it another one's name.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> Result<()> {
         rustix::fs::renameat(&self.0, from, &self.0, to).what(|| format!("rename {}", from.display()))
+    }
+
+    /// Whether the one name that a file has is this one. A hard link to a file of the host's has two, and one again when it is removed; who
+    /// makes and removes it all the time can have it there as it is looked up, and gone as its names are counted, but not each time.
+    fn is_only_here(&self, name: &OsStr, found: &Stat) -> bool {
+        (0..LOOKS).all(|_| {
+            rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|here| {
+                here.st_nlink == 1 && (here.st_dev, here.st_ino) == (found.st_dev, found.st_ino)
+            })
+        })
     }
 
     fn look(&self, name: &OsStr) -> Result<Option<(OwnedFd, Stat)>> {

@@ -156,6 +156,8 @@ fn create_is_watched(case: &Case, more: &[&str], user_namespace: bool, share: bo
             let _ = victim.call(["delete", "--force", second.id()]).run();
         } else {
             let created = Running::new(case, second.id(), call("create"));
+            // Who is traced as it ends can only be reaped when the watcher lets go of it.
+            container.adopt(created.pid());
             let _ = victim.call(["start", second.id()]).run();
             created.delete();
         }

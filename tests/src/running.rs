@@ -147,8 +147,12 @@ impl<'a> Running<'a> {
     /// `delete --force`, reaping meanwhile as a supervisor does.
     fn remove(&self) -> Output {
         let mut call = self.call_with("delete", &["--force"], &[]).spawn();
+        let begin = std::time::Instant::now();
         crate::wait::within(crate::DEADLINE, || {
             self.reap();
+            if begin.elapsed() > PATIENCE {
+                reap_orphans();
+            }
             call.ended().then_some(())
         });
         call.wait()
@@ -165,6 +169,24 @@ impl<'a> Running<'a> {
             }
         }
         all
+    }
+}
+
+/// How long a removal may take before it is held up by who must be thought to be nobody's.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Reaps what has ended in PID namespaces of containers and came to this process, whose own parent was killed: a supervisor does.
+fn reap_orphans() {
+    let own = format!("PPid:\t{}", std::process::id());
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let nested = status
+            .lines()
+            .any(|line| line.strip_prefix("NSpid:").is_some_and(|ids| ids.split_whitespace().count() > 1));
+        if nested && status.contains("State:\tZ") && status.lines().any(|line| line == own) {
+            let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+        }
     }
 }
 
