@@ -10,9 +10,11 @@ use crate::sys::process;
 /// Sets all of them. `in_between`: another process, cloned by this one, goes on with them: [`settle`] has the rest there.
 pub fn set(task: &Task, in_between: bool) -> Result<()> {
     for &(number, soft, hard) in &task.process.rlimits {
-        // KERNEL: this process counts, too, as long as it is there.
-        let more = u64::from(in_between && number == NPROC);
-        rlimit(number, soft.saturating_add(more), hard.saturating_add(more))?;
+        // KERNEL: this process counts, too, as long as it is there. Who may not raise a hard limit does without.
+        let more = in_between && number == NPROC;
+        if !(more && rlimit(number, soft.saturating_add(1), hard.saturating_add(1)).is_ok()) {
+            rlimit(number, soft, hard)?;
+        }
     }
     let scheduling = &task.process.scheduling;
     // Not the caller's: a runtime that is pinned itself must not pin its containers. The cgroup's cpuset still bounds it.

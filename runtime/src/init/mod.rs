@@ -5,7 +5,8 @@
 //! Before the first name is followed that the container may have chosen (working directory, program, passwd, terminal), [`shut`] closes
 //! all that is of the host: no link of /proc leads out then, whatever it is called. Where others can see the container's processes, those
 //! steps are taken outside of their PID namespace, and the process that goes on in there is cloned last of all, with the root, the
-//! rights and the user that it will have: there is nothing in it to be had. Its executable is a copy (`ops/sealed.rs`).
+//! rights and the user that it will have. Its executable is a copy (`ops/sealed.rs`). What it still has more than the container's processes
+//! is CAP_SYS_ADMIN, where a filter is to be loaded without no_new_privs: until then whoever may trace it could use that.
 
 mod capabilities;
 mod copy_up;

@@ -20,6 +20,7 @@ pub fn sibling(namespaces: u64, link: &Link) -> Result<()> {
 fn deserted(error: Error) -> Error {
     match error.errno() {
         Some(libc::ENOMEM) => error.cure("the first process of the pid namespace may be gone"),
+        Some(libc::EAGAIN) => error.cure("a limit of processes is reached: this takes two for a moment"),
         _ => error,
     }
 }

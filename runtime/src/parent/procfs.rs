@@ -77,6 +77,7 @@ fn in_an_empty_room(pids: BorrowedFd<'_>, nearby: Nearby<'_>, options: &Options,
     if !in_user_namespace() {
         empty_root().what(|| "make an empty root")?;
     }
+    crate::sys::start::forget_environment();
     close_all_but(0, &[link.as_fd()]).what(|| "close what is the host's")?;
     let rights = CapSets { effective: SYS_ADMIN, permitted: SYS_ADMIN, inheritable: 0 };
     capset(rights).what(|| "drop capabilities")?;
