@@ -91,8 +91,14 @@ impl Link {
             _ if fds.is_empty() => &[],
             _ => &rights,
         };
-        let sent =
-            sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&bytes)], rights, MsgFlags::MSG_NOSIGNAL, None);
+        let send = |rights: &[ControlMessage<'_>]| {
+            sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&bytes)], rights, MsgFlags::MSG_NOSIGNAL, None)
+        };
+        let sent = match send(rights) {
+            // KERNEL: who has no user id yet can't say which; the other side has asked beforehand then.
+            Err(Errno::EINVAL) if matches!(message, Message::Born(_)) => send(&[]),
+            sent => sent,
+        };
         sent.map(drop).what(|| "send to the other side of the link")
     }
 

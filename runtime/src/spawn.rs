@@ -119,6 +119,10 @@ fn bear(
 ) -> Result<Child> {
     let (ours, theirs) = Link::pair()?;
     let in_between = birth != Birth::Direct;
+    if birth == Birth::Sibling {
+        // Nothing is sent to it before it has said that it is there.
+        ours.ask_who(true)?;
+    }
     let at_once = if matches!(birth, Birth::Direct | Birth::Beside) { new } else { 0 };
     let born = Clone3 { namespaces: at_once, cgroup: cradle.cgroup, sibling: false }.call();
     if let Ok(Side::Child) = born {

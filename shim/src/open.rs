@@ -39,17 +39,14 @@ pub struct Directory(OwnedFd);
 
 impl Directory {
     /// Goes to the directory of `file`, an absolute path. `own` is the directory above the file that is the pod's: neither it nor anything below
-    /// may be a link, and what is missing is made. None: the directory is an administrator's, and is there.
+    /// may be a link, and what is missing is made. None: it is the file's own directory, which is there.
     pub fn of<'a>(file: &'a Path, own: Option<&Path>) -> Result<(Self, &'a OsStr)> {
         let place = file.parent().filter(|_| file.is_absolute());
         let (Some(place), Some(name)) = (place, file.file_name()) else {
             return Err(Error::invalid("it is no absolute path of a file"));
         };
         let mut way = Way::begin(own.is_some())?;
-        let Some(own) = own else {
-            way.follow(place)?;
-            return Ok((Self(way.end()), name));
-        };
+        let own = own.unwrap_or(place);
         let Ok(below) = place.strip_prefix(own) else {
             return Err(Error::invalid(format!("it is not below {}", own.display())));
         };
