@@ -278,7 +278,7 @@ fn held_alone(shim: &Shim<'_>) -> [usize; 2] {
     })
 }
 
-/// A thousand a second, for a second, or as long as `hack/fuzz frames` says.
+/// A thousand a second, for a second, or as long as `hack/fuzz shim` says.
 #[test]
 fn random_frames_change_nothing() {
     let case = case!();

@@ -106,7 +106,7 @@ impl Users {
     }
 
     /// All of two short files.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub fn parse(passwd: &[u8], group: &[u8]) -> Self {
         let mut all = Self::default();
         let _ = each_line(passwd, |line| {

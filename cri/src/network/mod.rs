@@ -26,6 +26,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use self::builtin::{Builtin, When};
 use self::cni::Plugins;
+#[cfg(feature = "fuzzing")]
+pub use self::cni::fuzzing;
 pub use self::config::Config;
 pub use self::pod::{Attachment, Dns, PodNetwork, Port, Protocol};
 use self::record::{By, Record, Records};

@@ -9,6 +9,8 @@ pub mod container;
 pub mod degraded;
 mod devices;
 mod empty;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod host;
 mod lsm;
 mod mounts;

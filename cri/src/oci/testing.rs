@@ -1,45 +1,8 @@
-//! A host and requests for tests. It asserts nothing.
+//! What tests of specs share: rt's judgement, and golden files. It asserts nothing else.
 
-use std::str::FromStr;
+use oci_spec::runtime::Spec;
 
-use oci_spec::runtime::{Capability, PosixRlimitBuilder, PosixRlimitType, Spec};
-
-use super::{Driver, Host, Node, NodeKind};
-use crate::api;
-use crate::config::Missing;
-
-/// A host that can do everything; MAC_ADMIN is what it lacks.
-pub fn host() -> Host {
-    let nofile =
-        PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNofile).soft(1024u64).hard(524_288u64);
-    let names = ["cpu", "cpuset", "memory", "hugetlb", "pids", "io"];
-    Host {
-        hostname: "node".into(),
-        driver: Driver::Cgroupfs,
-        missing: Missing::Error,
-        controllers: names.map(str::to_owned).into(),
-        swap: true,
-        capabilities: capabilities(),
-        oom_score_adj: 0,
-        lowers_oom_score: true,
-        rlimits: vec![nofile.build().unwrap()],
-        apparmor: None,
-        selinux: false,
-        recursive_readonly: true,
-        idmapped_mounts: true,
-        devices: vec![node("/dev/null", 1, 3), node("/dev/kvm", 10, 232)],
-    }
-}
-
-fn capabilities() -> std::collections::HashSet<Capability> {
-    let names = "CHOWN DAC_OVERRIDE FSETID FOWNER MKNOD NET_RAW SETGID SETUID SETFCAP SETPCAP NET_BIND_SERVICE SYS_CHROOT KILL AUDIT_WRITE NET_ADMIN SYS_ADMIN";
-    names.split(' ').map(|name| Capability::from_str(name).unwrap()).collect()
-}
-
-/// A character device.
-pub fn node(path: &str, major: i64, minor: i64) -> Node {
-    Node { path: path.into(), kind: NodeKind::Char, major, minor, mode: 0o660, uid: 0, gid: 5 }
-}
+pub use super::fuzzing::{context, host, node, pod};
 
 /// What rt makes of it: an error is one of ours.
 pub fn accepted(spec: &Spec) -> runtime::plan::Plan {
@@ -51,31 +14,6 @@ pub fn accepted(spec: &Spec) -> runtime::plan::Plan {
         .unwrap_or_else(|error| panic!("rt refuses it: {error}\n{text}"));
     assert_eq!(plan.warnings, Vec::<String>::new());
     plan
-}
-
-/// A pod as crictl asks for it.
-pub fn pod() -> api::PodSandboxConfig {
-    api::PodSandboxConfig {
-        metadata: Some(api::PodSandboxMetadata {
-            name: "web".into(),
-            uid: "u1".into(),
-            namespace: "default".into(),
-            attempt: 0,
-        }),
-        hostname: "web".into(),
-        log_directory: "/var/log/pods/web".into(),
-        linux: Some(api::LinuxPodSandboxConfig {
-            cgroup_parent: "/kubepods/podu1".into(),
-            security_context: Some(api::LinuxSandboxSecurityContext::default()),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
-}
-
-/// Its security context, to be changed.
-pub fn context(pod: &mut api::PodSandboxConfig) -> &mut api::LinuxSandboxSecurityContext {
-    pod.linux.as_mut().unwrap().security_context.as_mut().unwrap()
 }
 
 /// Compares with `golden/NAME.json`, which `RT_BLESS=1` writes anew. Sets are sorted; a filter is shown by its size.

@@ -9,6 +9,8 @@
 pub mod backend;
 pub mod channel;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 #[cfg(test)]
 mod mutations;
 pub mod pods;

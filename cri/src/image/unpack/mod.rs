@@ -84,6 +84,17 @@ pub fn unpack(
     })
 }
 
+/// The same on this thread, which can then say what broke: no confined one can write a file, nor signal a debugger. For fuzzing.
+#[cfg(feature = "fuzzing")]
+pub fn unconfined(
+    input: impl Read + Send,
+    place: &Path,
+    expected: &Expected<'_>,
+    account: &Account,
+) -> Result<Unpacked> {
+    unpack_here(input, place, expected, account)
+}
+
 fn unpack_here(
     input: impl Read + Send,
     place: &Path,

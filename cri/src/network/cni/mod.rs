@@ -5,6 +5,8 @@
 
 mod arguments;
 mod conflist;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod plugin;
 
 use std::net::IpAddr;

@@ -107,7 +107,7 @@ fn find(call: &Call<'_>) -> Result<PathBuf> {
     })
 }
 
-fn answer(output: &std::process::Output) -> Result<Option<Value>> {
+pub(super) fn answer(output: &std::process::Output) -> Result<Option<Value>> {
     let printed = serde_json::from_slice::<Value>(&output.stdout).ok();
     if output.status.success() {
         return match printed {

@@ -1,4 +1,4 @@
-//! The order of crates: runtime ◀ shim ◀ cri; `tests` and `hack` compile against none of them.
+//! The order of crates: runtime ◀ shim ◀ cri ◀ tests/fuzz; all else of `tests` and `hack` compiles against none of them.
 //!
 //! Reads Cargo's manifests as text: which crates of ours a manifest names, no more.
 
@@ -8,11 +8,12 @@ use std::path::Path;
 const OURS: [&str; 3] = ["runtime", "shim", "cri"];
 
 /// Manifest, and which of ours it may name.
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
     ("runtime/Cargo.toml", &[]),
     ("shim/Cargo.toml", &["runtime"]),
     ("cri/Cargo.toml", &["runtime", "shim"]),
     ("tests/Cargo.toml", &[]),
+    ("tests/fuzz/Cargo.toml", &["runtime", "shim", "cri"]),
     ("tests/probe/Cargo.toml", &[]),
     ("hack/xtask/Cargo.toml", &[]),
 ];

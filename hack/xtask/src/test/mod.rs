@@ -9,9 +9,11 @@ mod results;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::check;
+use crate::console;
 use crate::tally::Tally;
 use results::Results;
 
@@ -58,20 +60,54 @@ impl<'a> Wanted<'a> {
 
 /// Runs one part, shows what it prints as it comes (tests that held stay silent), how long it took, and counts.
 fn part(name: &str, command: &mut Command) -> Tally {
+    counted(name, command, |line| println!("{line}"))
+}
+
+/// A part that runs while others do.
+struct Beside {
+    heading: &'static str,
+    running: JoinHandle<(Tally, Vec<String>)>,
+}
+
+impl Beside {
+    /// Starts it.
+    fn begin(heading: &'static str, mut command: Command) -> Self {
+        let running = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            let tally = counted(heading, &mut command, |line| said.push(line.to_owned()));
+            (tally, said)
+        });
+        Self { heading, running }
+    }
+
+    /// Waits for its end, and shows what it printed.
+    fn end(self) -> Tally {
+        console::heading(self.heading);
+        let (tally, said) = self.running.join().unwrap_or_else(|_| {
+            let failed = vec![format!("{}: the thread that reads it panicked", self.heading)];
+            (Tally { failed, ..Tally::default() }, Vec::new())
+        });
+        said.iter().for_each(|line| println!("{line}"));
+        tally
+    }
+}
+
+/// Runs a part and counts; `show` gets each line that somebody needs to see.
+fn counted(name: &str, command: &mut Command, mut show: impl FnMut(&str)) -> Tally {
     let begin = Instant::now();
     let mut results = Results::default();
     let outcome = stream(command, |line| {
         if results.read(line) {
-            println!("{line}");
+            show(line);
         }
     });
     let mut tally = results.tally();
-    println!(
+    show(&format!(
         "{} passed, {} skipped in {:.0} s",
         tally.passed,
         tally.skipped.len(),
         begin.elapsed().as_secs_f64()
-    );
+    ));
     match outcome {
         Ok(true) => {}
         // It counted its failures itself.
@@ -101,4 +137,20 @@ fn stream(command: &mut Command, mut line: impl FnMut(&str)) -> Result<bool, Str
     }
     let status = child.wait().map_err(|error| format!("wait for {program}: {error}"))?;
     Ok(status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_beside_others_is_counted_at_its_end() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo PASS a; echo FAIL b: why; exit 1"]);
+        let beside = Beside::begin("beside", command);
+        let tally = beside.end();
+        assert_eq!((tally.passed, tally.failed), (1, vec!["b: why".to_owned()]));
+        let tally = Beside::begin("beside", Command::new("/nonexistent")).end();
+        assert_eq!(tally.failed.len(), 1, "{:?}", tally.failed);
+    }
 }

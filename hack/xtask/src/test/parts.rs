@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::part;
+use super::{Beside, part};
 use crate::console;
 use crate::tally::Tally;
 
@@ -72,6 +72,17 @@ pub fn unit_tests(repository: &Path) -> Tally {
     part("unit tests", command.current_dir(repository))
 }
 
+/// Seconds for each target of `tests/fuzz`.
+const FUZZING: &str = "20";
+
+/// Inputs chosen by the code that they reach, for some seconds per target: each target counts as a test. Others go first.
+fn guided_fuzzing(repository: &Path) -> Command {
+    let mut command = Command::new("nice");
+    command.args(["-n", "10"]).arg(repository.join("hack/fuzz")).args(["guided", FUZZING]);
+    command.current_dir(repository);
+    command
+}
+
 /// The tests that run a program on this machine and look at what it did: those whose names contain one of `names`, all
 /// if there are none.
 pub fn native(repository: &Path, names: &[&str]) -> Tally {
@@ -90,12 +101,16 @@ pub fn native(repository: &Path, names: &[&str]) -> Tally {
     }
     let by_default: &[&str] =
         if names.is_empty() && engines.is_empty() && nodes.is_empty() { &ENGINES } else { &[] };
+    // Engines wait for most of their time.
+    let fuzzing = (!by_default.is_empty())
+        .then(|| Beside::begin("fuzzing, guided by coverage", guided_fuzzing(repository)));
     for engine in engines.iter().chain(by_default) {
         console::heading(&format!("{engine}, natively"));
         let mut command = Command::new(repository.join("hack/peers/room"));
         command.arg("--").arg(repository.join("tests/engines").join(engine));
         tally.add(part(engine, command.current_dir(repository)));
     }
+    fuzzing.into_iter().for_each(|fuzzing| tally.add(fuzzing.end()));
     tally
 }
 
