@@ -220,7 +220,17 @@ fn endpoint(url: &str, section: &Section, directory: &Path) -> Result<Endpoint> 
     if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
         return Err(Error::invalid(format!("read host {url:?}: neither http:// nor https:// with a host")));
     }
-    let mut base = url.trim_end_matches('/').to_owned();
+    // The text is looked at for the scheme and the host elsewhere: a URL parser may not find others in it, nor an end before ours.
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case(parsed.scheme())
+        || rest.starts_with('/')
+        || rest.contains(|c: char| matches!(c, '?' | '#' | '\\') || c.is_whitespace() || c.is_control())
+    {
+        return Err(Error::invalid(format!(
+            "read host {url:?}: not of the form SCHEME://HOST[:PORT][/PATH]"
+        )));
+    }
+    let mut base = format!("{}://{}", parsed.scheme(), rest.trim_end_matches('/'));
     if !section.override_path && !base.ends_with("/v2") {
         base.push_str("/v2");
     }
@@ -323,6 +333,7 @@ mod tests {
             ["https://q.io/v2", "http://q.io/v2"]
         );
         assert_eq!(bases("[host.'https://q.io/v2/']", "q.io"), ["https://q.io/v2"]);
+        assert_eq!(bases("[host.'HTTPS://q.io']", "q.io"), ["https://q.io/v2"]);
     }
 
     #[test]
@@ -330,6 +341,12 @@ mod tests {
         for (text, why) in [
             ("server = 1", "invalid type"),
             ("[host.'ftp://x']", "neither http"),
+            ("[host.'http:12+//12https://x#y']", "not of the form"),
+            ("[host.'https://x#/y']", "not of the form"),
+            ("[host.'https://x?y=z']", "not of the form"),
+            ("[host.'https://x\\q.io']", "not of the form"),
+            ("[host.'https:///x']", "not of the form"),
+            ("[host.' https://x']", "not of the form"),
             ("[host.'https://x']\ncapabilities = ['fly']", "unknown capability"),
             ("[host.'https://x']\nclient = ['a','b','c']", "more than one client"),
             ("[host.'https://x'.header]\n'a b' = 'c'", "make no header"),
