@@ -154,7 +154,8 @@ impl Error {
         bytes
     }
 
-    /// From [`Self::to_bytes`]; anything else becomes an error that says so.
+    /// From [`Self::to_bytes`]; anything else becomes an error that says so. Control characters are escaped: the other side may be
+    /// somebody's who would like to write to a terminal.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let [kind, a, b, c, d, texts @ ..] = bytes else {
             return Self::new(Kind::Internal, "unreadable error from the other side");
@@ -174,15 +175,23 @@ impl Error {
         };
         let texts = String::from_utf8_lossy(texts);
         let mut texts = texts.split_terminator('\0');
-        let cure = texts.next().filter(|cure| !cure.is_empty()).map(str::to_owned);
+        let cure = texts.next().filter(|cure| !cure.is_empty()).map(printable);
         let mut chain = None;
         for what in texts.rev() {
-            chain = Some(Self { kind, what: what.to_owned(), cure: None, source: chain.map(Box::new) });
+            chain = Some(Self { kind, what: printable(what), cure: None, source: chain.map(Box::new) });
         }
         let mut error = chain.unwrap_or_else(|| Self::new(kind, "unreadable error from the other side"));
         error.cure = cure;
         error
     }
+}
+
+fn printable(text: &str) -> String {
+    if !text.contains(char::is_control) {
+        return text.to_owned();
+    }
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
 }
 
 static EMPTY: String = String::new();

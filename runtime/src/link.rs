@@ -5,7 +5,7 @@
 //!   parent ◀── AtMaps ──── init      its user namespace is there, and has no maps yet (only where init made it itself)
 //!   parent ◀── AtHooks ─── init      the root filesystem stands (only where there are hooks to run now)
 //!   parent ── HooksDone ─▶ init
-//!   parent ◀── Born ────── init      it is a process of its own now, where it was born by one in between (see `spawn.rs`)
+//!   parent ◀── Born ────── init      it is a process of its own now, where it was born by one in between (see `spawn/`)
 //!   parent ◀── Ready ───── init      all but execve is done; carries the terminal, if there is one (`exec`: only where somebody waits for it)
 //!   parent ── Start ─────▶ init      (only `run` and `exec`; said before Ready where nothing happens between the two)
 //!   parent ── Committed ─▶ init      (only `create`: init waits at the start FIFO, and needs this process no more)
@@ -17,12 +17,15 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixCredentials,
     recvmsg, sendmsg, socketpair,
 };
+
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::step::Step;
@@ -102,31 +105,44 @@ impl Link {
         sent.map(drop).what(|| "send to the other side of the link")
     }
 
+    /// Waits for a message or the other side's end, at most this long; whether there is one.
+    pub fn has_word(&self, timeout: Duration) -> Result<bool> {
+        let what = || "wait for the other side of the link";
+        let timeout = rustix::event::Timespec::try_from(timeout).ok();
+        let mut said = [PollFd::new(&self.0, PollFlags::IN)];
+        match poll(&mut said, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            ready => Ok(ready.what(what)? > 0),
+        }
+    }
+
     /// Waits for a message; `None`: the other side is gone.
     pub fn receive(&self) -> Result<Option<Message>> {
         let mut bytes = [0; MOST];
         let mut space = nix::cmsg_space!(RawFd, UnixCredentials);
-        let (len, fd, sender) = loop {
+        let (len, fds, sender) = loop {
             let mut into = [IoSliceMut::new(&mut bytes)];
             match recvmsg::<()>(self.0.as_raw_fd(), &mut into, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
                 Ok(got) => {
-                    let (mut fd, mut sender) = (None, None);
+                    let (mut fds, mut sender) = (Vec::new(), None);
                     for message in got.cmsgs().what(|| "read control messages")? {
                         match message {
-                            ControlMessageOwned::ScmRights(fds) => fd = fds.first().copied(),
+                            // All of them, so that what nobody asked for is closed.
+                            ControlMessageOwned::ScmRights(came) => {
+                                fds.extend(came.into_iter().map(crate::sys::process::own));
+                            }
                             ControlMessageOwned::ScmCredentials(who) => sender = Some(who.pid()),
                             _ => {}
                         }
                     }
-                    break (got.bytes, fd, sender);
+                    break (got.bytes, fds, sender);
                 }
                 // The other side is gone with something of ours unread. KERNEL: told once, before what it had said.
                 Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(errno) => return Err(errno).what(|| "receive from the other side of the link"),
             }
         };
-        let fd = fd.map(crate::sys::process::own);
-        if len == 0 { Ok(None) } else { Message::decode(&bytes[..len], fd, sender).map(Some) }
+        if len == 0 { Ok(None) } else { Message::decode(&bytes[..len], fds, sender).map(Some) }
     }
 }
 
@@ -157,19 +173,24 @@ impl Message {
         }
     }
 
-    /// From [`Self::encode`], the descriptor that came with it, and who has sent it, if the kernel said so.
-    pub fn decode(bytes: &[u8], fd: Option<OwnedFd>, sender: Option<i32>) -> Result<Self> {
+    /// From [`Self::encode`], the descriptors that came with it, and who has sent it, if the kernel said so. A descriptor where none
+    /// belongs is an error: the other side may be traced by somebody who says what he likes.
+    pub fn decode(bytes: &[u8], mut fds: Vec<OwnedFd>, sender: Option<i32>) -> Result<Self> {
+        let fd = fds.pop();
         match (bytes, fd) {
-            ([b'G'], _) => Ok(Self::Go),
-            ([b'M'], _) => Ok(Self::AtMaps),
-            ([b'A'], _) => Ok(Self::AtHooks),
-            ([b'H'], _) => Ok(Self::HooksDone),
+            ([b'T'], Some(fd)) if fds.is_empty() => Ok(Self::Ready(Some(fd))),
+            (_, Some(_)) => {
+                Err(Error::new(Kind::Internal, "the other side of the link sent a descriptor unasked"))
+            }
+            ([b'G'], None) => Ok(Self::Go),
+            ([b'M'], None) => Ok(Self::AtMaps),
+            ([b'A'], None) => Ok(Self::AtHooks),
+            ([b'H'], None) => Ok(Self::HooksDone),
             ([b'R'], None) => Ok(Self::Ready(None)),
-            ([b'T'], Some(fd)) => Ok(Self::Ready(Some(fd))),
-            ([b'S'], _) => Ok(Self::Start),
-            ([b'C'], _) => Ok(Self::Committed),
-            ([b'B'], _) if sender.is_some_and(|pid| pid > 0) => Ok(Self::Born(sender.unwrap_or_default())),
-            ([b'F', step, error @ ..], _) => Ok(Self::Failed(*step, Error::from_bytes(error))),
+            ([b'S'], None) => Ok(Self::Start),
+            ([b'C'], None) => Ok(Self::Committed),
+            ([b'B'], None) if sender.is_some_and(|pid| pid > 0) => Ok(Self::Born(sender.unwrap_or_default())),
+            ([b'F', step, error @ ..], None) => Ok(Self::Failed(*step, Error::from_bytes(error))),
             _ => Err(Error::new(Kind::Internal, format!("unexpected message on the link: {bytes:?}"))),
         }
     }
@@ -220,7 +241,7 @@ mod tests {
         let error = Error::os(libc::EPERM, "mount proc").cure("be root").during("make mounts");
         let text = error.to_string();
         let Message::Failed(step, back) =
-            Message::decode(&Message::Failed(Step::Mounts as u8, error).encode(), None, None).unwrap()
+            Message::decode(&Message::Failed(Step::Mounts as u8, error).encode(), Vec::new(), None).unwrap()
         else {
             panic!("not a failure")
         };
@@ -229,8 +250,38 @@ mod tests {
 
     #[test]
     fn strange_bytes_are_an_error() {
-        assert!(Message::decode(b"T", None, None).is_err());
-        assert!(Message::decode(b"B", None, None).is_err());
-        assert!(Message::decode(b"?", None, None).is_err());
+        assert!(Message::decode(b"T", Vec::new(), None).is_err());
+        assert!(Message::decode(b"B", Vec::new(), None).is_err());
+        assert!(Message::decode(b"?", Vec::new(), None).is_err());
+    }
+
+    #[test]
+    fn descriptors_that_nobody_asked_for_are_closed_and_an_error() {
+        let (a, b) = Link::pair().unwrap();
+        let send = |word: &[u8], count: usize| {
+            let (reader, writer) = rustix::pipe::pipe().unwrap();
+            let fds = vec![writer.as_raw_fd(); count];
+            let rights = [ControlMessage::ScmRights(&fds)];
+            sendmsg::<()>(b.0.as_raw_fd(), &[IoSlice::new(word)], &rights, MsgFlags::empty(), None).unwrap();
+            reader
+        };
+        for (word, count) in [(b"R", 1), (b"A", 1), (b"B", 1), (b"T", 2), (b"T", 5)] {
+            let reader = send(word, count);
+            assert!(a.receive().is_err(), "{word:?} with {count}");
+            // The last copy of the other end is gone.
+            assert_eq!(rustix::io::read(&reader, &mut [0]), Ok(0), "{word:?} with {count}");
+        }
+    }
+
+    #[test]
+    fn a_failure_brings_no_control_characters() {
+        let error = Error::new(Kind::Internal, "a\x1b]0;b\u{9b}c\nd").cure("e\x07");
+        let bytes = Message::Failed(0, error).encode();
+        let Message::Failed(_, back) = Message::decode(&bytes, Vec::new(), None).unwrap() else {
+            panic!("not a failure")
+        };
+        let text = back.to_string();
+        assert!(!text.contains(char::is_control), "{text:?}");
+        assert!(text.contains("a\\u{1b}]0;b\\u{9b}c\\nd"), "{text}");
     }
 }

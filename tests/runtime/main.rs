@@ -10,6 +10,7 @@ mod devices;
 mod engines;
 mod escapes;
 mod exec;
+mod holding;
 mod hooks;
 mod idmapped;
 mod landings;

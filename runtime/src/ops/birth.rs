@@ -7,15 +7,16 @@ use std::os::fd::OwnedFd;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::init;
-use crate::link::{Link, Message, step_name};
+use crate::link::{Message, step_name};
 use crate::parent::cgroup::Berth;
 use crate::parent::place;
-use crate::plan::Plan;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::seccomp::{self, Filter};
+use crate::plan::{Plan, Task};
 use crate::spawn::Child;
 use crate::state::{ProcessId, Record, Reserved, SECCOMP, Status};
 use crate::step::{Step, reach};
+use crate::sys::terminal::is_multiplexer;
 
 /// Whether init stops at Ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub fn bring_up(
     }
     reach(Step::Place)?;
     if go {
-        say(&child.link, &Message::Go)?;
+        say(child, &Message::Go)?;
     }
     berth.limit()?;
     reach(Step::Resources)?;
@@ -52,7 +53,7 @@ pub fn bring_up(
         reserved.write_file(SECCOMP, &stored_filter(filter))?;
     }
     if plan.has_runtime_hooks() {
-        expect(&child.link, |message| matches!(message, Message::AtHooks).then_some(()))?;
+        expect(child, |message| matches!(message, Message::AtHooks).then_some(()))?;
         let state = record.hook_state(Status::Creating);
         hooks::run_all("prestart", &plan.hooks.prestart, &state)?;
         hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state)?;
@@ -66,18 +67,29 @@ pub fn bring_up(
     if pace == Pace::Straight {
         // ORDER: written down before the program can run, limited before, too.
         reserved.commit(record)?;
-        say(&child.link, &Message::Start)?;
+        say(child, &Message::Start)?;
     }
-    expect(&child.link, |message| match message {
+    ready(child, &plan.task)
+}
+
+/// Waits for Ready; gives the terminal's multiplexer, if the plan asks for one. Who says so may have been traced by somebody in the
+/// container, so what comes is looked at: nothing else is ever relayed or handed to a caller.
+pub fn ready(child: &mut Child, task: &Task) -> Result<Option<OwnedFd>> {
+    let terminal = expect(child, |message| match message {
         Message::Ready(terminal) => Some(terminal),
         _ => None,
-    })
+    })?;
+    let fits = match &terminal {
+        Some(terminal) => task.process.terminal.is_some() && is_multiplexer(terminal),
+        None => task.process.terminal.is_none(),
+    };
+    if fits { Ok(terminal) } else { Err(Error::new(Kind::Denied, "what init sent is not the terminal")) }
 }
 
 /// Sends. Who has hung up already may have said why.
-pub fn say(link: &Link, message: &Message) -> Result<()> {
-    match link.send(message) {
-        Err(_) => expect(link, |_| None),
+pub fn say(child: &mut Child, message: &Message) -> Result<()> {
+    match child.link.send(message) {
+        Err(_) => expect(child, |_| None),
         sent => sent,
     }
 }
@@ -94,8 +106,8 @@ fn stored_filter(filter: &Filter) -> Vec<u8> {
 }
 
 /// The next message, or why there is none.
-pub fn expect<T>(link: &Link, wanted: impl FnOnce(Message) -> Option<T>) -> Result<T> {
-    match link.receive()? {
+fn expect<T>(child: &mut Child, wanted: impl FnOnce(Message) -> Option<T>) -> Result<T> {
+    match child.receive()? {
         Some(Message::Failed(step, error)) => {
             tracing::debug!("init failed at step {}", step_name(step));
             Err(error)
@@ -109,11 +121,11 @@ pub fn expect<T>(link: &Link, wanted: impl FnOnce(Message) -> Option<T>) -> Resu
 }
 
 /// Start, unless it was said in advance; then either silence (execve closed the link) or the reason why not.
-pub fn go(link: &Link, pace: Pace) -> Result<()> {
+pub fn go(child: &mut Child, pace: Pace) -> Result<()> {
     if pace == Pace::Halting {
-        link.send(&Message::Start)?;
+        child.link.send(&Message::Start)?;
     }
-    match link.receive()? {
+    match child.receive()? {
         None => Ok(()),
         Some(Message::Failed(_, error)) => Err(error),
         Some(_) => Err(Error::new(Kind::Internal, "init said something unexpected")),

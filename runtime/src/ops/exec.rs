@@ -59,25 +59,21 @@ pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
     let pace = if told { Pace::Halting } else { Pace::Straight };
     let mut child = bring_up(&container, options, (&task, pace), signals).what(what)?;
     if pace == Pace::Straight {
-        birth::say(&child.link, &Message::Start).what(what)?;
+        birth::say(&mut child, &Message::Start).what(what)?;
     }
     if child.born().what(what)? {
         init::scheduler(&task, child.pid.as_raw()).what(what)?;
     }
     let terminal = match pace {
         Pace::Straight => None,
-        Pace::Halting => birth::expect(&child.link, |message| match message {
-            Message::Ready(terminal) => Some(terminal),
-            _ => None,
-        })
-        .what(what)?,
+        Pace::Halting => birth::ready(&mut child, &task).what(what)?,
     };
     let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
     launch::send_pidfd(&child, options.pidfd_socket.as_deref())?;
     // While the command is on its way; whoever reads it waits for this process.
     let pid_file =
         options.pid_file.as_ref().map(|path| launch::pid_file(path, child.pid.as_raw())).transpose()?;
-    birth::go(&child.link, pace).what(what).inspect_err(|_| {
+    birth::go(&mut child, pace).what(what).inspect_err(|_| {
         let _ = pid_file.as_ref().map(Name::remove);
     })?;
     child.keep();
@@ -121,7 +117,8 @@ fn bring_up(
     let which = flags(record);
     let spawn = |cgroup: Option<&OwnedFd>| {
         let beside = rustix::io::fcntl_dupfd_cloexec(&beside, 3).what(|| "duplicate a pidfd")?;
-        spawn_beside(beside, which, cgroup.map(AsFd::as_fd), |link, joined| {
+        let paused = record.cgroup.as_ref().map(|cgroup| cgroup.path.clone());
+        spawn_beside(beside, which, (cgroup.map(AsFd::as_fd), paused), |link, joined| {
             let start = if pace == Pace::Straight { init::Start::Straight } else { init::Start::Link };
             let (root, seen) = (root.as_ref(), which.contains(CloneFlags::CLONE_NEWPID));
             init::run(&Birth {

@@ -163,6 +163,9 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     let pace = caller.pace(&plan, options);
     let terminal = bring_up(&plan, &mut child, (&reserved, &mut record, &mut berth), pace)
         .map_err(|error| killed_for_memory(error, berth.cgroup()))?;
+    if !plan.hooks.start_container.is_empty() {
+        child.unhurried();
+    }
     let terminal = console::hand_over(terminal, options.console_socket.as_deref())?;
     reach(Step::Console)?;
     let (container, child) = finish(reserved, record, child, (options, caller.start))?;

@@ -30,7 +30,7 @@ pub fn run(global: &Global, options: &Run) -> Result<i32> {
     let launched = launch::launch(global, &options.id, &options.launch, caller).what(what)?;
     let Launched { mut container, mut child, terminal, pace, notify } = launched;
     launch::send_pidfd(&child, options.launch.pidfd_socket.as_deref())?;
-    let started = birth::go(&child.link, pace).and_then(|()| poststart::run(&container)).what(what);
+    let started = birth::go(&mut child, pace).and_then(|()| poststart::run(&container)).what(what);
     if let Err(error) = started {
         return Err(super::delete::instead(container, error));
     }

@@ -81,7 +81,7 @@ fn executed(answer: &OwnedFd) -> Result<()> {
     match left.strip_prefix(GO).unwrap_or(left) {
         [] if left.is_empty() => Ok(()),
         [] => Err(died()),
-        failure => match Message::decode(failure, None, None)? {
+        failure => match Message::decode(failure, Vec::new(), None)? {
             Message::Failed(_, error) => Err(error),
             _ => Err(Error::new(Kind::Internal, "init said something unexpected")),
         },

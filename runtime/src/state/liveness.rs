@@ -44,8 +44,22 @@ impl ProcessId {
     }
 }
 
+/// Whether a process is stopped by a signal, not by a tracer. The caller holds it: the number can't be another's.
+pub fn is_stopped(pid: i32) -> bool {
+    matches!(read_stat(pid), Ok(Some(Stat { state: b'T', .. })))
+}
+
+/// All children of this process. KERNEL: /proc/PID/task/TID/children is not in every kernel.
+pub fn children() -> Result<Vec<i32>> {
+    let us = std::process::id().cast_signed();
+    let all = std::fs::read_dir("/proc").what(|| "read /proc")?.flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(pids.filter(|pid| matches!(read_stat(*pid), Ok(Some(stat)) if stat.parent == us)).collect())
+}
+
 struct Stat {
     state: u8,
+    parent: i32,
     start_time: u64,
 }
 
@@ -74,8 +88,9 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let rest = std::str::from_utf8(line.get(comm_end + 1..)?).ok()?;
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
-    let start_time = fields.nth(22 - 4)?.parse().ok()?;
-    Some(Stat { state, start_time })
+    let parent = fields.next()?.parse().ok()?;
+    let start_time = fields.nth(22 - 5)?.parse().ok()?;
+    Some(Stat { state, parent, start_time })
 }
 
 #[cfg(test)]
@@ -86,7 +101,7 @@ mod tests {
     fn comm_can_not_fake_other_fields() {
         let line = b"89653 (x) S 1 1 (y) R 89630 89653 89653 0 -1 4194560 29689 28896 0 3 146 32 76 19 20 0 1 0 2971844 52965376 3920 1\n";
         let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.state, stat.start_time), (b'R', 2_971_844));
+        assert_eq!((stat.state, stat.parent, stat.start_time), (b'R', 89630, 2_971_844));
         for broken in [&b""[..], b"1", b"1 (x", b"1 (x)", b"1 (x) S 1 2 3", b"1 (x) S \xff"] {
             assert!(parse_stat(broken).is_none());
         }

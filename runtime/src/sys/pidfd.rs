@@ -44,3 +44,32 @@ pub fn open(pid: i32) -> nix::Result<std::os::fd::OwnedFd> {
     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
         .map_err(|errno| Errno::from_raw(errno.raw_os_error()))
 }
+
+/// A pidfd of what must be a child of this process, not reaped. ECHILD: it is none, whoever said so.
+pub fn open_child(pid: i32) -> nix::Result<std::os::fd::OwnedFd> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let pidfd = open(pid)?;
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::PidFd(pidfd.as_fd()), look) {
+        Ok(_) => Ok(pidfd),
+        Err(errno) => Err(Errno::from_raw(errno.raw_os_error())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_children_are_opened_as_children() {
+        assert_eq!(open_child(1).unwrap_err(), Errno::ECHILD);
+        assert_eq!(open_child(std::process::id().cast_signed()).unwrap_err(), Errno::ECHILD);
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        let pidfd = open_child(pid).unwrap();
+        wait_exit(&pidfd, Duration::from_secs(60)).unwrap();
+        assert!(open_child(pid).is_ok(), "a zombie is still ours");
+        child.wait().unwrap();
+        assert_eq!(open_child(pid).unwrap_err(), Errno::ESRCH);
+    }
+}

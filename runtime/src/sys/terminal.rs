@@ -17,6 +17,18 @@ pub fn peer(multiplexer: impl AsFd) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(peer as i32) })
 }
 
+/// Whether it is a multiplexer's descriptor, which has a terminal. KERNEL: only the kernel's own driver has this device number.
+pub fn is_multiplexer(fd: impl AsFd) -> bool {
+    let number = rustix::fs::makedev(5, 2);
+    let mut index: libc::c_uint = 0;
+    let node = rustix::fs::fstat(&fd);
+    node.is_ok_and(|node| {
+        rustix::fs::FileType::from_raw_mode(node.st_mode).is_char_device() && node.st_rdev == number
+    })
+        // SAFETY: TIOCGPTN writes one unsigned int.
+        && unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCGPTN as _, &raw mut index) } == 0
+}
+
 /// Makes `fd` descriptors 0, 1 and 2.
 pub fn as_standard_streams(fd: impl AsFd) -> nix::Result<()> {
     for standard in 0..3 {
@@ -24,4 +36,19 @@ pub fn as_standard_streams(fd: impl AsFd) -> nix::Result<()> {
         check(libc::c_long::from(unsafe { libc::dup2(fd.as_fd().as_raw_fd(), standard) }))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_multiplexer_is_one() {
+        for other in ["/dev/null", "/dev/tty", "/", "/proc/self/exe"] {
+            let Ok(file) = std::fs::File::open(other) else { continue };
+            assert!(!is_multiplexer(&file), "{other}");
+        }
+        let Ok(ours) = std::fs::File::options().read(true).write(true).open("/dev/ptmx") else { return };
+        assert!(is_multiplexer(&ours) && !is_multiplexer(peer(&ours).unwrap()));
+    }
 }

@@ -149,8 +149,8 @@ fn link() {
         let seeds = [Message::Go, Message::Committed, Message::Born(7), Message::Failed(3, error)];
         let bytes = seeds[random.below(seeds.len())].encode();
         let bytes = random.bytes(bytes);
-        if let Ok(message) = Message::decode(&bytes, None, None) {
-            let again = Message::decode(&message.encode(), None, None).expect("what was encoded");
+        if let Ok(message) = Message::decode(&bytes, Vec::new(), None) {
+            let again = Message::decode(&message.encode(), Vec::new(), None).expect("what was encoded");
             assert_eq!(format!("{message:?}"), format!("{again:?}"), "{bytes:?}");
         }
     });

@@ -9,12 +9,15 @@
 //!
 //! It does not know what init does, nor what the parent does while it waits.
 
+mod child;
+
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::unistd::Pid;
+
+pub use child::{Child, PATIENCE};
 
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::init::{Door, sibling};
@@ -24,19 +27,6 @@ use crate::plan::namespaces::{Join, Kind, Namespaces};
 use crate::step::Step;
 use crate::sys::clone::{Clone3, Side};
 use crate::sys::process::{exit_now, namespace_type};
-
-/// Init, alive and waiting for Go. Dropped: it is killed and reaped.
-#[derive(Debug)]
-pub struct Child {
-    /// As seen from here. Until [`Child::born`] it may be the process in between.
-    pub pid: Pid,
-    /// Stands for it, whatever happens to the number.
-    pub pidfd: OwnedFd,
-    /// The parent's end.
-    pub link: Link,
-    kept: bool,
-    in_between: bool,
-}
 
 /// Where init is born.
 #[derive(Debug)]
@@ -89,10 +79,10 @@ pub fn spawn(task: &Task, cradle: &Cradle<'_>, init: impl Fn(Link, Vec<Door>)) -
     match birth {
         Birth::Sibling => drop(child.born()?),
         // ORDER: its namespaces are there before anybody maps its ids.
-        Birth::BesideForeign => match child.link.receive()? {
+        Birth::BesideForeign => match child.receive()? {
             Some(Message::AtMaps) => {}
             Some(Message::Failed(_, error)) => return Err(error),
-            _ => return Err(died()),
+            _ => return Err(child::died()),
         },
         Birth::Direct | Birth::Beside => {}
     }
@@ -146,16 +136,20 @@ fn bear(
         .what(|| format!("clone into new namespaces ({})", names(&task.namespaces.new)))
         .map_err(cloning)?
     {
-        Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, link: ours, kept: false, in_between }),
+        Side::Parent(pid, pidfd) => {
+            let child = Child::new((pid, pidfd), ours, in_between);
+            Ok(if matches!(birth, Birth::Beside | Birth::BesideForeign) { child.seen() } else { child })
+        }
         Side::Child => Err(Error::new(ErrorKind::Internal, "the child came back")),
     }
 }
 
-/// Clones into the namespaces of a process that runs: `which` of them. In its PID namespace it is only [`Child::born`].
+/// Clones into the namespaces of a process that runs: `which` of them. In its PID namespace it is only [`Child::born`]. `cgroup`: where
+/// it is born; `paused`: the container's cgroup, in which its time stands still while that is frozen.
 pub fn spawn_beside(
     beside: OwnedFd,
     which: CloneFlags,
-    cgroup: Option<BorrowedFd<'_>>,
+    (cgroup, paused): (Option<BorrowedFd<'_>>, Option<PathBuf>),
     init: impl Fn(Link, Vec<Door>),
 ) -> Result<Child> {
     let (ours, theirs) = Link::pair()?;
@@ -168,7 +162,7 @@ pub fn spawn_beside(
     }
     drop(theirs);
     match born.what(|| "clone into the container's cgroup").map_err(cloning)? {
-        Side::Parent(pid, pidfd) => Ok(Child { pid, pidfd, link: ours, kept: false, in_between }),
+        Side::Parent(pid, pidfd) => Ok(Child::new((pid, pidfd), ours, in_between).among_others(paused)),
         Side::Child => Err(Error::new(ErrorKind::Internal, "the child came back")),
     }
 }
@@ -198,11 +192,6 @@ fn join_all(cradle: &Cradle<'_>) -> Result<()> {
 fn doors(cradle: &Cradle<'_>) -> Vec<Door> {
     let fds = cradle.joined.iter().filter_map(|(_, fd)| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok());
     fds.map(|fd| Door { fd, which: CloneFlags::empty() }).collect()
-}
-
-fn died() -> Error {
-    Error::new(ErrorKind::Internal, "init died before the container was ready")
-        .cure("it may have been killed: see the kernel's log")
 }
 
 /// Whether the parent makes this namespace, because init must find it finished.
@@ -261,43 +250,5 @@ fn cloning(error: Error) -> Error {
             error.cure("the cgroup has controllers enabled for its children, so it can hold no process")
         }
         _ => error,
-    }
-}
-
-impl Child {
-    /// Waits until init is a process of its own, if it was born by one in between: from here on [`Child::pid`] is its own. What goes wrong
-    /// before is told here. Whether it was.
-    pub fn born(&mut self) -> Result<bool> {
-        if !self.in_between {
-            return Ok(false);
-        }
-        self.link.ask_who(true)?;
-        let said = self.link.receive()?;
-        self.link.ask_who(false)?;
-        let pid = match said {
-            Some(Message::Born(pid)) => Pid::from_raw(pid),
-            Some(Message::Failed(_, error)) => return Err(error),
-            Some(_) => return Err(Error::new(ErrorKind::Internal, "init said something unexpected")),
-            None => return Err(died()),
-        };
-        nix::sys::wait::waitpid(self.pid, None).what(|| "wait for the process that cloned init")?;
-        // Our child, not reaped yet: the number can't be anybody else's.
-        self.pidfd = crate::sys::pidfd::open(pid.as_raw()).what(|| "open a pidfd of init")?;
-        (self.pid, self.in_between) = (pid, false);
-        Ok(true)
-    }
-
-    /// It goes on without us.
-    pub fn keep(&mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for Child {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
-            let _ = nix::sys::wait::waitpid(self.pid, None);
-        }
     }
 }

@@ -1,0 +1,209 @@
+//! The parent's hold of init from its birth on: who it is, what it says, and how long that may take.
+//!
+//! Whoever lives in the PID namespace that a process enters can stop it (SIGSTOP), trace it, or freeze the cgroup that it is in. None of
+//! that may hold up a command, nor the lock that the command has: a process that was stopped is told to go on, and one that
+//! does not come to its program in time is killed.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use rustix::process::{Signal, pidfd_send_signal};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::link::{Link, Message};
+use crate::state;
+use crate::step::lacks;
+use crate::sys::pidfd;
+
+/// How long a process may take from when others can hold it up until it executes its program.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is looked at, while nothing is heard of it; as soon again, if it had been stopped.
+const LOOK: Duration = Duration::from_millis(50);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// How long a killed process is waited for.
+const DEATH: Duration = Duration::from_secs(2);
+
+/// Init, alive and waiting for Go. Dropped: it is killed and reaped.
+#[derive(Debug)]
+pub struct Child {
+    /// As seen from here. Until [`Child::born`] it may be the process in between.
+    pub pid: Pid,
+    /// Stands for it, whatever happens to the number.
+    pub pidfd: OwnedFd,
+    /// The parent's end.
+    pub link: Link,
+    kept: bool,
+    in_between: bool,
+    watch: Option<Watch>,
+}
+
+/// Of a process that others can hold up.
+#[derive(Debug, Default)]
+struct Watch {
+    /// Whether time counts before the process in between has ended.
+    from_the_start: bool,
+    /// Whether time does not count at all.
+    unhurried: bool,
+    /// The container's cgroup: frozen, it is paused, and nobody holds up anybody.
+    paused: Option<PathBuf>,
+    waited: Duration,
+}
+
+impl Child {
+    pub(super) fn new((pid, pidfd): (Pid, OwnedFd), link: Link, in_between: bool) -> Self {
+        Self { pid, pidfd, link, kept: false, in_between, watch: None }
+    }
+
+    /// Others see it as soon as the process in between has cloned it.
+    pub(super) fn seen(mut self) -> Self {
+        self.watch = Some(Watch::default());
+        self
+    }
+
+    /// Others have a hold on it from the start: it is in their cgroup.
+    pub(super) fn among_others(mut self, paused: Option<PathBuf>) -> Self {
+        self.watch = Some(Watch { from_the_start: true, paused, ..Watch::default() });
+        self
+    }
+
+    /// From here on it may take as long as it likes: it runs hooks.
+    pub fn unhurried(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.unhurried = true;
+        }
+    }
+
+    /// Waits for a message; `None`: the other side is gone. Where others can hold it up, not for ever.
+    pub fn receive(&mut self) -> Result<Option<Message>> {
+        if self.watch.is_some() {
+            let mut look = LOOK;
+            loop {
+                let since = Instant::now();
+                if self.link.has_word(look)? {
+                    break;
+                }
+                look = if self.urge(since.elapsed())? { LOOK_AGAIN } else { LOOK };
+            }
+        }
+        self.link.receive()
+    }
+
+    /// Lets it go on if it is stopped, which is said. An error if it has had its time.
+    fn urge(&mut self, waited: Duration) -> Result<bool> {
+        let still_outside = self.in_between && !self.has_ended();
+        let Some(watch) = &mut self.watch else { return Ok(false) };
+        if still_outside && !watch.from_the_start || watch.is_paused() {
+            return Ok(false);
+        }
+        watch.waited += waited;
+        let patience = if lacks("patience") { PATIENCE / 15 } else { PATIENCE };
+        if watch.waited > patience && !watch.unhurried {
+            return Err(held_up(patience));
+        }
+        let mut stopped = false;
+        for (pid, pidfd) in self.inside() {
+            if state::is_stopped(pid.as_raw()) {
+                stopped = true;
+                let _ = pidfd_send_signal(&pidfd, Signal::CONT);
+            }
+        }
+        Ok(stopped)
+    }
+
+    fn has_ended(&self) -> bool {
+        pidfd::wait_exit(&self.pidfd, Duration::ZERO).is_ok()
+    }
+
+    /// Who entered the container: not always known yet. Only who was cloned for it is another child of ours in another PID namespace.
+    fn inside(&self) -> Vec<(Pid, OwnedFd)> {
+        let opened = |pid: i32| Some((Pid::from_raw(pid), pidfd::open_child(pid).ok()?));
+        if !self.in_between {
+            return opened(self.pid.as_raw()).into_iter().collect();
+        }
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let ours = namespace("self");
+        let children = state::children().unwrap_or_default().into_iter();
+        let others = children.filter(|pid| *pid != self.pid.as_raw()).filter_map(opened);
+        // ORDER: asked after it was opened, and so of this very process.
+        others.filter(|(pid, _)| namespace(&pid.to_string()).is_some_and(|its| Some(its) != ours)).collect()
+    }
+
+    /// Waits until init is a process of its own, if it was born by one in between: from here on [`Child::pid`] is its own. What goes wrong
+    /// before is told here. Whether it was.
+    pub fn born(&mut self) -> Result<bool> {
+        if !self.in_between {
+            return Ok(false);
+        }
+        self.link.ask_who(true)?;
+        let said = self.receive()?;
+        self.link.ask_who(false)?;
+        let pid = match said {
+            Some(Message::Born(pid)) => Pid::from_raw(pid),
+            Some(Message::Failed(_, error)) => return Err(error),
+            Some(_) => return Err(Error::new(Kind::Internal, "init said something unexpected")),
+            None => return Err(died()),
+        };
+        let pidfd = pidfd::open_child(pid.as_raw()).what(|| "open a pidfd of init")?;
+        if pid == self.pid {
+            return Err(Error::new(Kind::Internal, "the process in between says that it is init"));
+        }
+        // It has nothing left to do but to end, and may be kept from that.
+        end(self.pid, &self.pidfd);
+        (self.pid, self.pidfd, self.in_between) = (pid, pidfd, false);
+        Ok(true)
+    }
+
+    /// It goes on without us.
+    pub fn keep(&mut self) {
+        self.kept = true;
+    }
+}
+
+impl Watch {
+    fn is_paused(&self) -> bool {
+        let events = self.paused.as_ref().map(|cgroup| cgroup.join("cgroup.events"));
+        events.is_some_and(|file| std::fs::read_to_string(file).is_ok_and(|text| text.contains("frozen 1")))
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        end(self.pid, &self.pidfd);
+        // ORDER: after the process in between, which clones nobody any more.
+        if self.in_between && self.watch.is_some() {
+            for (pid, pidfd) in self.inside() {
+                end(pid, &pidfd);
+            }
+        }
+    }
+}
+
+/// Kills a child and reaps it. KERNEL: a tracer may hold who is dying (PTRACE_O_TRACEEXIT) and who is dead for as long as he likes;
+/// process 1 will reap then.
+fn end(pid: Pid, pidfd: &OwnedFd) {
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    let _ = pidfd::wait_exit(pidfd, DEATH);
+    let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+}
+
+fn held_up(patience: Duration) -> Error {
+    let what = format!(
+        "the process in the container did not come to its program within {} s: killed",
+        patience.as_secs()
+    );
+    Error::new(Kind::Timeout, what)
+        .cure("somebody in the container may stop, trace or freeze it, or the machine is overloaded")
+}
+
+pub(super) fn died() -> Error {
+    Error::new(Kind::Internal, "init died before the container was ready")
+        .cure("it may have been killed: see the kernel's log")
+}

@@ -1,0 +1,143 @@
+//! Somebody in the container stops, traces or freezes whoever comes in: the runtime's commands end in time all the same, and leave nothing.
+//!
+//! `RT_LACKS=patience` makes the time that a process has 2 s.
+
+use std::time::{Duration, Instant};
+use tests::*;
+
+/// Far more than what `patience` is made.
+const IN_TIME: Duration = Duration::from_secs(20);
+
+const TOO_LONG: &str = "did not come to its program within 2 s";
+
+/// A container that holds whoever comes in.
+fn holder<'a>(victim: &Victim<'a>, case: &Case, how: &str) -> Running<'a> {
+    let mut bundle = case.bundle();
+    let all: Vec<&str> = config::DEFAULT_CAPABILITIES.iter().chain(&["CAP_SYS_PTRACE"]).copied().collect();
+    bundle.capabilities(&all).args(["/probe", "chain", "hold", "60", how, ",", "sleep"]);
+    let container = victim.start(&bundle);
+    container.wait_for_output("holding");
+    container
+}
+
+fn impatient(call: Call) -> Call {
+    call.env("RT_LACKS", "patience").deadline(IN_TIME)
+}
+
+/// It may get through, or be told that it did not.
+#[track_caller]
+fn ends(output: &Output) -> bool {
+    let done = output.code() == 0;
+    assert!(done || output.stderr.contains(TOO_LONG), "{output}");
+    done
+}
+
+#[test]
+fn exec_ends_whoever_stops_the_process() {
+    only_rt!("it has fail points");
+    let case = case!();
+    let victim = Victim::with(&case, failpoints());
+    let container = holder(&victim, &case, "stop");
+    for _ in 0..5 {
+        ends(&impatient(victim.exec(&container, &["--detach"], &["/probe", "exit", "0"])).run());
+    }
+    assert!(container.stdout().contains("held "), "{}", container.stdout());
+    container.delete();
+}
+
+#[track_caller]
+fn exec_ends(case: &Case, how: &str, rounds: usize) {
+    let victim = Victim::with(case, failpoints());
+    let container = holder(&victim, case, how);
+    let mut held = 0;
+    for _ in 0..rounds {
+        let call = victim.exec(&container, &["--detach"], &["/probe", "exit", "0"]);
+        held += u32::from(!ends(&impatient(call).run()));
+    }
+    assert!(held > 0, "nobody was caught: {}", container.stdout());
+    container.delete();
+}
+
+#[test]
+fn exec_ends_whoever_traces_the_process() {
+    only_rt!("it has fail points");
+    exec_ends(&case!(), "trace", 5);
+}
+
+#[test]
+fn exec_ends_whoever_traces_the_process_to_its_end() {
+    only_rt!("it has fail points");
+    exec_ends(&case!(), "trace-exit", 3);
+}
+
+#[track_caller]
+fn create_ends(case: &Case, how: &str) {
+    let victim = Victim::with(case, failpoints());
+    let container = holder(&victim, case, how);
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]).write();
+    let with = format!("{}=pid", container.id());
+    for _ in 0..3 {
+        let create = victim.call(["create", "--share", &with, "--bundle"]).arg(bundle.dir()).arg(bundle.id());
+        let create = impatient(create).spawn();
+        until("there is a record", || case.state_root().join(bundle.id()).exists().then_some(()));
+        // It waits for the lock, and gets it.
+        let deleted = victim.call(["delete", "--force", bundle.id()]).deadline(IN_TIME).run();
+        let created = create.wait();
+        ends(&created);
+        assert_eq!(deleted.code(), 0, "{deleted}");
+        let _ = victim.call(["delete", "--force", bundle.id()]).deadline(IN_TIME).run();
+        assert!(!case.state_root().join(bundle.id()).exists(), "it left its record");
+    }
+    container.delete();
+}
+
+#[test]
+fn create_with_shared_pids_ends_whoever_stops_the_process() {
+    only_rt!("it has fail points");
+    create_ends(&case!(), "stop");
+}
+
+#[test]
+fn create_with_shared_pids_ends_whoever_traces_the_process() {
+    only_rt!("it has fail points");
+    create_ends(&case!(), "trace");
+}
+
+#[test]
+fn exec_ends_whoever_freezes_a_cgroup_below_the_containers() {
+    only_rt!("it has fail points");
+    let case = case!();
+    let victim = Victim::with(&case, failpoints());
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    let container = victim.start(&bundle);
+    let below = case.cgroup_dir(bundle.cgroup()).join("below");
+    std::fs::create_dir(&below).expect("make a cgroup");
+    std::fs::write(below.join("cgroup.freeze"), "1").expect("freeze it");
+    let call = victim.exec(&container, &["--detach", "--cgroup", "below"], &["/probe", "exit", "0"]);
+    impatient(call).run().fails(&[TOO_LONG]);
+    std::fs::remove_dir(&below).expect("nobody is left in it");
+    container.delete();
+}
+
+#[test]
+fn time_stands_still_while_the_container_is_paused() {
+    only_rt!("it has fail points");
+    let case = case!();
+    let victim = Victim::with(&case, failpoints());
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    let container = victim.start(&bundle);
+    container.call("pause").run().ok();
+    let since = Instant::now();
+    let call = victim.exec(&container, &["--ignore-paused"], &["/probe", "exit", "7"]);
+    let mut exec = impatient(call).spawn();
+    until("more than its time is over", || {
+        assert!(!exec.ended(), "{}", exec.stderr());
+        (since.elapsed() > Duration::from_secs(4)).then_some(())
+    });
+    container.call("resume").run().ok();
+    exec.wait().exits(7);
+    container.delete();
+}
