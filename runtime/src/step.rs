@@ -75,6 +75,8 @@ steps! {
     User = "user",
     /// Init: working directory and executable are looked up.
     Executable = "executable",
+    /// Init: the system call filter, where somebody could see the process without.
+    Filter = "filter",
     /// Init: enters the PID namespace, where others live in that.
     Birth = "birth",
     /// Init: says that it is ready.
@@ -91,7 +93,7 @@ steps! {
     Start = "start",
     /// Init: startContainer hooks.
     StartHooks = "start-hooks",
-    /// Init: the system call filter.
+    /// Init: the system call filter, where it must be last.
     Seccomp = "seccomp",
     /// Init: execve.
     Exec = "exec",

@@ -289,6 +289,70 @@ fn nothing_but_execve_is_left_to_do_once_the_filter_is_loaded() {
     assert_eq!(container.wait_exit(container.pid()), 5);
 }
 
+/// A line of `/proc/PID/status`.
+fn status(pid: i32, name: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process that lives");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+    line.unwrap_or_else(|| panic!("no {name}")).to_owned()
+}
+
+fn default_profile() -> Value {
+    let text = include_str!("../data/seccomp/moby.json");
+    serde_json::from_str(text).expect("JSON")
+}
+
+#[test]
+fn created_container_waits_for_its_start_under_the_filter() {
+    unless!("crun", "it waits without");
+    let case = case!();
+    for (nnp, hook) in [(true, false), (false, false), (false, true)] {
+        let mut bundle = bundle(&case, default_profile());
+        bundle.config["process"]["noNewPrivileges"] = json!(nnp);
+        if hook {
+            bundle.config["hooks"] =
+                json!({ "startContainer": [{ "path": "/probe", "args": ["probe", "hook", "/hook"] }] });
+        }
+        bundle.args(["/probe", "exit", "5"]);
+        let container = case.create(&bundle);
+        let pid = container.pid();
+        assert_eq!(status(pid, "Seccomp"), "2", "no_new_privileges {nnp}, hook {hook}");
+        assert_eq!(status(pid, "NoNewPrivs"), u32::from(nnp).to_string());
+        // SYS_ADMIN has the number 21.
+        let capabilities = u64::from_str_radix(&status(pid, "CapEff"), 16).expect("a mask");
+        assert_eq!(capabilities & 1 << 21, 0, "{capabilities:x}");
+        container.call("start").run().ok();
+        assert_eq!(container.wait_exit(pid), 5);
+        assert_eq!(bundle.host_path("/hook").exists(), hook);
+    }
+}
+
+#[test]
+fn profile_that_refuses_what_a_birth_takes_is_loaded_last() {
+    let case = case!();
+    let refused =
+        ["clone", "clone3", "fork", "vfork", "setsid", "sendmsg", "recvmsg", "poll", "ppoll", "signalfd4"];
+    for action in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"] {
+        for nnp in [true, false] {
+            let mut profile = refuse(&refused);
+            profile["syscalls"][0]["action"] = json!(action);
+            let mut bundle = bundle(&case, profile);
+            bundle.config["process"]["noNewPrivileges"] = json!(nnp);
+            let container = case.start_sleeping(&mut bundle);
+            let report = container.exec_report(&[]);
+            assert_eq!(report["seccomp"], 2, "{action}, no_new_privileges {nnp}");
+            let output = container.exec(&["/probe", "exit", "7"]);
+            assert_eq!(output.code(), 7, "{output}");
+            let mut second = case.bundle();
+            second.config["linux"]["seccomp"] = bundle.config["linux"]["seccomp"].clone();
+            second.config["process"]["noNewPrivileges"] = json!(nnp);
+            second.namespace("pid", Some(&format!("/proc/{}/ns/pid", container.pid())));
+            second.args(["/probe", "exit", "9"]);
+            assert_eq!(case.run(&second).code(), 9);
+            container.delete();
+        }
+    }
+}
+
 // AF_VSOCK, which no namespace hides, by the call that 32-bit programs of x86 have besides socket(2).
 #[test]
 fn families_are_refused_to_32_bit_programs_too_where_socketcall_is() {

@@ -1,6 +1,7 @@
 //! A process inside looks at everybody who comes into its PID namespace, by exec or by create, and sees nothing of the host.
 //!
-//! The rules: who can be seen has no root, directory, mount namespace, executable or descriptor of the host, from birth on.
+//! The rules: who can be seen has no root, directory, mount namespace, executable or descriptor of the host, from birth on; nor a capability
+//! that the container's processes don't have; and it is under their filter, with their no_new_privs.
 //! `RT_SOAK_SECONDS` makes each test that long.
 
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ fn watch<'a>(victim: &Victim<'a>, bundle: &mut Bundle, time: u64, others: &[&Bun
     // What is given to some of them on purpose.
     std::fs::write(victim.given(), "").expect("write");
     args.push(format!("own={}", identity(&victim.given())));
+    args.extend(rights(bundle));
     // It stays when it has seen enough: whoever is on his way in then is no orphan.
     args.extend([",", "sleep"].map(str::to_owned));
     bundle.config["process"]["args"] = json!(args);
@@ -24,6 +26,47 @@ fn watch<'a>(victim: &Victim<'a>, bundle: &mut Bundle, time: u64, others: &[&Bun
     let container = victim.start(bundle);
     container.wait_for_output("watching");
     container
+}
+
+/// What each process of the container is to have and to lack.
+fn rights(bundle: &Bundle) -> Vec<String> {
+    let process = &bundle.config["process"];
+    let names = process["capabilities"]["effective"].as_array().expect("capabilities");
+    let mask = names.iter().fold(0_u64, |mask, name| {
+        let name = name.as_str().expect("a name");
+        mask | 1 << capability(name)
+    });
+    let mut rights = vec![format!("caps={mask:x}")];
+    if bundle.config["linux"]["seccomp"].is_object() {
+        rights.push("status=Seccomp:2".to_owned());
+    }
+    if process["noNewPrivileges"] == true {
+        rights.push("status=NoNewPrivs:1".to_owned());
+    }
+    rights
+}
+
+/// KERNEL: include/uapi/linux/capability.h
+fn capability(name: &str) -> u32 {
+    let known = [
+        ("CAP_CHOWN", 0),
+        ("CAP_DAC_OVERRIDE", 1),
+        ("CAP_FOWNER", 3),
+        ("CAP_FSETID", 4),
+        ("CAP_KILL", 5),
+        ("CAP_SETGID", 6),
+        ("CAP_SETUID", 7),
+        ("CAP_SETPCAP", 8),
+        ("CAP_NET_BIND_SERVICE", 10),
+        ("CAP_NET_RAW", 13),
+        ("CAP_SYS_CHROOT", 18),
+        ("CAP_SYS_PTRACE", 19),
+        ("CAP_MKNOD", 27),
+        ("CAP_AUDIT_WRITE", 29),
+        ("CAP_SETFCAP", 31),
+        ("CAP_CHECKPOINT_RESTORE", 40),
+    ];
+    known.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no number of {name}")).1
 }
 
 /// Does `enter` again and again while it watches; then it must have met some, and have seen nothing.
@@ -85,8 +128,12 @@ fn with_more(bundle: &mut Bundle, more: &[&str]) {
 
 #[track_caller]
 fn exec_is_watched(case: &Case, more: &[&str], user_namespace: bool) {
+    exec_is_watched_in(case, case.bundle(), more, user_namespace);
+}
+
+#[track_caller]
+fn exec_is_watched_in(case: &Case, mut bundle: Bundle, more: &[&str], user_namespace: bool) {
     let (victim, time) = (Victim::new(case), seconds(USUAL));
-    let mut bundle = case.bundle();
     with_more(&mut bundle, more);
     bundle.directory("/work");
     if user_namespace {
@@ -117,14 +164,50 @@ fn exec_shows_nothing_of_the_host_to_a_tracer_in_a_user_namespace() {
     exec_is_watched(&case!(), &[PTRACE], true);
 }
 
+/// Under an engine's default profile. That of moby lets a tracer trace.
+fn filtered(case: &Case, no_new_privileges: bool) -> Bundle {
+    let mut bundle = case.bundle();
+    let profile = include_str!("../data/seccomp/moby.json");
+    bundle.config["linux"]["seccomp"] = serde_json::from_str(profile).expect("JSON");
+    bundle.config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+    bundle
+}
+
+#[test]
+fn exec_comes_under_the_filter() {
+    let case = case!();
+    exec_is_watched_in(&case, filtered(&case, true), &[], false);
+}
+
+#[test]
+fn exec_comes_under_the_filter_without_no_new_privileges() {
+    let case = case!();
+    exec_is_watched_in(&case, filtered(&case, false), &[PTRACE], false);
+}
+
+#[test]
+fn exec_comes_under_the_filter_in_a_user_namespace() {
+    let case = case!();
+    exec_is_watched_in(&case, filtered(&case, false), &[PTRACE], true);
+}
+
 /// A second container is made again and again in the watcher's PID namespace, by way of `share` or by its path.
 #[track_caller]
 fn create_is_watched(case: &Case, more: &[&str], user_namespace: bool, share: bool) {
+    create_is_watched_in(case, [case.bundle(), case.bundle()], more, user_namespace, share);
+}
+
+#[track_caller]
+fn create_is_watched_in(
+    case: &Case,
+    [mut bundle, mut second]: [Bundle; 2],
+    more: &[&str],
+    user_namespace: bool,
+    share: bool,
+) {
     let (victim, time) = (Victim::new(case), seconds(USUAL));
-    let mut second = case.bundle();
     second.directory("/work").args(["/probe", "exit", "0"]);
     second.config["process"]["cwd"] = json!("/work");
-    let mut bundle = case.bundle();
     with_more(&mut bundle, more);
     bundle.directory("/work");
     if user_namespace {
@@ -190,4 +273,17 @@ fn create_with_shared_pids_shows_nothing_of_the_host_to_a_tracer() {
 fn create_with_shared_pids_and_users_shows_nothing_of_the_host_to_a_tracer() {
     only_rt!("--share is its own");
     create_is_watched(&case!(), &[PTRACE], true, true);
+}
+
+#[test]
+fn create_comes_under_the_filter() {
+    let case = case!();
+    create_is_watched_in(&case, [filtered(&case, true), filtered(&case, true)], &[PTRACE], false, false);
+}
+
+#[test]
+fn create_comes_under_the_filter_without_no_new_privileges() {
+    only_rt!("--share is its own");
+    let case = case!();
+    create_is_watched_in(&case, [filtered(&case, false), filtered(&case, false)], &[PTRACE], false, true);
 }

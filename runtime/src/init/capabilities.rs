@@ -1,9 +1,9 @@
-//! Capabilities and the system call filter: what the process may do from execve on.
+//! Capabilities: what the process may do from execve on.
 //!
-//! ORDER: the bounding set is cut while CAP_SETPCAP is there, before the user changes. The filter comes last. Without
-//! no_new_privs it takes CAP_SYS_ADMIN to load one, so that is kept in force until then and dropped right after.
+//! ORDER: the bounding set is cut while CAP_SETPCAP is there, before the user changes. Without no_new_privs it takes CAP_SYS_ADMIN to
+//! load a filter, so that is kept in force until then and dropped right after ([`super::seal`]).
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::plan::Task;
 use crate::plan::capabilities::SYS_ADMIN;
 use crate::sys::process::{self, CapSets};
@@ -58,29 +58,14 @@ fn with(task: &Task, extra: u64) -> CapSets {
 }
 
 /// Whether the filter can only be loaded by an administrator.
-fn needs_admin(task: &Task) -> bool {
+pub fn needs_admin(task: &Task) -> bool {
     task.seccomp.is_some()
         && !task.process.no_new_privileges
         && task.process.capabilities.effective & SYS_ADMIN == 0
 }
 
-/// no_new_privs and the filter; from here on only execve is left to do.
-pub fn seal(task: &Task) -> Result<()> {
-    if task.process.no_new_privileges {
-        process::no_new_privileges().what(|| "set no_new_privs")?;
-    }
-    let Some(filter) = &task.seccomp else { return Ok(()) };
-    crate::sys::seccomp::load(&crate::plan::seccomp::to_bytes(&filter.program), filter.flags).map_err(
-        |errno| {
-            let error = Error::os(errno as i32, "load the seccomp filter");
-            match errno {
-                nix::errno::Errno::EACCES => error
-                    .with_kind(Kind::Denied)
-                    .cure("without noNewPrivileges that needs CAP_SYS_ADMIN, which this process lacks"),
-                _ => error,
-            }
-        },
-    )?;
+/// Drops what was kept for loading the filter.
+pub fn drop_admin(task: &Task) -> Result<()> {
     if needs_admin(task) {
         process::capset(with(task, 0)).what(|| "drop CAP_SYS_ADMIN").map_err(|error| {
             error.cure("the seccomp profile must allow capset, or noNewPrivileges be set")

@@ -136,17 +136,22 @@ fn open(path: &CStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat2(CWD, path, flags | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
 }
 
-/// What the program inherits beside its environment: descriptors, signal dispositions, the signal mask.
+/// What the program inherits beside its environment: descriptors and signal dispositions.
 ///
-/// ORDER: before the system call filter, which need not allow any of these calls; only execve comes after it.
-pub fn settle(pass_fds: u32, signals: SigSet) -> Result<()> {
+/// ORDER: before the system call filter, which need not allow any of these calls.
+pub fn settle(pass_fds: u32) -> Result<()> {
     // CVE-2024-21626: whatever the caller left open does not go in.
     process::close_on_exec_from(3 + pass_fds).what(|| "mark descriptors close-on-exec")?;
     // Ignored signals stay ignored over execve: nohup, a background job of a shell or a supervisor may be the caller, and the
-    // container is none of these. The mask is the caller's too, as it was before the runtime blocked anything.
+    // container is none of these.
     for signal in IGNORED_BY_CALLERS {
         process::default_signal(signal, SigHandler::SigDfl).what(|| format!("reset {signal}"))?;
     }
+    Ok(())
+}
+
+/// The mask that the program inherits: the caller's, as it was before the runtime blocked anything.
+pub fn settle_mask(signals: SigSet) -> Result<()> {
     nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&signals), None)
         .what(|| "set the signal mask")
 }

@@ -5,8 +5,7 @@
 //! Before the first name is followed that the container may have chosen (working directory, program, passwd, terminal), [`shut`] closes
 //! all that is of the host: no link of /proc leads out then, whatever it is called. Where others can see the container's processes, those
 //! steps are taken outside of their PID namespace, and the process that goes on in there is cloned last of all, with the root, the
-//! rights and the user that it will have. Its executable is a copy (`ops/sealed.rs`). What it still has more than the container's processes
-//! is CAP_SYS_ADMIN, where a filter is to be loaded without no_new_privs: until then whoever may trace it could use that.
+//! rights, the user and the system call filter that it will have ([`seal`]). Its executable is a copy (`ops/sealed.rs`).
 
 mod capabilities;
 mod copy_up;
@@ -22,6 +21,7 @@ mod mounts;
 mod namespaces;
 mod proc;
 mod root;
+mod seal;
 mod session;
 mod sibling;
 mod target;
@@ -39,6 +39,8 @@ use crate::parent::prepare::Prepared;
 use crate::plan::{Surroundings, Task};
 use crate::spec::Hooks;
 use crate::step::{Step, reach};
+use crate::sys::clone::Alone;
+use crate::sys::start::forget_environment;
 pub use limits::{affinity, scheduler};
 pub use namespaces::Door;
 pub use sibling::sibling;
@@ -145,15 +147,27 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     take(at, Step::Executable)?;
     user::settle_cwd(task, cwd)?;
     let program = executable::find(task, environment)?;
+    take(at, Step::Filter)?;
+    let waits = matches!(birth.start, Start::Fifo(_));
+    executable::settle(task.process.pass_fds)?;
+    if !waits {
+        executable::settle_mask(birth.signals)?;
+    }
+    if !birth.seen {
+        terminal::take(task)?;
+    }
+    let alone = birth.seen.then(Alone::seen).transpose().what(|| "look for threads")?;
+    // ORDER: what comes between this and execve is listed there.
+    let sealed = seal::early(birth)?;
     take(at, Step::Birth)?;
-    if birth.seen {
-        sibling(0, &birth.link)?;
+    if let Some(alone) = &alone {
+        sibling::last(alone, &birth.link)?;
         session::lead()?;
         limits::settle(task)?;
+        terminal::take(task)?;
     }
-    terminal::take(task)?;
     take(at, Step::Ready)?;
-    if let Start::Fifo(_) = birth.start {
+    if waits {
         waiting::hold_signals()?;
     }
     if !matches!(birth.start, Start::Straight) {
@@ -172,8 +186,12 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     if let Start::Fifo(fifo) = birth.start {
         waiting::take_word(fifo)?;
     }
-    executable::settle(task.process.pass_fds, birth.signals)?;
-    capabilities::seal(task)?;
+    if waits {
+        executable::settle_mask(birth.signals)?;
+    }
+    if !sealed {
+        seal::last(task)?;
+    }
     take(at, Step::Exec)?;
     program.execute()
 }
@@ -183,12 +201,10 @@ fn take(at: &mut Step, step: Step) -> Result<()> {
     reach(step)
 }
 
-/// Closes all but the standard streams, what is passed on, the ways to the parent and to `start`, and what is still needed. The
-/// environment is the host's, too.
+/// Closes all but the standard streams, what is passed on, the ways to the parent and to `start`, and what is still needed.
 fn shut<'a>(birth: &'a Birth<'_>, needed: impl Iterator<Item = &'a OwnedFd>) -> Result<()> {
     let fifo = if let Start::Fifo(fifo) = birth.start { Some(fifo) } else { None };
     let keep: Vec<_> = fifo.into_iter().chain(needed).map(AsFd::as_fd).chain([birth.link.as_fd()]).collect();
-    crate::sys::start::forget_environment();
     crate::sys::process::close_all_but(birth.task.process.pass_fds, &keep)
         .what(|| "close what is not the container's")
 }
@@ -220,6 +236,7 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, at: &mut Step) -> Result<Option
     root::change(around, &root)?;
     target::spent(root);
     take(at, Step::Shut)?;
+    forget_environment();
     shut(birth, prepared.null.iter().chain(kept.handles()))?;
     take(at, Step::Terminal)?;
     let root = target::root()?;
@@ -239,6 +256,7 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, at: &mut Step) -> Result<Option
 fn enter_home(birth: &Birth<'_>, at: &mut Step) -> Result<Option<OwnedFd>> {
     birth.root.map_or(Ok(()), root::enter)?;
     take(at, Step::Shut)?;
+    forget_environment();
     shut(birth, std::iter::empty())?;
     take(at, Step::Terminal)?;
     terminal::open(birth.task, &target::root()?, Console::Leave)

@@ -29,12 +29,33 @@ pub enum Side {
     Child,
 }
 
-impl Clone3<'_> {
-    /// Clones. Refuses with EINVAL in a process with more than one thread: the child of such a process may not allocate, lock
-    /// or call into libc, which no caller could promise.
-    pub fn call(&self) -> nix::Result<Side> {
+/// This process was seen to have one thread, and starts no other.
+#[derive(Debug)]
+pub struct Alone(());
+
+impl Alone {
+    /// EINVAL in a process with more than one thread: the child of such a process may not allocate, lock or call into libc, which no
+    /// caller could promise.
+    pub fn seen() -> nix::Result<Self> {
         // KERNEL: of a process with one thread unshare(CLONE_THREAD) changes nothing; else it is EINVAL.
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_THREAD)?;
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_THREAD).map(|()| Self(()))
+    }
+
+    /// Clones a child of the caller's own parent; whether this is it. By clone(2), since filters refuse clone3, whose flags they can't see.
+    pub fn sibling(&self) -> nix::Result<bool> {
+        // SAFETY: numbers, and no addresses. Without CLONE_VM the child runs on a copy of this memory, so it can't disturb the caller;
+        // the caller has one thread (seen before), so no lock is held by a thread that the child lacks.
+        check(unsafe { libc::syscall(libc::SYS_clone, SIBLING, 0, 0, 0, 0) }).map(|pid| pid == 0)
+    }
+}
+
+/// What [`Alone::sibling`] passes as flags. KERNEL: the exit signal is that of the caller then.
+pub const SIBLING: u64 = libc::CLONE_PARENT as u64 | libc::SIGCHLD as u64;
+
+impl Clone3<'_> {
+    /// Clones, in a process with one thread.
+    pub fn call(&self) -> nix::Result<Side> {
+        Alone::seen()?;
         let mut pidfd: RawFd = -1;
         let mut flags = self.namespaces | libc::CLONE_PIDFD as u64;
         let mut exit_signal = libc::SIGCHLD as u64;
@@ -60,7 +81,7 @@ impl Clone3<'_> {
             cgroup: self.cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
         };
         // SAFETY: without CLONE_VM the child runs on a copy of this memory, so it can't disturb the caller; the caller has one
-        // thread (checked above), so no lock is held by a thread that the child lacks. `args` and `pidfd` outlive the call.
+        // thread (seen above), so no lock is held by a thread that the child lacks. `args` and `pidfd` outlive the call.
         let pid =
             check(unsafe { libc::syscall(libc::SYS_clone3, &raw const args, std::mem::size_of_val(&args)) })?;
         if pid == 0 {

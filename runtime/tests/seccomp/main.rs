@@ -4,6 +4,7 @@
 mod errors;
 mod libseccomp;
 mod loading;
+mod passage;
 mod random;
 mod reference;
 mod simulator;

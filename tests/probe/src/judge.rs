@@ -30,13 +30,18 @@ pub struct Judge {
     mount: String,
     /// Descriptors that were asked for.
     asked: BTreeSet<i32>,
+    /// Capabilities that a process of the container may have in force.
+    capabilities: Option<u64>,
+    /// Lines of `/proc/PID/status` that each process of the container must have.
+    status: Vec<String>,
 }
 
 /// What was seen: what kind of thing, and which.
 pub type Found = BTreeSet<(&'static str, String)>;
 
 impl Judge {
-    /// From `marker=PATH dev=N own=DEV:INO rt=DEV:INO ns=KIND:[INO] secret=TEXT mount=NAME fd=N`, most of them more than once.
+    /// From `marker=PATH dev=N own=DEV:INO rt=DEV:INO ns=KIND:[INO] secret=TEXT mount=NAME fd=N caps=HEX status=NAME:VALUE`, most of them
+    /// more than once.
     pub fn new(words: &[String]) -> Result<Self, String> {
         let mut judge = Self::default();
         for word in words {
@@ -50,6 +55,11 @@ impl Judge {
                 "secret" => value.clone_into(&mut judge.secret),
                 "mount" => value.clone_into(&mut judge.mount),
                 "fd" => drop(judge.asked.insert(number(value)?)),
+                "status" => judge.status.push(value.to_owned()),
+                "caps" => {
+                    let caps = u64::from_str_radix(value, 16);
+                    judge.capabilities = Some(caps.map_err(|_| format!("{value} is not a mask"))?);
+                }
                 _ => return Err(format!("{word}: no such key")),
             }
         }
@@ -115,8 +125,34 @@ impl Judge {
         if contains(&at("mountinfo"), &self.mount) {
             found.insert(("mounts", self.mount.clone()));
         }
-        let _ = fs::read(at("status"));
+        self.rights(&fs::read_to_string(at("status")).unwrap_or_default(), found);
         self.descriptors(pid, found);
+    }
+
+    /// What it may do by its status: more than the container's processes?
+    fn rights(&self, status: &str, found: &mut Found) {
+        let of = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+        // Who is dead does nothing.
+        if of("State").is_none_or(|state| state.starts_with(['Z', 'X'])) {
+            return;
+        }
+        for line in &self.status {
+            let (name, wanted) = line.split_once(':').unwrap_or((line, ""));
+            if of(name).is_some_and(|value| value != wanted) {
+                found.insert((
+                    "protection",
+                    format!("{name} is {}, not {wanted}", of(name).unwrap_or_default()),
+                ));
+            }
+        }
+        for name in ["CapEff", "CapPrm"] {
+            let has = of(name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+            if let Some(may) = self.capabilities
+                && has & !may != 0
+            {
+                found.insert(("capability", format!("{name} has {:#x} more", has & !may)));
+            }
+        }
     }
 
     fn executable(&self, pid: i32, found: &mut Found) {

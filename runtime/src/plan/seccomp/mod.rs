@@ -20,6 +20,7 @@ mod cases;
 mod decisions;
 mod insn;
 mod numbers;
+mod passage;
 mod program;
 mod tree;
 mod words;
@@ -28,6 +29,7 @@ use serde::Serialize;
 
 pub use arch::Arch;
 pub use insn::{Insn, from_bytes, to_bytes};
+pub use passage::Call;
 pub use words::{ACTIONS, ARCHITECTURES, FLAGS, OPERATORS};
 
 use crate::error::{Error, Result};
