@@ -3,6 +3,7 @@
 //! ```text
 //!   parent ── Go ────────▶ init      maps are written, the scope is there (only where init needs that)
 //!   parent ◀── AtMaps ──── init      its user namespace is there, and has no maps yet (only where init made it itself)
+//!   parent ── Limited ───▶ init      limits and device rules are set: nothing that the container chose is opened before (only a container's first process)
 //!   parent ◀── AtHooks ─── init      the root filesystem stands (only where there are hooks to run now)
 //!   parent ── HooksDone ─▶ init
 //!   parent ◀── Born ────── init      it is a process of its own now, where it was born by one in between (see `spawn/`)
@@ -40,6 +41,8 @@ pub enum Message {
     Go,
     /// Init: its user namespace is made.
     AtMaps,
+    /// Parent: limits and device rules are in force.
+    Limited,
     /// Init: the root filesystem stands.
     AtHooks,
     /// Parent: the hooks ran.
@@ -158,6 +161,7 @@ impl Message {
         match self {
             Self::Go => vec![b'G'],
             Self::AtMaps => vec![b'M'],
+            Self::Limited => vec![b'L'],
             Self::AtHooks => vec![b'A'],
             Self::HooksDone => vec![b'H'],
             Self::Ready(None) => vec![b'R'],
@@ -184,6 +188,7 @@ impl Message {
             }
             ([b'G'], None) => Ok(Self::Go),
             ([b'M'], None) => Ok(Self::AtMaps),
+            ([b'L'], None) => Ok(Self::Limited),
             ([b'A'], None) => Ok(Self::AtHooks),
             ([b'H'], None) => Ok(Self::HooksDone),
             ([b'R'], None) => Ok(Self::Ready(None)),

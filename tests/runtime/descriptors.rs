@@ -382,3 +382,34 @@ fn exec_holds_nothing_of_the_host() {
         }
     }
 }
+
+// Nodes that an image brings are the host's devices until the rules are in force.
+#[test]
+fn nothing_of_the_containers_is_followed_before_its_limits_are_set() {
+    only_rt!("it stops at a step of rt");
+    let case = case!();
+    let victim = Victim::with(&case, failpoints());
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "exit", "0"]);
+    bundle.write();
+    let mut run = victim
+        .call(["run", "--bundle"])
+        .arg(bundle.dir())
+        .arg(bundle.id())
+        .env("RT_STOP_AT", "place")
+        .spawn();
+    let waits = || step_of(run.pid()).filter(|step| step == "place");
+    until("rt is about to set limits", waits);
+    let init = until("init waits for a word", || {
+        let mut children = BTreeSet::new();
+        descendants(run.pid(), &mut children);
+        children.into_iter().find(|pid| {
+            let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+            call.starts_with(&format!("{} ", nix::libc::SYS_recvmsg))
+        })
+    });
+    let root = identity(Path::new(&format!("/proc/{init}/root")));
+    assert_eq!(root, identity(Path::new("/")), "it is in the container's root already");
+    kill(Pid::from_raw(run.pid()), Signal::SIGCONT).expect("a process that waits");
+    until("it has run", || run.ended().then_some(()));
+}

@@ -262,3 +262,24 @@ fn copying_up_ends_where_directories_go_too_deep() {
     copies_up(&mut bundle).args(["/probe", "exit", "0"]);
     case.run(&bundle).exits(1).fails(&["mount tmpfs at /data", "64 directories in each other", "tmpcopyup"]);
 }
+
+// The nodes of /dev are made in what lies there, and a terminal is opened in /dev/pts.
+#[test]
+fn a_volume_lies_at_dev_by_no_link_of_the_image() {
+    only_rt!("others make their nodes in the volume");
+    let case = case!();
+    let volume = case.dir().join("volume");
+    std::fs::create_dir(&volume).expect("make a directory");
+    for (to, destination) in [
+        ("/dev", "/data"),
+        ("dev", "/data"),
+        ("/dev/pts", "/data"),
+        ("/dev/shm/..", "/data"),
+        ("/dev", "/data/pts"),
+    ] {
+        let mut bundle = case.bundle();
+        bundle.link("/data", to).bind(&volume, destination, &["rw"]).args(["/probe", "exit", "0"]);
+        case.run(&bundle).exits(1).fails(&["a link of the image leads"]);
+        assert_eq!(std::fs::read_dir(&volume).expect("the volume").count(), 0, "{to} by {destination}");
+    }
+}

@@ -301,3 +301,37 @@ fn start_hook_of_a_container_is_no_program_of_the_host() {
     victim.is_unharmed();
     attempts.none_got_through();
 }
+
+// Who is in a mount namespace writes what is at a path there, also where the root of one that joins it should be.
+#[test]
+fn the_root_in_a_mount_namespace_of_others_is_reached_by_no_link_of_proc() {
+    only_rt!("others look the root up where they come from");
+    let case = case!();
+    let mut refused = 0;
+    for number in 3..16 {
+        for tail in ["", "/../../../../../../.."] {
+            let mut joins = case.bundle();
+            let path = joins.dir().join("rootfs");
+            let mut lives = case.bundle();
+            let namespaces = lives.config["linux"]["namespaces"].as_array_mut().expect("namespaces");
+            namespaces.retain(|namespace| namespace["type"] != "pid");
+            lives.directory(path.parent().and_then(std::path::Path::to_str).expect("a path"));
+            lives.link(path.to_str().expect("a path"), &format!("/proc/self/fd/{number}{tail}"));
+            lives.args(["/probe", "sleep"]);
+            let lives = case.start(&lives);
+            joins.config["mounts"] = json!([]);
+            joins.config["linux"]["maskedPaths"] = json!([]);
+            joins.config["linux"]["readonlyPaths"] = json!([]);
+            joins.config["linux"]["namespaces"] = json!([
+                { "type": "pid" }, { "type": "ipc" }, { "type": "uts" },
+                { "type": "mount", "path": format!("/proc/{}/ns/mnt", lives.pid()) },
+            ]);
+            joins.args(["/bin/sh", "-c", "echo out"]);
+            let output = case.run(&joins);
+            assert_ne!(output.code(), 0, "by descriptor {number}{tail}: {output}");
+            refused += usize::from(output.stderr.contains("symbolic links"));
+            lives.delete();
+        }
+    }
+    assert!(refused > 0, "none of these was a descriptor of rt's");
+}

@@ -36,6 +36,19 @@ impl Landing {
             .cure("mount it elsewhere; a link of the image may lead there"))
     }
 
+    /// For a directory of the host's: nodes are made in /dev, and terminals found in /dev/pts. Neither shall be the host's but where it
+    /// is written so, not by way of a link of the image.
+    pub fn but_for_devices(self, root: impl AsFd, written: &Path) -> Result<Self> {
+        for ours in ["/dev", "/dev/pts"].map(Path::new) {
+            let Ok(there) = target::open(&root, ours, Links::Follow) else { continue };
+            if written != ours && same(&there, &self.0)? {
+                let what = format!("it would lie at {}, where a link of the image leads", ours.display());
+                return Err(Error::new(Kind::Denied, what).cure("mount it elsewhere"));
+            }
+        }
+        Ok(self)
+    }
+
     /// For what hides or protects what is there.
     pub fn hidden(place: OwnedFd) -> Self {
         Self(place)
@@ -63,6 +76,15 @@ const ROOT: u64 = 1;
 pub fn is_root_of_procfs(tree: impl AsFd) -> Result<bool> {
     let what = || "look at the source";
     Ok(is_procfs(&tree).what(what)? && rustix::fs::fstat(tree).what(what)?.st_ino == ROOT)
+}
+
+/// Whether two handles stand for one directory of one mount.
+fn same(one: impl AsFd, other: impl AsFd) -> Result<bool> {
+    let seen = |handle: BorrowedFd<'_>| {
+        let stat = rustix::fs::fstat(handle).what(|| "look at the place")?;
+        Ok((stat.st_dev, stat.st_ino, mount_id(handle)?))
+    };
+    Ok(seen(one.as_fd())? == seen(other.as_fd())?)
 }
 
 fn is(root: impl AsFd, file: &str, it: (u64, u64)) -> bool {

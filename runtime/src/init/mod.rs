@@ -220,6 +220,8 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, at: &mut Step) -> Result<Option
     let kept = mounts::make_all(around, prepared, &root)?;
     take(at, Step::Devices)?;
     devices::make_all(around, prepared, &root)?;
+    // ORDER: before anything is opened that the container chose: a node of its image is a device of the host's without the rules.
+    expect(&birth.link, |m| matches!(m, Message::Limited))?;
     if !(home.hooks.prestart.is_empty() && home.hooks.create_runtime.is_empty()) {
         birth.link.send(&Message::AtHooks)?;
         expect(&birth.link, |m| matches!(m, Message::HooksDone))?;

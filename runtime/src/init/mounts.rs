@@ -117,7 +117,7 @@ impl Maker<'_> {
             _ => Shape::File,
         };
         let place = target::open_or_make(self.root, &mount.target, shape, Links::Follow)?;
-        let place = Landing::of(self.root, place, tree)?;
+        let place = Landing::of(self.root, place, tree)?.but_for_devices(self.root, &mount.target)?;
         // A bind of something shared would stay its peer; as if it had been made after the tree was cut off.
         let cut = if self.shared_root || !mount.options.propagation.is_empty() { 0 } else { libc::MS_SLAVE };
         if recursive && cut != 0 {

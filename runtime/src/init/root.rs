@@ -3,10 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, UnmountFlags};
 
+use super::target::{self, Links};
 use crate::error::{Context, Error, Result};
 use crate::parent::prepare::Prepared;
 use crate::plan::Surroundings;
@@ -38,8 +39,9 @@ pub fn attach(around: &Surroundings, prepared: &Prepared) -> Result<OwnedFd> {
 /// In a mount namespace where others live nothing of theirs changes, and what the container mounts stays on its own tree.
 fn attach_among_others(rootfs: &Rootfs, tree: &OwnedFd) -> Result<OwnedFd> {
     let what = || format!("attach the root filesystem at {}", rootfs.path.display());
-    rustix::mount::move_mount(tree, c"", CWD, &rootfs.path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .what(what)?;
+    let place = in_place(&rootfs.path).what(what)?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(tree, c"", &place, c"", flags).what(what)?;
     // ORDER: once it is attached: KERNEL: that makes it shared where its mount point is.
     mount_setattr(tree, c"", Depth::Tree, MountAttr { propagation: libc::MS_PRIVATE, ..Default::default() })
         .what(what)?;
@@ -68,8 +70,21 @@ fn place(rootfs: &Rootfs, tree: &OwnedFd, propagation: u64) -> Result<()> {
 
 /// Without a mount namespace of its own the container gets a directory of the namespace that it is in.
 fn open_in_place(path: &Path) -> Result<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .what(|| format!("open the root filesystem {}", path.display()))
+    in_place(path).what(|| format!("open the root filesystem {}", path.display()))
+}
+
+/// A directory of the mount namespace that this process is in by now. Others have written what is there, and this process still has
+/// the host's directories open: no link of /proc leads to them.
+fn in_place(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let place = target::open(
+        rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
+        path,
+        Links::Follow,
+    )?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) {
+        FileType::Directory => Ok(place),
+        _ => Err(Errno::NOTDIR),
+    }
 }
 
 /// Makes the root filesystem the root, and lets go of the host's.

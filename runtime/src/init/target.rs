@@ -68,10 +68,22 @@ pub fn open_below(mount: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> 
     open_with(mount, path, flags, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
 }
 
-/// A file of the container for reading, its content bounded by the caller.
+/// A file of the container for reading, its content bounded by the caller. Nothing but a regular file is opened: to open a device
+/// may be to use it. Who exchanges it in between has it opened under the container's device rules, and not read.
 pub fn open_file(root: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    is_regular(&open(root.as_fd(), path, Links::Follow)?)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    open_with(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    let file = open_with(root, path, flags, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?;
+    is_regular(&file)?;
+    Ok(file)
+}
+
+/// EACCES where it is not, as of execve(2).
+pub fn is_regular(handle: impl AsFd) -> rustix::io::Result<()> {
+    match FileType::from_raw_mode(rustix::fs::fstat(handle)?.st_mode) {
+        FileType::RegularFile => Ok(()),
+        _ => Err(Errno::ACCESS),
+    }
 }
 
 fn open_with(
@@ -180,4 +192,35 @@ fn plain(path: &Path) -> PathBuf {
         }
     }
     plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_opened_for_reading() {
+        let dir = std::env::temp_dir().join(format!("rt-target-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join("file"), "text").unwrap();
+        std::os::unix::fs::symlink("/file", dir.join("link")).unwrap();
+        let root = rustix::fs::open(&dir, OFlags::PATH, Mode::empty()).unwrap();
+        rustix::fs::mknodat(&root, "fifo", FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let node = rustix::fs::mknodat(
+            &root,
+            "zero",
+            FileType::CharacterDevice,
+            Mode::RUSR,
+            rustix::fs::makedev(1, 5),
+        );
+        for (name, error) in
+            [("file", None), ("link", None), ("fifo", Some(Errno::ACCESS)), (".", Some(Errno::ACCESS))]
+        {
+            assert_eq!(open_file(&root, Path::new(name)).err(), error, "{name}");
+        }
+        if node.is_ok() {
+            assert_eq!(open_file(&root, Path::new("zero")).err(), Some(Errno::ACCESS));
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

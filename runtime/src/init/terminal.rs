@@ -5,13 +5,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::OpenTreeFlags;
 
 use super::landing::Landing;
 use super::target::{self, Links, Shape};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::plan::Task;
+use crate::sys::mount::is_devpts;
 use crate::sys::{process, terminal};
 
 /// What is done about /dev/console.
@@ -28,16 +29,18 @@ pub fn open(task: &Task, root: &OwnedFd, at: Console) -> Result<Option<OwnedFd>>
     let Some((rows, columns)) = task.process.terminal else { return Ok(None) };
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
-    let ours = rustix::fs::openat2(root, c"dev/pts/ptmx", flags, Mode::empty(), resolve)
-        .what(|| "open /dev/pts/ptmx in the container")
-        .map_err(|error| error.cure("a terminal needs a devpts mounted at /dev/pts"))?;
+    let opened = |flags| {
+        rustix::fs::openat2(root, c"dev/pts/ptmx", flags, Mode::empty(), resolve)
+            .what(|| "open /dev/pts/ptmx in the container")
+            .map_err(|error| error.cure("a terminal needs a devpts mounted at /dev/pts"))
+    };
+    // ORDER: looked at before it is opened: to open a device may be to use it.
+    is_multiplexer(&opened(OFlags::PATH | OFlags::CLOEXEC)?)?;
+    let ours = opened(flags)?;
     let theirs = terminal::peer(&ours).what(|| "open the terminal's other end")?;
     let stat = rustix::fs::fstat(&theirs).what(|| "look at the terminal")?;
     if !(136..144).contains(&rustix::fs::major(stat.st_rdev)) {
-        return Err(Error::new(
-            crate::Kind::Denied,
-            "/dev/pts/ptmx in the container is not a pseudo-terminal multiplexer",
-        ));
+        return Err(no_multiplexer());
     }
     if (rows, columns) != (0, 0) {
         process::set_window_size(theirs.as_fd(), rows, columns).what(|| "set the terminal's size")?;
@@ -52,6 +55,20 @@ pub fn open(task: &Task, root: &OwnedFd, at: Console) -> Result<Option<OwnedFd>>
     }
     terminal::as_standard_streams(&theirs).what(|| "use the terminal as standard streams")?;
     Ok(Some(ours))
+}
+
+/// KERNEL: TTYAUX_MAJOR and 2 (Documentation/admin-guide/devices.txt); in a devpts, where nobody but the kernel makes nodes.
+fn is_multiplexer(handle: &OwnedFd) -> Result<()> {
+    let what = || "look at /dev/pts/ptmx in the container";
+    let stat = rustix::fs::fstat(handle).what(what)?;
+    let node = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == rustix::fs::makedev(5, 2);
+    if node && is_devpts(handle).what(what)? { Ok(()) } else { Err(no_multiplexer()) }
+}
+
+fn no_multiplexer() -> Error {
+    let what = "/dev/pts/ptmx in the container is not a pseudo-terminal multiplexer";
+    Error::new(Kind::Denied, what).cure("a terminal needs a devpts mounted at /dev/pts")
 }
 
 /// Makes it the controlling terminal of this process's session.

@@ -48,6 +48,7 @@ pub fn bring_up(
         say(child, &Message::Go)?;
     }
     berth.limit()?;
+    say(child, &Message::Limited)?;
     reach(Step::Resources)?;
     if let Some(filter) = &plan.task.seccomp {
         reserved.write_file(SECCOMP, &stored_filter(filter))?;

@@ -58,6 +58,11 @@ pub fn is_procfs(fd: impl AsFd) -> rustix::io::Result<bool> {
     Ok(magic(fd)? == PROC)
 }
 
+/// Whether it is on a devpts.
+pub fn is_devpts(fd: impl AsFd) -> rustix::io::Result<bool> {
+    Ok(magic(fd)? == DEVPTS)
+}
+
 /// Whether it is on a filesystem in which nobody but the kernel makes, renames or removes anything.
 pub fn has_the_kernels_names(fd: impl AsFd) -> rustix::io::Result<bool> {
     Ok([PROC, SYSFS, SECURITYFS, DEBUGFS, TRACEFS].contains(&magic(fd)?))
@@ -65,6 +70,7 @@ pub fn has_the_kernels_names(fd: impl AsFd) -> rustix::io::Result<bool> {
 
 // KERNEL: include/uapi/linux/magic.h
 const PROC: u64 = 0x9fa0;
+const DEVPTS: u64 = 0x1cd1;
 const SYSFS: u64 = 0x6265_6572;
 const SECURITYFS: u64 = 0x7363_6673;
 const DEBUGFS: u64 = 0x6462_6720;
