@@ -32,6 +32,72 @@ fn with_fifo(case: &Case) -> Bundle {
     bundle
 }
 
+/// An ELF program with one header, that of its loader; laid out for 64 bits, whatever its class byte says.
+fn with_loader(class: u8, loader: &str) -> Vec<u8> {
+    let mut bytes = vec![0x7f, b'E', b'L', b'F', class, 1, 1];
+    bytes.resize(16, 0);
+    // ET_DYN, the machine of the probe, version.
+    bytes.extend(3_u16.to_le_bytes());
+    bytes.extend(std::fs::read(probe()).expect("read the probe")[18..20].iter());
+    bytes.extend(1_u32.to_le_bytes());
+    // Entry, program headers, section headers; flags; sizes and numbers.
+    bytes.extend([0_u64, 64, 0].iter().flat_map(|number| number.to_le_bytes()));
+    bytes.extend(0_u32.to_le_bytes());
+    bytes.extend([64_u16, 56, 1, 0, 0, 0].iter().flat_map(|number| number.to_le_bytes()));
+    // PT_INTERP, readable; where, and how long.
+    bytes.extend([3_u32, 4].iter().flat_map(|number| number.to_le_bytes()));
+    let length = loader.len() as u64 + 1;
+    bytes.extend([120, 0, 0, length, length, 1].iter().flat_map(|number: &u64| number.to_le_bytes()));
+    bytes.extend(loader.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+#[test]
+fn the_loader_of_a_program_is_not_the_runtime() {
+    unless!("crun", "it looks at no loader");
+    unless!("runc", "it looks at no loader");
+    let case = case!();
+    let victim = Victim::new(&case);
+    let mut bundle = with_fifo(&case);
+    ourselves(&mut bundle);
+    let mut names = Vec::new();
+    for (at, loader) in ["/proc/self/exe", "/proc/thread-self/exe", "/proc/1/exe", "/self"].iter().enumerate()
+    {
+        for class in [1, 2] {
+            let name = format!("/program{at}{class}");
+            std::fs::write(bundle.host_path(&name), with_loader(class, loader)).expect("write");
+            bundle.mode(&name, 0o755);
+            names.push(name);
+        }
+    }
+    bundle.file("/indirect", "#!/program02\n").mode("/indirect", 0o755);
+    names.push("/indirect".to_owned());
+    names.extend(["/script", "/thread", "/one", "/chain", "/linked"].map(str::to_owned));
+    bundle.args(["/probe", "sleep"]);
+    let container = victim.start(&bundle);
+    for name in &names {
+        // Seen from where it is looked for, /proc/self is not there.
+        let output = victim.exec(&container, &[], &[name, "--version"]).run().exits(255);
+        let why = ["permission denied", "loader, is missing"];
+        assert!(why.iter().any(|why| output.stderr.contains(why)), "{output}");
+    }
+    for name in &names {
+        let mut second = with_fifo(&case);
+        ourselves(&mut second);
+        std::fs::copy(bundle.host_path("/program02"), second.host_path("/program02")).expect("copy");
+        std::fs::copy(bundle.host_path(name), second.host_path(name)).expect("copy");
+        second.args([name.as_str(), "--version"]);
+        victim.run(&second).fails(&["permission denied"]);
+    }
+    // A loader that is a file is the kernel's business.
+    std::fs::write(bundle.host_path("/usual"), with_loader(2, "/probe")).expect("write");
+    bundle.mode("/usual", 0o755);
+    let usual = victim.exec(&container, &[], &["/usual", "exit", "0"]).run();
+    assert!(!usual.stderr.contains("permission denied"), "{usual}");
+    victim.is_unharmed();
+}
+
 /// Whether a process runs or maps the victim's file, by whatever mount.
 fn shows(pid: i32, victim: &Victim<'_>) -> Option<String> {
     let identity = victim.identity();

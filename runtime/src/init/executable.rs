@@ -8,6 +8,7 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
 use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::interpreter::{self, Interpreter};
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::Task;
 use crate::sys::exec::{Strings, execve};
@@ -36,10 +37,12 @@ const IGNORED_BY_CALLERS: [Signal; 8] = [
 /// Where execvp(3) looks when there is no PATH, as Go does: nowhere.
 const NO_PATH: &[u8] = b"";
 
-/// Looks the program up in the PATH of its own environment.
-pub fn find(task: &Task, environment: Vec<CString>) -> Result<Program> {
+/// Looks the program up in the PATH of its own environment. `in_between`: another process, cloned by this one into another PID namespace,
+/// will execute it.
+pub fn find(task: &Task, environment: Vec<CString>, in_between: bool) -> Result<Program> {
     let name = &task.process.args[0];
-    let path = if name.as_bytes().contains(&b'/') { direct(name)? } else { search(name, &environment)? };
+    let by_path = name.as_bytes().contains(&b'/');
+    let path = if by_path { direct(name, in_between)? } else { search(name, &environment, in_between)? };
     Ok(Program { path, argv: Strings::new(task.process.args.clone()), envp: Strings::new(environment) })
 }
 
@@ -49,9 +52,13 @@ fn says(name: &CStr, kind: Kind, why: &str) -> Error {
     Error::new(kind, format!("exec: {:?}: {why}", name.to_string_lossy()))
 }
 
-fn direct(name: &CStr) -> Result<CString> {
+fn direct(name: &CStr, in_between: bool) -> Result<CString> {
     match usable(name) {
-        Ok(()) => Ok(name.to_owned()),
+        Ok(()) => match interpreted(name, in_between, 0) {
+            Ok(()) => Ok(name.to_owned()),
+            Err(Errno::LOOP) => Err(magic(name)),
+            Err(errno) => Err(not_executed(name, errno.raw_os_error())),
+        },
         Err(Errno::NOENT | Errno::NOTDIR) => {
             let why = format!("stat {}: no such file or directory", name.to_string_lossy());
             Err(says(name, Kind::Invalid, &why).cure("it must exist in the container's root filesystem"))
@@ -66,18 +73,18 @@ fn direct(name: &CStr) -> Result<CString> {
 }
 
 fn magic(name: &CStr) -> Error {
-    says(name, Kind::Denied, "permission denied: it is reached by a link of /proc to what a process has open, or by too many links")
+    says(name, Kind::Denied, "permission denied: it, its interpreter or its loader is reached by a link of /proc to what a process has open, or by too many links")
         .cure("name the file itself")
 }
 
-fn search(name: &CStr, environment: &[CString]) -> Result<CString> {
+fn search(name: &CStr, environment: &[CString], in_between: bool) -> Result<CString> {
     let path =
         environment.iter().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH=")).unwrap_or(NO_PATH);
     let mut denied = false;
     for dir in path.split(|byte| *byte == b':') {
         let dir = if dir.is_empty() { b"." } else { dir };
         let Ok(candidate) = CString::new([dir, b"/", name.to_bytes()].concat()) else { continue };
-        match usable(&candidate) {
+        match usable(&candidate).and_then(|()| interpreted(&candidate, in_between, 0)) {
             Ok(()) => return Ok(candidate),
             Err(Errno::ACCESS | Errno::LOOP) => denied = true,
             Err(_) => {}
@@ -91,7 +98,7 @@ fn search(name: &CStr, environment: &[CString]) -> Result<CString> {
     Err(says(name, Kind::Invalid, "executable file not found in $PATH"))
 }
 
-/// A file that this user may execute, and that is not reached by way of what a process has open; nor its interpreter, if it is a script.
+/// A file that this user may execute, and that is not reached by way of what a process has open.
 ///
 /// It is executed by its name in the end, and so may be another file by then: execveat(2) of a handle would name the process after
 /// the descriptor's number (up to Linux 6.13), and hand scripts a name that is closed. Whoever wins that race wins nothing. This
@@ -105,30 +112,28 @@ fn usable(path: &CStr) -> rustix::io::Result<()> {
         FileType::RegularFile => {}
         _ => return Err(Errno::ACCESS), // as execve(2) has it
     }
-    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?;
-    script(path, 0)
+    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
 }
 
-/// KERNEL: fs/binfmt_script.c: the name after `#!`, in the first 256 bytes; a script's interpreter may be a script, five deep.
-fn script(path: &CStr, depth: usize) -> rustix::io::Result<()> {
+/// What the kernel opens to run it: none is reached by what a process has open. KERNEL: a script's interpreter may be a script, five deep.
+///
+/// KERNEL: /proc/self leads nowhere in a procfs of another PID namespace. So the process in between lets nothing pass that it can't find.
+fn interpreted(path: &CStr, in_between: bool, depth: usize) -> rustix::io::Result<()> {
     const DEEPEST: usize = 5;
     // Who may execute need not be allowed to read: then the kernel alone knows.
     let Ok(file) = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY) else { return Ok(()) };
-    let mut line = [0; 256];
-    let read = rustix::io::read(&file, &mut line).unwrap_or(0);
-    let Some(interpreter) = interpreter(&line[..read]).filter(|_| depth < DEEPEST) else { return Ok(()) };
-    match open(&interpreter, OFlags::PATH) {
-        Err(Errno::LOOP) => Err(Errno::LOOP),
-        // What else may be wrong with it is said by execve.
-        Err(_) => Ok(()),
-        Ok(_) => script(&interpreter, depth + 1),
+    for interpreter in interpreter::all(&file) {
+        let (Interpreter::OfScript(name) | Interpreter::Loader(name)) = &interpreter;
+        match (open(name, OFlags::PATH), &interpreter) {
+            (Err(errno), _) if errno == Errno::LOOP || in_between => return Err(errno),
+            (Ok(_), Interpreter::OfScript(name)) if depth < DEEPEST => {
+                interpreted(name, in_between, depth + 1)?;
+            }
+            // What else may be wrong with it is said by execve.
+            _ => {}
+        }
     }
-}
-
-fn interpreter(text: &[u8]) -> Option<CString> {
-    let line = text.strip_prefix(b"#!")?.split(|byte| matches!(byte, b'\n' | 0)).next()?;
-    let name = line.split(|byte| matches!(byte, b' ' | b'\t')).find(|word| !word.is_empty())?;
-    CString::new(name).ok()
+    Ok(())
 }
 
 /// The process's own root is the container's by now.
@@ -160,16 +165,17 @@ impl Program {
     /// The last thing that init does.
     pub fn execute(&self) -> Result<Infallible> {
         let errno = execve(&self.path, &self.argv, &self.envp);
-        let error = Error::os(errno as i32, format!("exec {}", self.path.to_string_lossy()));
-        Err(match errno {
-            // The file itself was found before.
-            nix::errno::Errno::ENOENT => error.cure(
-                "the interpreter in its first line, or its dynamic loader, is missing in the container",
-            ),
-            nix::errno::Errno::ENOEXEC => {
-                error.cure("it is no program for this machine, and no script that begins with #!")
-            }
-            _ => error,
-        })
+        Err(not_executed(&self.path, errno as i32))
+    }
+}
+
+fn not_executed(path: &CStr, errno: i32) -> Error {
+    let error = Error::os(errno, format!("exec {}", path.to_string_lossy()));
+    match errno {
+        // The file itself was found before.
+        libc::ENOENT => error
+            .cure("the interpreter in its first line, or its dynamic loader, is missing in the container"),
+        libc::ENOEXEC => error.cure("it is no program for this machine, and no script that begins with #!"),
+        _ => error,
     }
 }

@@ -12,6 +12,7 @@ mod copy_up;
 mod devices;
 mod executable;
 mod hostname;
+mod interpreter;
 mod kept;
 mod labels;
 mod landing;
@@ -146,7 +147,7 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     user::change(task)?;
     take(at, Step::Executable)?;
     user::settle_cwd(task, cwd)?;
-    let program = executable::find(task, environment)?;
+    let program = executable::find(task, environment, birth.seen)?;
     take(at, Step::Filter)?;
     let waits = matches!(birth.start, Start::Fifo(_));
     executable::settle(task.process.pass_fds)?;

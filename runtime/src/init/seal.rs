@@ -73,7 +73,7 @@ fn left_to_do(birth: &Birth<'_>) -> Vec<Call> {
             calls.push(Call::with("prlimit64", [zero, Some(NPROC.into()), None, zero]));
         }
         if task.process.terminal.is_some() {
-            calls.push(Call::with("ioctl", [zero, Some(libc::TIOCSCTTY as u64)]));
+            calls.push(Call::with("ioctl", [zero, Some(TIOCSCTTY)]));
         }
     }
     if let Start::Fifo(_) = birth.start {
@@ -88,6 +88,9 @@ fn left_to_do(birth: &Birth<'_>) -> Vec<Call> {
     }
     calls
 }
+
+/// Of which libraries disagree about the type.
+const TIOCSCTTY: u64 = 0x540e;
 
 /// The link, the program, and the end where that fails.
 const ALWAYS: [&str; 4] = ["sendmsg", "recvmsg", "execve", "exit_group"];
