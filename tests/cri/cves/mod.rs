@@ -24,8 +24,9 @@ fn outside(case: &Case) -> PathBuf {
 #[track_caller]
 fn untouched(outside: &Path) {
     let names: Vec<_> = std::fs::read_dir(outside).expect("the directory").flatten().collect();
-    assert_eq!(names.len(), 1, "{names:?}");
-    assert_eq!(std::fs::read_to_string(outside.join("secret")).expect("the file"), "host");
+    assert_eq!(names.len(), 1, "outside of the container: {names:?}");
+    let text = std::fs::read_to_string(outside.join("secret")).expect("the file");
+    assert_eq!(text, "host", "outside of the container");
 }
 
 /// A path of the host, as an image may write it to be led there.

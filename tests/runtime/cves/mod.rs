@@ -30,8 +30,9 @@ pub fn untouched(outside: &Path) {
         .flatten()
         .map(|e| e.file_name().to_string_lossy().into_owned())
         .collect();
-    assert_eq!(names, ["secret"]);
-    assert_eq!(std::fs::read_to_string(outside.join("secret")).expect("the file"), "host");
+    assert_eq!(names, ["secret"], "outside of the container");
+    let text = std::fs::read_to_string(outside.join("secret")).expect("the file");
+    assert_eq!(text, "host", "outside of the container");
 }
 
 /// No mounts at or below this path.

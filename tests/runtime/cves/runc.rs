@@ -132,11 +132,14 @@ fn cve_2021_43784_long_values_of_the_config_replace_namespaces() {
     unless!("crun", "it leaves what failed behind");
     let case = case!();
     let mut bundle = case.bundle();
-    let long = format!("/{}", "a".repeat(70_000));
-    for kind in ["network", "ipc"] {
-        let mut bundle = case.bundle();
-        bundle.namespace(kind, Some(&long));
-        assert_ne!(case.run(&bundle).code(), 0, "a path of 70 000 bytes");
+    for (kind, file) in [("network", "net"), ("ipc", "ipc")] {
+        // What 16 bits say of the length of the second leaves a namespace of the host's.
+        let host = format!("/proc/{}/ns/{file}", std::process::id());
+        for long in [format!("/{}", "a".repeat(70_000)), host + &"/".repeat(65_536)] {
+            let mut bundle = case.bundle();
+            bundle.namespace(kind, Some(&long));
+            assert_ne!(case.run(&bundle).code(), 0, "a path of more than 65 536 bytes");
+        }
     }
     // More than 64 KiB of mappings are refused; of mounts, they are all made, and every namespace is new.
     let mut mapped = case.bundle();

@@ -80,14 +80,16 @@ fn cve_2019_16884_a_volume_over_proc() {
 fn cve_2021_30465_the_next_mounts_source_is_exchanged_by_a_race() {
     let case = case!();
     let outside = outside(&case);
+    // A directory of its own: what is mounted over it by the race must not hide the container's root from the runtime.
+    let host = case.dir().join("host");
     let (volume, second, source) =
-        (case.dir().join("volume"), case.dir().join("second"), case.dir().join("plain"));
+        (case.dir().join("volume"), case.dir().join("second"), host.join("plain"));
     std::fs::create_dir_all(volume.join("way")).expect("make directories");
-    std::fs::create_dir(&source).expect("make a directory");
+    std::fs::create_dir_all(&source).expect("make directories");
     // The second volume has the next source's name, which leads to what no container is given.
     std::fs::create_dir(&second).expect("make a directory");
     std::os::unix::fs::symlink(&outside, second.join("plain")).expect("link");
-    std::os::unix::fs::symlink(case.dir(), volume.join("link")).expect("link");
+    std::os::unix::fs::symlink(&host, volume.join("link")).expect("link");
     let mut bundle = case.bundle();
     bundle.bind(&volume, "/volume", &[]).bind(&second, "/volume/way", &[]).bind(&source, "/next", &[]);
     bundle.args(["/probe", "list", "/next"]);
