@@ -9,6 +9,7 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::interpreter::{self, Interpreter};
+use super::target::is_regular;
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::Task;
 use crate::sys::exec::{Strings, execve};
@@ -126,7 +127,8 @@ fn interpreted(path: &CStr, in_between: bool, depth: usize) -> rustix::io::Resul
         let (Interpreter::OfScript(name) | Interpreter::Loader(name)) = &interpreter;
         match (open(name, OFlags::PATH), &interpreter) {
             (Err(errno), _) if errno == Errno::LOOP || in_between => return Err(errno),
-            (Ok(_), Interpreter::OfScript(name)) if depth < DEEPEST => {
+            // What is no file is not opened: it may be a device.
+            (Ok(handle), Interpreter::OfScript(name)) if depth < DEEPEST && is_regular(&handle).is_ok() => {
                 interpreted(name, in_between, depth + 1)?;
             }
             // What else may be wrong with it is said by execve.

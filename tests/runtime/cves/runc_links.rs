@@ -82,8 +82,7 @@ fn cve_2021_30465_the_next_mounts_source_is_exchanged_by_a_race() {
     let outside = outside(&case);
     // A directory of its own: what is mounted over it by the race must not hide the container's root from the runtime.
     let host = case.dir().join("host");
-    let (volume, second, source) =
-        (case.dir().join("volume"), case.dir().join("second"), host.join("plain"));
+    let (volume, second, source) = (case.dir().join("volume"), case.dir().join("second"), host.join("plain"));
     std::fs::create_dir_all(volume.join("way")).expect("make directories");
     std::fs::create_dir_all(&source).expect("make directories");
     // The second volume has the next source's name, which leads to what no container is given.
