@@ -47,6 +47,34 @@ fn many_clients_that_never_read_cost_others_no_more_than_one() {
 }
 
 #[test]
+fn a_client_that_reads_slowly_but_steadily_gets_all() {
+    const BYTES: usize = 4_000_000;
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    let script = format!("read x; head -c {BYTES} /dev/zero | tr '\\0' '\\n'; exit 2");
+    bundle.with_busybox().args(["/bin/sh", "-c", &script]);
+    let log_path = case.dir().join("slow.log").to_string_lossy().into_owned();
+    shim.create_with(&bundle, pod::Stdio { stdin: true, log_path, ..Default::default() });
+    shim.start(bundle.id());
+    let deaf: Vec<_> = (0..3).map(|_| attached(&shim, bundle.id())).collect();
+    let mut slow = attached(&shim, bundle.id());
+    let request = pod::AttachRequest { id: bundle.id().to_owned(), stdin: true, ..Default::default() };
+    let types: pod::AttachResponse = shim.client().ask(POD, "Attach", &request);
+    shim.client().into_stream(&types.token, "stdin").write_all(b"go\n").expect("type");
+    let (mut seen, mut piece) = (0, vec![0; 40_000]);
+    while seen < BYTES {
+        let read = slow.read(&mut piece).expect("its output");
+        assert!(read > 0, "let go after {seen} bytes");
+        seen += read;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(shim.wait(bundle.id()).exit_code, 2);
+    drop(deaf);
+    shim.remove(bundle.id());
+}
+
+#[test]
 fn a_client_that_comes_late_to_its_output_gets_all_that_was_kept_for_it() {
     let case = case!();
     let shim = case.shim();

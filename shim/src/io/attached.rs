@@ -1,6 +1,6 @@
 //! Those who are attached to a container's output. Each gets what is printed as fast as it takes it; what some have not taken yet is kept
-//! once for all of them, up to a bound. Then the container waits, for all of them together and within an allowance that is soon used up;
-//! who still has not taken it is let go. It reads nothing of the container's.
+//! once for all of them, up to a bound. Then the container waits: as long as it likes for who takes it at a pace, for all others together within
+//! an allowance that is soon used up; who still has not taken it is let go. It reads nothing of the container's.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,11 +15,17 @@ use crate::log::Stream;
 /// What is kept of a stream for those who have not taken it.
 const KEPT: usize = 1 << 20;
 
-/// How long a container waits for those who are attached, all in all: what it is given back is a hundredth of the time that passes.
+/// How long a container waits for those who don't keep the pace, all in all: what it is given back is a hundredth of the time that passes.
 const ALLOWANCE: Duration = Duration::from_secs(2);
 const GIVEN_BACK: u32 = 100;
 
-/// How long those who are attached may take to read the last of what was printed.
+/// Bytes in a second that a client has to take to be waited for at no cost. A slow line has it, a terminal that nobody looks at has not.
+const PACE: u64 = 64 << 10;
+
+/// For how long what a client takes speaks for it. A socket has room for more in steps of up to 150 kB, which are two seconds apart at that pace.
+const MOST_PAID: Duration = Duration::from_secs(2);
+
+/// How long those who don't keep the pace may take to read the last of what was printed.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Counts the connections of those who are attached, whoever holds them.
@@ -57,6 +63,8 @@ struct Reader {
     client: Client,
     /// How much of the stream it has been given, or was printed before it came.
     at: u64,
+    /// It has kept the pace up to here, as someone who is late.
+    paid: Instant,
 }
 
 /// What was printed to a stream and not taken by all.
@@ -90,7 +98,7 @@ impl Attached {
     pub fn welcome(&mut self, client: Client) {
         let kept = &self.kept[index(client.stream)];
         if !kept.is_over {
-            self.clients.push(Reader { at: kept.end, client });
+            self.clients.push(Reader { at: kept.end, paid: Instant::now(), client });
         }
     }
 
@@ -125,21 +133,26 @@ impl Attached {
         self.kept[index(stream)].is_full()
     }
 
-    /// How long the container may still wait for them; they are let go if that is over. None: nobody is waited for.
+    /// How long to wait before this is asked again; who is not waited for any longer is let go. None: nobody is waited for.
     pub fn wait_for_them(&mut self) -> Option<Duration> {
-        let full = |kept: &[Kept; 2]| kept.iter().any(Kept::is_full);
-        if full(&self.kept) && self.patience.left(Instant::now()).is_zero() {
-            self.clients.retain(|reader| {
-                let kept = &self.kept[index(reader.client.stream)];
-                !kept.is_full() || kept.end - reader.at < KEPT as u64 / 2
-            });
+        let now = Instant::now();
+        loop {
+            let holding_up = || self.clients.iter().filter(|reader| reader.holds_up(&self.kept));
+            let Some(paid) = holding_up().map(|reader| reader.paid).min() else {
+                self.patience.rest(now);
+                return None;
+            };
+            if paid > now {
+                self.patience.rest(now);
+                return Some(paid - now);
+            }
+            let left = self.patience.left(now);
+            if !left.is_zero() {
+                return Some(left);
+            }
+            self.clients.retain(|reader| reader.paid > now || !reader.holds_up(&self.kept));
             [Stream::Stdout, Stream::Stderr].into_iter().for_each(|stream| self.forget(stream));
         }
-        if full(&self.kept) {
-            return Some(self.patience.left(Instant::now()));
-        }
-        self.patience.rest(Instant::now());
-        None
     }
 
     /// What to wait for of each.
@@ -167,11 +180,16 @@ impl Attached {
     pub fn farewell(mut self) {
         let deadline = Instant::now() + FAREWELL;
         [Stream::Stdout, Stream::Stderr].into_iter().for_each(|stream| self.end(stream));
-        while !self.clients.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
+        loop {
+            let now = Instant::now();
+            self.clients.retain(|reader| reader.paid.max(deadline) > now);
+            let Some(next) = self.clients.iter().map(|reader| reader.paid.max(deadline)).min() else {
+                return;
+            };
+            // A part of a millisecond is one, so that this doesn't turn round and round.
+            let left = PollTimeout::try_from(next - now + Duration::from_millis(1));
             let mut fds: Vec<_> = self.interests().collect();
-            match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)) {
-                Ok(0) => return,
+            match poll(&mut fds, left.unwrap_or(PollTimeout::ZERO)) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(_) => return,
             }
@@ -207,11 +225,21 @@ impl Reader {
         self.client.socket.as_fd()
     }
 
+    /// Whether it is one of those for whose sake a stream is full.
+    fn holds_up(&self, kept: &[Kept; 2]) -> bool {
+        let kept = &kept[index(self.client.stream)];
+        kept.is_full() && kept.end - self.at >= KEPT as u64 / 2
+    }
+
     fn catch_up(&mut self, kept: &Kept) -> Result<(), Errno> {
+        let before = self.at;
         let (first, second) = kept.from(self.at);
         if self.take(first)? == first.len() {
             self.take(second)?;
         }
+        let now = Instant::now();
+        let worth = Duration::from_secs(1).mul_f64((self.at - before) as f64 / PACE as f64);
+        self.paid = (self.paid.max(now) + worth).min(now + MOST_PAID);
         Ok(())
     }
 
@@ -341,6 +369,42 @@ mod tests {
             std::thread::park_timeout(left);
         }
         assert!(began.elapsed() < ALLOWANCE / 4, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn who_takes_it_slowly_but_steadily_is_waited_for_and_others_beside_him_are_not() {
+        const PIECES: u32 = 800;
+        let mut attached = Attached::default();
+        let deaf = client(&mut attached, Stream::Stdout);
+        let mut slow = client(&mut attached, Stream::Stdout);
+        let reader = std::thread::spawn(move || {
+            let (mut count, mut piece) = (0, vec![0; 32 << 10]);
+            slow.set_nonblocking(false).unwrap();
+            while let Ok(read @ 1..) = slow.read(&mut piece) {
+                count += read;
+                std::thread::sleep(Duration::from_millis(70));
+            }
+            count
+        });
+        let mut waited = Duration::ZERO;
+        for number in 0..PIECES {
+            let began = Instant::now();
+            while let Some(left) = attached.wait_for_them() {
+                let mut fds: Vec<_> = attached.interests().collect();
+                let left = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap();
+                poll(&mut fds, left).unwrap();
+                let seen = flags(&fds);
+                drop(fds);
+                attached.attend(&seen);
+            }
+            waited += began.elapsed();
+            attached.give(Stream::Stdout, &piece(number));
+        }
+        assert!(waited > ALLOWANCE, "nobody was slow: {waited:?}");
+        assert_eq!(attached.clients.len(), 1, "the one is let go, the other not");
+        drop(deaf);
+        attached.farewell();
+        assert!(reader.join().unwrap() > 2_000_000);
     }
 
     #[test]
