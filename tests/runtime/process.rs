@@ -228,13 +228,20 @@ fn executable_is_the_containers() {
     assert_eq!(case.see(&mut case.bundle())["exe"], "/probe");
 }
 
+/// A name would be a door: whoever makes a keyring of that name first, or joins it later, has the container's keys.
 #[test]
-fn session_keyring_is_new_and_named() {
+fn session_keyring_is_new_and_nobody_elses() {
+    only_rt!("runc and crun join a keyring by the container's id, whose ever it is");
     let case = case!();
     let mut bundle = case.bundle();
-    let report = case.see(&mut bundle);
-    let text = report["keyring"]["description"].as_str().unwrap_or_default();
-    assert!(text.contains(bundle.id()), "{}", report["keyring"]);
+    let inside = case.start_sleeping(&mut bundle).exec_report(&[]);
+    let other = case.see(&mut case.bundle());
+    assert_ne!(inside["keyring"]["id"], other["keyring"]["id"]);
+    for report in [&inside, &other] {
+        let text = report["keyring"]["description"].as_str().unwrap_or_default();
+        // Type, user, group, permissions (all for those who have it, none for others), and the kernel's word for what has no name.
+        assert!(text.starts_with("keyring;") && text.ends_with(";3f000000;_ses"), "{}", report["keyring"]);
+    }
 }
 
 #[test]
@@ -246,7 +253,7 @@ fn no_new_keyring_keeps_the_callers() {
     let output =
         case.call(["run", "--no-new-keyring", "--bundle"]).arg(bundle.dir()).arg(bundle.id()).run().ok();
     let keyring = Report::parse(&output.stdout)["keyring"].clone();
-    assert!(!keyring["description"].as_str().unwrap_or_default().contains(bundle.id()), "{keyring}");
+    assert!(!keyring["description"].as_str().unwrap_or_default().contains(";3f000000;"), "{keyring}");
 }
 
 #[test]

@@ -1,25 +1,23 @@
 //! A session and a keyring of the container's own.
 
-use std::ffi::CString;
-
 use nix::errno::Errno;
 
 use crate::error::{Context, Result};
 use crate::plan::Task;
 use crate::sys::process;
 
-/// KERNEL: KEY_USR_SEARCH: processes of the container with another user may search the keyring, as runc allows them.
-const USER_SEARCH: u32 = 0x0008_0000;
+/// KERNEL: KEY_POS_ALL: those who have the keyring may do all with it, as its heirs do under any user; nobody else sees it.
+const HOLDERS: u32 = 0x3f00_0000;
 
 /// setsid, and a session keyring unless the plan says that the caller's is kept.
+///
+/// KERNEL: joining a keyring by its name takes one that somebody else has made, of any user of the user namespace. So it has no name.
 pub fn new(task: &Task) -> Result<()> {
     lead()?;
-    let Some(name) = &task.keyring else { return Ok(()) };
-    let name = CString::new(name.as_str()).unwrap_or_default();
-    let made = process::join_session_keyring(&name).and_then(|serial| {
-        process::set_key_permission(serial, process::key_permission(serial)? | USER_SEARCH)
-    });
-    match made {
+    if !task.keyring {
+        return Ok(());
+    }
+    match process::new_session_keyring().and_then(|serial| process::set_key_permission(serial, HOLDERS)) {
         // A kernel without keyrings has nothing to share; neither have those where a filter forbids the call.
         Ok(()) | Err(Errno::ENOSYS) => Ok(()),
         Err(errno) => Err(errno).what(|| "make a session keyring"),

@@ -219,7 +219,7 @@ fn task(container: &Container, options: &Exec, process: Option<Process>) -> Resu
         time_offsets: None,
         process,
         seccomp: filter(container)?,
-        keyring: Some(plan::keyring(record.id.as_str())),
+        keyring: true,
         memory_policy: None,
         personality: record.personality.as_ref().map(plan::personality).transpose()?,
     };

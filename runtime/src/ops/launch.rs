@@ -109,7 +109,7 @@ pub fn plan(global: &Global, id: &Id, options: &Launch, terminal: Terminal) -> R
         plan.overlay(&overlay.lowers, overlay.upper.as_deref())?;
     }
     if options.no_new_keyring {
-        plan.task.keyring = None;
+        plan.task.keyring = false;
     }
     console::check(plan.task.process.terminal.is_some(), options.console_socket.is_some(), terminal)?;
     pass_descriptors(&mut plan.task.process, options.preserve_fds)?;

@@ -89,8 +89,8 @@ pub struct Task {
     pub process: process::Process,
     /// The system call filter.
     pub seccomp: Option<seccomp::Filter>,
-    /// Name of the session keyring; `None`: the caller's is kept.
-    pub keyring: Option<String>,
+    /// A session keyring of its own; else the caller's is kept.
+    pub keyring: bool,
     /// NUMA memory policy.
     pub memory_policy: Option<memory_policy::MemoryPolicy>,
     /// personality(2).
@@ -130,7 +130,7 @@ impl Plan {
                 Some(profile) => seccomp::compile(profile, seccomp::Arch::NATIVE)?,
                 None => None,
             },
-            keyring: Some(keyring(id)),
+            keyring: true,
             memory_policy: linux.memory_policy.as_ref().map(memory_policy::plan).transpose()?,
             personality: linux.personality.as_ref().map(personality).transpose()?,
         };
@@ -192,11 +192,6 @@ fn cgroup(id: &str, spec: &Spec, linux: &spec::Linux, driver: cgroup::Driver) ->
         driver,
         purpose: cgroup::Purpose::Create,
     })
-}
-
-/// The session keyring of a container, which all its processes share. runc's name for it.
-pub fn keyring(id: &str) -> String {
-    format!("_ses.{id}")
 }
 
 /// The major version must be 1; anything that SemVer allows may follow.

@@ -158,10 +158,11 @@ pub fn set_name(name: &CStr) -> nix::Result<()> {
     check(libc::c_long::from(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) })).map(drop)
 }
 
-/// Joins a new, empty session keyring of this name and gives its serial number.
-pub fn join_session_keyring(name: &CStr) -> nix::Result<i32> {
-    // SAFETY: a C string that outlives the call.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })
+/// Begins a new, empty session keyring without a name and gives its serial number.
+pub fn new_session_keyring() -> nix::Result<i32> {
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: a null pointer is no name.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, none) })
         .map(|serial| serial as i32)
 }
 
@@ -169,19 +170,6 @@ pub fn join_session_keyring(name: &CStr) -> nix::Result<i32> {
 pub fn set_key_permission(serial: i32, mask: u32) -> nix::Result<()> {
     // SAFETY: numbers only.
     check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, serial, mask) }).map(drop)
-}
-
-/// The permission mask of a key, read off its description (`type;uid;gid;perm;description`).
-pub fn key_permission(serial: i32) -> nix::Result<u32> {
-    let mut text = [0u8; 256];
-    // SAFETY: the buffer is as long as the fourth argument says.
-    let len = check(unsafe {
-        libc::syscall(libc::SYS_keyctl, libc::KEYCTL_DESCRIBE, serial, text.as_mut_ptr(), text.len())
-    })?;
-    std::str::from_utf8(&text[..text.len().min(len as usize)])
-        .ok()
-        .and_then(|text| u32::from_str_radix(text.split(';').nth(3)?, 16).ok())
-        .ok_or(nix::errno::Errno::EINVAL)
 }
 
 /// I/O priority of this process: class (1 real-time, 2 best effort, 3 idle) and level 0–7.
