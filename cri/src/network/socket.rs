@@ -4,6 +4,7 @@
 //! thread uses it later.
 
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::wire::{self, Message, Received, messages};
 use crate::error::{Context, Error, Result};
@@ -86,7 +87,7 @@ impl Socket {
         Ok(refused.map_or(Ok(()), Err))
     }
 
-    /// Sends netfilter requests as one transaction: all or none.
+    /// Sends netfilter requests as one transaction: all or none. Of any size; what can have parts is better sent in parts.
     pub fn commit(&mut self, requests: Vec<Message>) -> Result<Result<(), Refusal>> {
         let Some(last) = requests.len().checked_sub(1) else { return Ok(Ok(())) };
         let mut bytes = self.number(batch_edge(BATCH_BEGIN), 0);
@@ -98,6 +99,7 @@ impl Socket {
         }
         let closing = self.sequence;
         bytes.extend(self.number(batch_edge(BATCH_END), 0));
+        self.make_room(bytes.len())?;
         self.write(&bytes)?;
         let mut refused: Option<Refusal> = None;
         loop {
@@ -168,6 +170,18 @@ impl Socket {
             .send_to(bytes, &netlink_sys::SocketAddr::new(0, 0), 0)
             .map(drop)
             .what(|| "send a netlink request")
+    }
+
+    /// KERNEL: a transaction is one datagram, and one that is larger than the socket's buffer is refused (EMSGSIZE).
+    fn make_room(&self, bytes: usize) -> Result<()> {
+        const ALWAYS: usize = 64 << 10;
+        if bytes <= ALWAYS {
+            return Ok(());
+        }
+        let size = bytes + ALWAYS;
+        setsockopt(&self.inner, sockopt::SndBufForce, &size)
+            .or_else(|_| setsockopt(&self.inner, sockopt::SndBuf, &size))
+            .what(|| format!("make room for a netlink request of {bytes} bytes"))
     }
 
     fn read(&self) -> Result<Vec<u8>> {

@@ -23,6 +23,9 @@ const REPEATED: usize = 512 << 10;
 /// A whole config that is kept: more than a process can be given in arguments and environment (6 MiB), or a pod's sysctls have.
 const CONFIG: usize = 8 << 20;
 
+/// Port mappings of one pod: each is up to two entries of the kernel's maps. A range of media ports has some hundreds.
+const PORTS: usize = 4096;
+
 /// Refuses what makes no sense.
 pub fn config(config: &api::PodSandboxConfig) -> Result<()> {
     let metadata =
@@ -44,6 +47,10 @@ pub fn config(config: &api::PodSandboxConfig) -> Result<()> {
             "sysctls: the value of {} has a NUL or a line feed",
             shown(name)
         )));
+    }
+    if config.port_mappings.len() > PORTS {
+        let count = config.port_mappings.len();
+        return Err(Error::invalid(format!("port_mappings: {count} of them, more than {PORTS}")));
     }
     crate::oci::namespaces::modes(config)?;
     // The same that sets the network up, and has to be able to take it back.
@@ -154,4 +161,25 @@ fn hostname(hostname: &str) -> Result<()> {
             .cure("at most 64 bytes, no blanks, no slash"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_ports_than_a_pod_may_have_are_refused() {
+        let metadata = api::PodSandboxMetadata { name: "a".to_owned(), ..Default::default() };
+        let port = |host_port| api::PortMapping { host_port, container_port: 80, ..Default::default() };
+        let mut asked = api::PodSandboxConfig {
+            metadata: Some(metadata),
+            port_mappings: (1..=4096).map(port).collect(),
+            ..Default::default()
+        };
+        assert!(config(&asked).is_ok());
+        asked.port_mappings.push(port(5000));
+        let error = config(&asked).unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Invalid);
+        assert!(error.to_string().contains("4097 of them, more than 4096"), "{error}");
+    }
 }

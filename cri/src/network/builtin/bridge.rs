@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -11,6 +10,7 @@ use super::super::config::Config;
 use super::super::link::{self, Link, Prefixed, Route};
 use super::super::socket::Socket;
 use super::addresses::{LENGTH6, Ranges};
+use super::settings;
 use crate::error::{Context, Error, Kind, Result};
 
 /// IPv4 ranges that are tried in order: none is the default of docker, podman, CRI-O, flannel, k3s or of Kubernetes' services.
@@ -64,12 +64,28 @@ pub fn ready(config: &Config, kept: Option<Ranges>) -> Result<Bridge> {
         Some(link) => link,
         None => make(&mut socket, config, &ranges, &routes).what(what)?,
     };
+    // ORDER: before it is raised: what a pod advertises first would be believed already.
+    settings::believe_nobody(name).what(what)?;
     let missing = ranges.gateways().into_iter().filter(|address| !present.contains(address));
     let mut requests: Vec<_> = missing.map(|address| link::add_address(link.index, address)).collect();
     requests.push(link::raise(link.index));
     socket.send(requests)?.map_err(|refusal| refusal.during("give it its addresses").during(what()))?;
-    forward(name, ranges.v6.is_some()).what(what)?;
+    let links = link::links(&mut socket)?;
+    let uplinks = uplinks(name, &links, &routes);
+    settings::forward(name, ranges.v6.map(|_| uplinks.as_slice())).what(what)?;
     Ok(Bridge { index: link.index, mtu: link.mtu, ranges })
+}
+
+/// The host's ways out, which it may learn routes from: what is joined to a bridge, and a bridge of anybody's containers, are none.
+fn uplinks<'a>(own: &str, links: &'a [Link], routes: &[Route]) -> Vec<&'a str> {
+    let leads_out = |link: &Link| routes.iter().any(|route| route.to.length == 0 && route.link == link.index);
+    let is_uplink = |link: &&Link| {
+        link.master == 0
+            && !matches!(link.name.as_str(), "lo" | "all" | "default")
+            && link.name != own
+            && (link.kind != "bridge" || leads_out(link))
+    };
+    links.iter().filter(is_uplink).map(|link| link.name.as_str()).collect()
 }
 
 fn make(socket: &mut Socket, config: &Config, ranges: &Ranges, routes: &[Route]) -> Result<Link> {
@@ -196,39 +212,6 @@ fn ipv6_enabled() -> bool {
     disabled.is_ok_and(|text| text.trim() == "0")
 }
 
-/// The host forwards between the bridge and its other links, and its loopback reaches host ports.
-fn forward(bridge: &str, v6: bool) -> Result<()> {
-    set("/proc/sys/net/ipv4/ip_forward", "1")?;
-    set(&format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet"), "1")?;
-    if v6 {
-        keep_router_advertisements()?;
-        set("/proc/sys/net/ipv6/conf/all/forwarding", "1")?;
-    }
-    Ok(())
-}
-
-/// A host that forwards IPv6 ignores router advertisements unless told otherwise, and would lose its default route.
-fn keep_router_advertisements() -> Result<()> {
-    let folder = "/proc/sys/net/ipv6/conf";
-    for entry in fs::read_dir(folder).what(|| format!("list {folder}"))?.flatten() {
-        let setting = entry.path().join("accept_ra");
-        let forwards =
-            fs::read_to_string(entry.path().join("forwarding")).is_ok_and(|text| text.trim() == "1");
-        if !forwards && fs::read_to_string(&setting).is_ok_and(|text| text.trim() == "1") {
-            set(&setting.to_string_lossy(), "2")?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes a setting of the kernel, unless it is so already.
-fn set(path: &str, value: &str) -> Result<()> {
-    if fs::read_to_string(Path::new(path)).is_ok_and(|text| text.trim() == value) {
-        return Ok(());
-    }
-    fs::write(path, value).what(|| format!("write {value} to {path}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,6 +243,27 @@ mod tests {
         config.subnet = "10.78.0.0/16".to_owned();
         let error = choose(&config, None, &present, &[]).unwrap_err().to_string();
         assert!(error.contains("10.77.0.0/20") && error.contains("remove the bridge"), "{error}");
+    }
+
+    #[test]
+    fn only_what_leads_out_is_an_uplink() {
+        let link = |index, name: &str, kind: &str, master| Link {
+            index,
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            master,
+            ..Link::default()
+        };
+        let links = [
+            link(1, "lo", "", 0),
+            link(2, "eth0", "", 0),
+            link(3, "rt0", "bridge", 0),
+            link(4, "rt-0123", "veth", 3),
+            link(5, "docker0", "bridge", 0),
+            link(6, "br0", "bridge", 0),
+        ];
+        let default = Route { to: Prefixed { ip: [0; 4].into(), length: 0 }, link: 6 };
+        assert_eq!(uplinks("rt0", &links, &[default]), ["eth0", "br0"]);
     }
 
     #[test]

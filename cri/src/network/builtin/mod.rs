@@ -8,8 +8,9 @@ mod addresses;
 mod bridge;
 mod peace;
 mod rules;
+mod settings;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,9 @@ use crate::error::{Context, Error, Kind, Result};
 
 /// The pod's interface.
 const INTERFACE: &str = "eth0";
+
+/// What the names of the host's ends begin with.
+const LINK_PREFIX: &str = "rt-";
 
 /// How often other firewalls are looked at.
 const PEACE: Duration = Duration::from_secs(2);
@@ -241,20 +245,20 @@ fn limits(pod: &PodNetwork) -> Result<()> {
 
 /// No port may lead to two pods.
 fn free_ports(leases: &HashMap<String, Lease>, pod: &PodNetwork) -> Result<()> {
+    let key = |port: &Port| (port.protocol, port.host, port.host_ip);
+    let asked: HashSet<_> = pod.ports.iter().map(key).collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
     for (id, lease) in leases {
-        for port in &pod.ports {
-            let same = |other: &&Port| {
-                (other.protocol, other.host, other.host_ip) == (port.protocol, port.host, port.host_ip)
-            };
-            if lease.ports.iter().any(|other| same(&other)) {
-                let address = port.host_ip.map(|ip| format!("{ip} ")).unwrap_or_default();
-                let what = format!(
-                    "host port {address}{}/{} leads to pod {id} already",
-                    port.host,
-                    port.protocol.name()
-                );
-                return Err(Error::new(Kind::Exists, what).cure("stop that pod first, or use another port"));
-            }
+        if let Some(port) = lease.ports.iter().find(|port| asked.contains(&key(port))) {
+            let address = port.host_ip.map(|ip| format!("{ip} ")).unwrap_or_default();
+            let what = format!(
+                "host port {address}{}/{} leads to pod {id} already",
+                port.host,
+                port.protocol.name()
+            );
+            return Err(Error::new(Kind::Exists, what).cure("stop that pod first, or use another port"));
         }
     }
     Ok(())
@@ -271,7 +275,7 @@ fn remove_link(name: &str) -> Result<()> {
 
 /// A name of 15 letters that says whose it is.
 fn link_name(id: &str) -> String {
-    format!("rt-{}", id.get(..12).unwrap_or(id))
+    format!("{LINK_PREFIX}{}", id.get(..12).unwrap_or(id))
 }
 
 /// The pair of links: one end in the bridge, the other in the pod.
@@ -292,7 +296,12 @@ fn join(pod: &PodNetwork, lease: &Lease, bridge: &Bridge, namespace: &OwnedFd) -
 
 /// Addresses and routes inside the pod.
 fn address(lease: &Lease, namespace: OwnedFd) -> Result<()> {
-    let mut socket = netns::route_socket(namespace)?;
+    // ORDER: before it is raised, as with the bridge.
+    let mut socket = netns::inside(namespace, || {
+        settings::believe_nobody("all")?;
+        settings::believe_nobody(INTERFACE)?;
+        Socket::route()
+    })?;
     let link = link::find(&mut socket, INTERFACE)?;
     let link = link.ok_or_else(|| Error::internal(format!("{INTERFACE} is not in the pod")))?.index;
     let mut requests: Vec<_> =

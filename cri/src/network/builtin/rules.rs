@@ -39,6 +39,9 @@ const MAPS: [(Map<'static>, IpAddr); 4] = [
 /// Entries of one message; its list may have 64 KiB.
 const ENTRIES: usize = 500;
 
+/// Entries of one transaction, about 5 MB: the kernel copies it as one piece.
+const AT_ONCE: usize = 65_536;
+
 /// The table of one bridge.
 #[derive(Debug, Clone)]
 pub struct Rules {
@@ -63,33 +66,63 @@ impl Rules {
         Table { family: Family::Inet, name: &self.name }
     }
 
-    /// Makes the table anew with the host ports of these pods, in one transaction.
+    /// Makes the table anew with the host ports of these pods, in one transaction if the kernel takes it so. A port that can't be
+    /// opened is no matter to those of others.
     pub fn rebuild<'a>(
         &self,
         ranges: &Ranges,
         pods: impl Iterator<Item = (Place, &'a [Port])>,
     ) -> Result<()> {
         let table = self.table();
-        let mut batch = vec![table.add(), table.delete(), table.add()];
-        batch.extend((1..).zip(MAPS).map(|(number, (map, _))| table.add_map(map, number)));
-        self.chains(ranges, &mut batch);
-        let mut entries: Vec<Entry> = pods.flat_map(|(place, ports)| entries(place, ports)).collect();
-        entries.sort_by(|a, b| (a.map, &a.key).cmp(&(b.map, &b.key)));
-        entries.dedup_by(|a, b| a.map == b.map && a.key == b.key);
-        for of_map in entries.chunk_by(|a, b| a.map == b.map) {
-            for chunk in of_map.chunks(ENTRIES) {
-                batch.push(self.adding(chunk));
+        let mut base = vec![table.add(), table.delete(), table.add()];
+        base.extend((1..).zip(MAPS).map(|(number, (map, _))| table.add_map(map, number)));
+        self.chains(ranges, &mut base);
+        self.guard_ports();
+        let pods: Vec<Vec<Entry>> = pods.map(|(place, ports)| entries(place, ports)).collect();
+        let all: Vec<&Entry> = pods.iter().flatten().collect();
+        if all.len() <= AT_ONCE {
+            let mut batch = base.clone();
+            batch.extend(by_map(&all, |map, entries| table.add_entries(map, entries)));
+            if commit(batch)?.is_ok() {
+                return Ok(());
             }
         }
-        let what = format!("make nf_tables table {}", self.name);
-        commit(batch)?.map_err(|refusal| {
-            let error = refusal.during(what);
+        let what = || format!("make nf_tables table {}", self.name);
+        commit(base)?.map_err(|refusal| {
+            let error = refusal.during(what());
             if error.errno() == Some(libc::EOPNOTSUPP) {
                 return error
                     .cure("load the kernel modules nf_tables, nft_nat, nft_masq, nft_fib_inet and nft_ct");
             }
             error
-        })
+        })?;
+        for pod in &pods {
+            let adding =
+                by_map(&pod.iter().collect::<Vec<_>>(), |map, entries| table.add_entries(map, entries));
+            if let Err(refusal) = commit(adding)? {
+                let error = refusal.during(format!("open the {} host ports of a pod again", pod.len()));
+                tracing::warn!(table = self.name, %error, "they stay closed");
+            }
+        }
+        Ok(())
+    }
+
+    /// No pod is a router of its neighbours (CVE-2020-10749). The settings of our own ends say so already; this is for neighbours
+    /// that changed theirs. A kernel without bridge rules does without.
+    fn guard_ports(&self) {
+        const ADVERTISEMENT: u8 = 134;
+        const REDIRECT: u8 = 137;
+        let table = Table { family: Family::Bridge, name: &self.name };
+        let hook = Hook { kind: "filter", point: Point::Prerouting, priority: -300 };
+        let mut batch = vec![table.add(), table.delete(), table.add(), table.add_chain("guard", Some(hook))];
+        for kind in [ADVERTISEMENT, REDIRECT] {
+            let rule = Rule::new().links(super::LINK_PREFIX).icmp6(kind);
+            batch.push(table.add_rule("guard", &rule.then(Verdict::Drop)));
+        }
+        let made = commit(batch).and_then(|made| made.map_err(|refusal| refusal.during("add it")));
+        if let Err(error) = made {
+            tracing::info!(table = self.name, %error, "bridge rules are left out");
+        }
     }
 
     fn chains(&self, ranges: &Ranges, batch: &mut Vec<Message>) {
@@ -103,13 +136,11 @@ impl Rules {
         batch.push(table.add_chain("postrouting", hook("nat", Point::Postrouting, 100)));
         let loopback = IpAddr::from([127, 0, 0, 0]);
         // CVE-2020-8558: route_localnet opens 127.0.0.0/8 to whoever is on the bridge.
-        let guard = Rule::new().link(Side::Source, Is::Same, bridge).network(
-            Side::Destination,
-            Is::Same,
-            loopback,
-            8,
-        );
+        let from_bridge = || Rule::new().link(Side::Source, Is::Same, bridge);
+        let guard = from_bridge().network(Side::Destination, Is::Same, loopback, 8);
         batch.push(table.add_rule("guard", &guard.then(Verdict::Drop)));
+        // Nor may it send as 127.0.0.0/8, as the host, or as anybody else who is not behind the bridge.
+        batch.push(table.add_rule("guard", &from_bridge().elsewhere().then(Verdict::Drop)));
         for chain in ["prerouting", "output"] {
             batch.push(table.add_rule(chain, &Rule::new().for_this_host().then(Verdict::Jump("hostports"))));
         }
@@ -141,16 +172,11 @@ impl Rules {
         batch.push(table.add_rule("postrouting", &local.masquerade()));
     }
 
-    fn adding(&self, entries: &[Entry]) -> Message {
-        let pairs: Vec<_> = entries.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect();
-        self.table().add_entries(entries.first().map_or("ports", |entry| entry.map), &pairs)
-    }
-
     /// Opens a pod's host ports. None: the table is not there.
     pub fn open_ports(&self, place: Place, ports: &[Port]) -> Result<Option<()>> {
         let entries = entries(place, ports);
-        let batch = entries.iter().map(|entry| self.adding(std::slice::from_ref(entry))).collect();
-        match commit(batch)? {
+        let all: Vec<&Entry> = entries.iter().collect();
+        match commit(by_map(&all, |map, entries| self.table().add_entries(map, entries)))? {
             Ok(()) => Ok(Some(())),
             Err(refusal) if refusal.errno == libc::ENOENT => Ok(None),
             Err(refusal) if refusal.errno == libc::EBUSY => {
@@ -160,23 +186,32 @@ impl Rules {
         }
     }
 
-    /// Closes a pod's host ports; what is not there is fine.
+    /// Closes a pod's host ports; what is not there, or leads to another pod, is fine.
     pub fn close_ports(&self, place: Place, ports: &[Port]) -> Result<()> {
         let entries = entries(place, ports);
-        let deletion = |entry: &Entry| self.table().delete_entry(entry.map, &entry.key);
+        let all: Vec<&Entry> = entries.iter().collect();
         // In one transaction: a second one would wait for the kernel to clear up after the first, which takes 25 ms.
-        if commit(entries.iter().map(deletion).collect())?.is_ok() {
+        if commit(self.deletion(&all)).is_ok_and(|done| done.is_ok()) {
             return Ok(());
         }
-        for entry in &entries {
-            match commit(vec![deletion(entry)])? {
-                Err(refusal) if refusal.errno != libc::ENOENT => {
+        for entry in all {
+            match commit(self.deletion(&[entry]))? {
+                Err(refusal) if refusal.errno == libc::ENOENT && !self.exist()? => return Ok(()),
+                Err(refusal) if !matches!(refusal.errno, libc::ENOENT | libc::EBUSY | libc::EEXIST) => {
                     return Err(refusal.during("close host ports"));
                 }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Each is added first: then one that was never there can be removed with the others, and one of another pod is refused.
+    fn deletion(&self, entries: &[&Entry]) -> Vec<Message> {
+        let table = self.table();
+        let mut batch = by_map(entries, |map, entries| table.add_entries(map, entries));
+        batch.extend(by_map(entries, |map, entries| table.delete_entries(map, entries)));
+        batch
     }
 
     /// Whether the table is there.
@@ -188,6 +223,21 @@ impl Rules {
 
 fn commit(batch: Vec<Message>) -> Result<Result<(), Refusal>> {
     Socket::netfilter()?.commit(batch)
+}
+
+/// Messages about entries: of one map each, and no more than a message can have.
+fn by_map(
+    entries: &[&Entry],
+    message: impl Fn(&'static str, &[(Vec<u8>, Vec<u8>)]) -> Message,
+) -> Vec<Message> {
+    let mut sorted = entries.to_vec();
+    sorted.sort_by(|a, b| (a.map, &a.key).cmp(&(b.map, &b.key)));
+    let of_maps = sorted.chunk_by(|a, b| a.map == b.map);
+    let chunks = of_maps.flat_map(|of_map| of_map.chunks(ENTRIES));
+    let pair = |entry: &&Entry| (entry.key.clone(), entry.value.clone());
+    chunks
+        .filter_map(|chunk| Some(message(chunk.first()?.map, &chunk.iter().map(pair).collect::<Vec<_>>())))
+        .collect()
 }
 
 /// The entries of a pod's ports.

@@ -16,6 +16,8 @@ pub enum Family {
     Ip,
     /// IPv6.
     Ip6,
+    /// What bridges pass on.
+    Bridge,
 }
 
 /// A table.
@@ -107,6 +109,7 @@ fn request(table: Table<'_>, kind: u16, flags: u16) -> Message {
         Family::Inet => 1,
         Family::Ip => 2,
         Family::Ip6 => 10,
+        Family::Bridge => 7,
     };
     // Every object's first attribute is the name of its table.
     Message::new(kind, flags, &[family, 0, 0, 0]).text(1, table.name)
@@ -195,11 +198,13 @@ impl Table<'_> {
         })
     }
 
-    /// Removes an entry of a map.
-    pub fn delete_entry(self, map: &str, key: &[u8]) -> Message {
-        request(self, DELETE_ELEMENT, 0)
-            .text(2, map)
-            .nest(3, |list| list.nest(1, |entry| entry.nest(1, |nest| nest.put(1, key))))
+    /// Removes entries of a map; one that is not there is refused.
+    pub fn delete_entries(self, map: &str, entries: &[(Vec<u8>, Vec<u8>)]) -> Message {
+        request(self, DELETE_ELEMENT, 0).text(2, map).nest(3, |list| {
+            entries
+                .iter()
+                .fold(list, |list, (key, _)| list.nest(1, |entry| entry.nest(1, |nest| nest.put(1, key))))
+        })
     }
 }
 

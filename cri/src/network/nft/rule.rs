@@ -95,6 +95,21 @@ impl Rule {
         self.meta(key, FIRST).compare(is, value)
     }
 
+    /// Frames that came in over a link whose name begins so.
+    #[must_use]
+    pub fn links(self, prefix: &str) -> Self {
+        self.meta(6, FIRST).compare(Is::Same, prefix.as_bytes().to_vec())
+    }
+
+    /// Messages of ICMPv6 of a type, in frames of any family.
+    #[must_use]
+    pub fn icmp6(self, kind: u8) -> Self {
+        const ETHER: [u8; 2] = [0x86, 0xdd];
+        const ICMP6: u8 = 58;
+        let rule = self.meta(1, FIRST).compare(Is::Same, ETHER.to_vec());
+        rule.meta(16, FIRST).compare(Is::Same, vec![ICMP6]).load(2, 0, 1, FIRST).compare(Is::Same, vec![kind])
+    }
+
     /// Packets of IPv4, or IPv6.
     #[must_use]
     pub fn protocol_of(self, ip: IpAddr) -> Self {
@@ -137,6 +152,15 @@ impl Rule {
         const LOCAL: u32 = 2;
         self.with("fib", |nest| nest.be32(1, FIRST).be32(2, ADDRESS_TYPE).be32(3, OF_DESTINATION))
             .compare(Is::Same, LOCAL.to_ne_bytes().to_vec())
+    }
+
+    /// Packets whose source is not reached by the link that they came in over.
+    #[must_use]
+    pub fn elsewhere(self) -> Self {
+        const LINK: u32 = 1;
+        const OF_SOURCE_BY_SAME_LINK: u32 = 1 | 8;
+        self.with("fib", |nest| nest.be32(1, FIRST).be32(2, LINK).be32(3, OF_SOURCE_BY_SAME_LINK))
+            .compare(Is::Same, vec![0; 4])
     }
 
     /// Packets of connections whose destination was translated.

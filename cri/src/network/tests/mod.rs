@@ -11,6 +11,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::*;
 
 mod cni;
+mod hostile;
 
 /// A host of its own: the test's thread and all that it starts are in it.
 struct Host {
