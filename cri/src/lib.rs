@@ -8,6 +8,7 @@ pub mod config;
 pub mod connections;
 pub mod container;
 pub mod descriptors;
+pub mod document;
 pub mod encoded;
 pub mod error;
 pub mod events;

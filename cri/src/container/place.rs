@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::image_mount;
 use super::volume::Copying;
 use crate::api;
+use crate::document;
 use crate::error::{Context, Error, Result};
 use crate::host;
 use crate::image::Image;
@@ -162,7 +163,7 @@ fn cdi(config: &api::ContainerConfig) -> Result<Cdi> {
             .collect();
         paths.sort();
         for path in paths {
-            let text = std::fs::read(&path).what(|| format!("read {}", path.display()))?;
+            let text = document::read(&path, document::MOST)?;
             files.push((path, text));
         }
     }

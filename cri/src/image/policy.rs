@@ -5,6 +5,7 @@ use super::digest::Digest;
 use super::manifest::Descriptor;
 use super::reference::{Asked, Reference};
 use super::registry::Repository;
+use crate::document;
 use crate::error::{Context, Error, Kind, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -71,7 +72,7 @@ impl Policy {
             return Ok(None);
         }
         let what = || format!("read policy {}", path.display());
-        Self::parse(&std::fs::read(path).what(what)?).what(what).map(Some)
+        Self::parse(&document::read(path, document::MOST)?).what(what).map(Some)
     }
 
     fn parse(bytes: &[u8]) -> Result<Self> {
@@ -106,7 +107,7 @@ impl Policy {
         for requirement in self.requirements(of) {
             let Requirement::SigstoreSigned { key_path, signed_identity } = requirement else { continue };
             let what = || format!("read key {}", key_path.display());
-            let key = public_key(&std::fs::read_to_string(key_path).what(what)?).what(what)?;
+            let key = public_key(&document::text(key_path, document::MOST)?).what(what)?;
             let found = signatures(repository, digest).await?;
             let mut why = "it has no signature".to_owned();
             let is_right =

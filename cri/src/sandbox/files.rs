@@ -10,7 +10,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::spec;
 use crate::api;
-use crate::error::{Context, Result};
+use crate::document;
+use crate::error::{Context, Kind, Result};
 use crate::node::{Node, Sandbox};
 use crate::paths;
 
@@ -102,9 +103,9 @@ fn of_hosts(ips: &[String], hostname: &str) -> String {
 
 /// A file of the host's; one that is not there is empty.
 fn read(path: &str) -> Result<String> {
-    match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-        text => text.what(|| format!("read {path}")),
+    match document::text(Path::new(path), document::MOST) {
+        Err(error) if error.kind() == Kind::NotFound => Ok(String::new()),
+        text => text,
     }
 }
 

@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::api;
-use crate::error::{Context, Error, Result};
+use crate::document;
+use crate::error::{Context, Error, Kind, Result};
 use crate::node::{Node, Sandbox};
 use crate::oci::{self, Made, SandboxPlace};
 use crate::paths;
@@ -15,13 +16,15 @@ const PAUSE: &str = "pause";
 /// Writes `config.json` of the pause container.
 pub async fn write(node: &Node, sandbox: &Sandbox, netns: Option<PathBuf>) -> Result<Made> {
     let config = config(sandbox);
+    let profile = oci::sandbox::seccomp_file(&config)?;
+    let seccomp = tokio::task::spawn_blocking(|| read_seccomp(profile)).await;
     let place = SandboxPlace {
         id: sandbox.id.clone(),
         root: node.paths.pause_rootfs(),
         args: vec![format!("/{PAUSE}")],
         netns,
         userns: None,
-        seccomp: read_seccomp(oci::sandbox::seccomp_file(&config)?)?,
+        seccomp: seccomp.map_err(|error| Error::internal(format!("read a profile: {error}")))??,
     };
     let made = oci::sandbox::spec(&config, &place, &node.host())?;
     write_bundle(&node.paths.bundle(&sandbox.id), &made.spec)?;
@@ -64,14 +67,14 @@ pub fn write_bundle(bundle: &Path, spec: &oci_spec::runtime::Spec) -> Result<()>
     paths::write_own(&path, &text)
 }
 
-/// Reads a Localhost profile.
+/// Reads a Localhost profile. Blocks.
 pub fn read_seccomp(path: Option<PathBuf>) -> Result<Option<Vec<u8>>> {
     let Some(path) = path else { return Ok(None) };
-    match std::fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+    match document::read(&path, document::MOST) {
+        Err(error) if error.kind() == Kind::NotFound => {
             Err(Error::not_found(format!("seccomp profile {} does not exist", path.display())))
         }
-        text => Ok(Some(text.what(|| format!("read seccomp profile {}", path.display()))?)),
+        text => text.what(|| "seccomp profile").map(Some),
     }
 }
 

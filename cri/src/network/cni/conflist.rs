@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::document;
 use crate::error::{Context, Error, Kind, Result};
 
 /// The versions of the specification that are spoken, newest first.
@@ -66,7 +67,7 @@ pub fn load(folder: &Path, count: usize) -> Result<Vec<Network>> {
 
 fn read(file: &Path) -> Result<Network> {
     let what = || format!("read CNI configuration {}", file.display());
-    let bytes = fs::read(file).what(what)?;
+    let bytes = document::read(file, document::MOST).what(what)?;
     let mut top: Map<String, Value> = serde_json::from_slice(&bytes).what(what)?;
     let list =
         top.contains_key("plugins") || file.extension().is_some_and(|extension| extension == "conflist");
@@ -120,7 +121,8 @@ fn beside(file: &Path, name: &str) -> Result<Vec<Map<String, Value>>> {
     files.sort();
     let read = |path: &PathBuf| {
         let what = || format!("read CNI configuration {}", path.display());
-        let value = serde_json::from_slice::<Value>(&fs::read(path).what(what)?).what(what)?;
+        let value =
+            serde_json::from_slice::<Value>(&document::read(path, document::MOST).what(what)?).what(what)?;
         plugin(&value).what(what)
     };
     files.iter().map(read).collect()
