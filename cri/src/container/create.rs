@@ -75,7 +75,6 @@ fn new(
     let status = ContainerStatus { resources: linux.resources.unwrap_or_default(), ..ContainerStatus::new() };
     let path = node.paths.container_record(&id).join("status");
     let status = Kept::new(path, &node.boot, Versioned { version: 1, status }, node.containers.changes());
-    let image_signal = image.config.config().as_ref().and_then(|config| config.stop_signal().clone());
     let meta = ContainerMeta {
         sandbox: sandbox.id.clone(),
         image_id: image.id.clone(),
@@ -83,11 +82,15 @@ fn new(
         mounted_images: mounted(node, &config),
         created_at: paths::now(),
         log_path: check::log_path(&sandbox.config, &config),
-        stop_signal: signal::stop_signal(config.stop_signal, image_signal.as_deref()),
+        stop_signal: signal::stop_signal(config.stop_signal, image_signal(image)),
         config,
         id,
     };
     Ok(Arc::new(Container::new(meta, status)))
+}
+
+fn image_signal(image: &Image) -> Option<&str> {
+    image.config.config().as_ref().and_then(|config| config.stop_signal().as_deref())
 }
 
 /// One that is not here is refused where it would be mounted.
@@ -144,11 +147,12 @@ async fn all(
     let pid = stages.at("create in the shim", SLOW, in_shim(node, sandbox, container)).await?;
     // The sandbox may have been stopped meanwhile: then this container must not stay.
     check_ready(sandbox)?;
+    let signal = signal::degraded(container.config.stop_signal, image_signal(image));
     container.status.set_saved_first(|status| {
         status.stage = ContainerStage::Created;
         status.pid = pid;
         status.user = made.user.clone();
-        status.degraded = made.degraded.iter().map(ToString::to_string).collect();
+        status.degraded = made.degraded.iter().chain(&signal).map(ToString::to_string).collect();
         status.timeline = stages.marks();
     })
 }

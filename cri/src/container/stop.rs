@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::exit;
+use super::{exit, signal};
 use crate::error::{Error, Kind, Result};
 use crate::node::{Container, Node, Sandbox};
 use crate::record::ContainerStage;
@@ -39,7 +39,11 @@ pub async fn one(node: &Arc<Node>, container: &Arc<Container>, grace: Duration) 
             }
             Err(error) => return Err(error),
         };
-        match client.stop(&container.id, &container.stop_signal, grace).await.map_err(Error::from) {
+        match client
+            .stop(&container.id, signal::of_record(&container.stop_signal), grace)
+            .await
+            .map_err(Error::from)
+        {
             Ok(ended) => {
                 fail_point("stop-container", "record")?;
                 exit::record(node, container, &ended).await.map(drop)
