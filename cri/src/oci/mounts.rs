@@ -175,7 +175,8 @@ fn one(at: usize, mount: &api::Mount, request: &Request<'_>) -> Result<Mount> {
             if mount.propagation != Propagation::PropagationPrivate as i32 {
                 return Err(Error::invalid("an image's propagation is PRIVATE"));
             }
-            options.extend(["rprivate", "ro"]);
+            // Its devices are files of an image: nothing that the pod was given.
+            options.extend(["rprivate", "ro", "nodev"]);
             let found = request.place.image_mounts.get(&at);
             &found.ok_or_else(|| Error::internal(format!("image {:?} was not mounted", image.image)))?.path
         }
