@@ -37,16 +37,31 @@ fn is_trusted_owner(uid: u32) -> bool {
     uid == 0 || uid == rustix::process::geteuid().as_raw()
 }
 
-/// In a user namespace the host's root may be nobody, as the owner of `/` shows.
-fn is_root_or_we(uid: u32) -> bool {
-    is_trusted_owner(uid) || rustix::fs::stat("/").is_ok_and(|root| root.st_uid == uid)
+/// Directories that are root's on every host.
+const ROOTS: [&str; 7] = ["/", "/dev", "/dev/pts", "/run", "/tmp", "/var", "/var/tmp"];
+
+/// In a user namespace the host's root may be nobody, and so is every other user there: then only directories that are known to be
+/// root's count as his.
+fn is_roots_or_ours(dir: &Stat) -> bool {
+    is_trusted_owner(dir.st_uid)
+        || ROOTS.iter().any(|known| is(dir, known))
+            && rustix::fs::stat("/").is_ok_and(|root| root.st_uid == dir.st_uid)
 }
 
-fn is_left_alone(stat: &Stat) -> bool {
-    is_root_or_we(stat.st_uid) && stat.st_mode & 0o022 == 0
+fn is_left_alone(dir: &Stat) -> bool {
+    is_roots_or_ours(dir) && dir.st_mode & 0o022 == 0
 }
 
-/// Opens a log to append to: a file, which is made if it isn't there, a character device, or what a descriptor stands for.
+fn is(dir: &Stat, path: &str) -> bool {
+    rustix::fs::stat(path).is_ok_and(|there| (there.st_dev, there.st_ino) == (dir.st_dev, dir.st_ino))
+}
+
+/// In any other directory a container that has it may have put them: making nodes is allowed to most, opening them is not.
+fn has_hosts_devices(dir: &Stat) -> bool {
+    is_left_alone(dir) && ["/dev", "/dev/pts"].iter().any(|known| is(dir, known))
+}
+
+/// Opens a log to append to: a file, which is made if it isn't there, a character device of /dev, or what a descriptor stands for.
 pub fn append(path: &Path) -> Result<OwnedFd> {
     let name = Name::find(path)?;
     if is_procfs(&name.dir)? {
@@ -61,7 +76,7 @@ pub fn append(path: &Path) -> Result<OwnedFd> {
                 let stat = rustix::fs::fstat(&handle).what(|| "look at it")?;
                 return match FileType::from_raw_mode(stat.st_mode) {
                     FileType::RegularFile => again(&handle, flags),
-                    FileType::CharacterDevice if is_left_alone(&name.dir()?) => again(&handle, flags),
+                    FileType::CharacterDevice if has_hosts_devices(&name.dir()?) => again(&handle, flags),
                     FileType::Symlink => match name.descriptor()? {
                         Some(path) => descriptor(&Name::find(&path)?),
                         None => Err(refused("a symbolic link")),
@@ -149,6 +164,34 @@ impl Name {
         written.inspect_err(|_| {
             let _ = rustix::fs::unlinkat(&self.dir, &draft, AtFlags::empty());
         })
+    }
+
+    /// The directory of this name, made with mode 0700 if it isn't there: then it is told so, and the handle can change it.
+    pub fn directory(&self) -> Result<(OwnedFd, bool)> {
+        match rustix::fs::mkdirat(&self.dir, &self.name, Mode::RWXU) {
+            Err(Errno::EXIST) => return Ok((self.existing_directory()?, false)),
+            made => made.what(|| "make it")?,
+        }
+        let flags = DIRECTORY.difference(OFlags::PATH) | OFlags::NOFOLLOW;
+        let handle = rustix::fs::openat(&self.dir, &self.name, flags, Mode::empty()).what(|| "open it")?;
+        let stat = rustix::fs::fstat(&handle).what(|| "look at it")?;
+        // Whoever may write to the directory that it is in could have put another one there since.
+        let ours = stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o077 == 0;
+        if ours { Ok((handle, true)) } else { Err(refused("a directory that somebody has put there")) }
+    }
+
+    /// The directory of this name, itself and not what a link leads to.
+    pub fn existing_directory(&self) -> Result<OwnedFd> {
+        let flags = DIRECTORY | OFlags::NOFOLLOW;
+        rustix::fs::openat(&self.dir, &self.name, flags, Mode::empty()).what(|| "open it")
+    }
+
+    /// Only an empty one. No error if it isn't there.
+    pub fn remove_directory(&self) -> Result<()> {
+        match rustix::fs::unlinkat(&self.dir, &self.name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOENT) => Ok(()),
+            removed => removed.what(|| "remove it"),
+        }
     }
 
     /// No error if it isn't there.
@@ -245,8 +288,8 @@ fn parts(path: &Path) -> Vec<OsString> {
 /// where each may only remove his own (/tmp).
 fn follow(dir: &OwnedFd, link: &Stat) -> Result<()> {
     let stat = rustix::fs::fstat(dir).what(|| "look at a directory")?;
-    let sticky = is_root_or_we(stat.st_uid) && stat.st_mode & 0o1000 != 0;
-    if is_left_alone(&stat) || sticky && is_root_or_we(link.st_uid) {
+    let sticky = is_roots_or_ours(&stat) && stat.st_mode & 0o1000 != 0;
+    if is_left_alone(&stat) || sticky && is_trusted_owner(link.st_uid) {
         return Ok(());
     }
     Err(Error::new(Kind::Denied, "it is a symbolic link in a directory that others may write to")

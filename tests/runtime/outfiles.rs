@@ -72,6 +72,39 @@ fn log_follows_no_link_and_waits_for_no_fifo() {
     }
     untouched(&host);
     assert!(!case.dir().join("new").exists());
+    // Root's alone, and still a container that has it as a volume can have made the node: most may make them, and open none.
+    std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).expect("keep others out");
+    let log = dir.join("device");
+    run(&case, &short(&case), &["--log", text(&log)], &[]).exits(1).fails(&["open log", "a device"]);
+}
+
+/// There the host's root and every other user have one id, nobody's.
+#[test]
+fn link_of_another_user_is_refused_in_a_user_namespace_too() {
+    only_rt!("which links are followed is its own rule");
+    let case = case!();
+    let (rt, home, open) = (case.dir().join("rt"), case.dir().join("home"), case.dir().join("open"));
+    copy_program(Runtime::under_test().path(), &rt);
+    std::fs::set_permissions(&rt, PermissionsExt::from_mode(0o755)).expect("chmod");
+    for (dir, owner) in [(&home, 5001), (&open, 5002)] {
+        std::fs::create_dir(dir).expect("make a directory");
+        chown(dir, Some(owner), Some(owner)).expect("chown");
+        symlink(&home, dir.join("way")).expect("make a link");
+        std::os::unix::fs::lchown(dir.join("way"), Some(owner), Some(owner)).expect("give it away");
+    }
+    let call = |log: &Path| {
+        let user = ["--reuid", "5001", "--regid", "5001", "--clear-groups", "unshare", "-r"];
+        let call = case.program(Path::new("/usr/bin/setpriv")).args(user).arg(&rt).args(["--log", text(log)]);
+        let call = call.arg("--root").arg(&home).args(["state", "none"]);
+        call.env("XDG_RUNTIME_DIR", text(&home)).deadline(PATIENCE).run().exits(1)
+    };
+    call(&home.join("way/own")).fails(&["does not exist"]);
+    call(&open.join("way/log")).fails(&["\"way\"", "others may write"]);
+    // A directory for all, as /tmp is, but not that one.
+    chown(&open, Some(0), Some(0)).expect("chown");
+    std::fs::set_permissions(&open, PermissionsExt::from_mode(0o1777)).expect("chmod");
+    call(&open.join("way/log")).fails(&["\"way\"", "others may write"]);
+    assert!(home.join("own").exists() && !home.join("log").exists());
 }
 
 #[test]

@@ -363,3 +363,29 @@ fn directories_for_changes_are_gone_again_if_a_later_step_fails() {
     run(&case, &bundle, &["--overlay", "--overlay-upper", &upper.to_string_lossy()]).exits(1);
     assert!(upper.join("mine").exists() && !work.exists());
 }
+
+/// Who owns the directory that they are in can put links there: a directory of the host would be changed, and written to.
+#[test]
+fn directories_for_changes_are_reached_by_no_link() {
+    only_rt!("--overlay is its own");
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "write", "/note", "n"]);
+    let (hosts, theirs) = (layer(&case, "hosts", &[]), layer(&case, "theirs", &[]));
+    std::os::unix::fs::chown(&theirs, Some(4242), Some(4242)).expect("chown");
+    std::fs::create_dir(hosts.join("below")).expect("make a directory");
+    for (name, to) in [("up", hosts.clone()), ("down.work", hosts.clone()), ("way", hosts.clone())] {
+        std::os::unix::fs::symlink(to, theirs.join(name)).expect("make a link");
+    }
+    for name in ["up", "down", "way/below", "way/new"] {
+        let upper = theirs.join(name);
+        run(&case, &bundle, &["--overlay", "--overlay-upper", &upper.to_string_lossy()])
+            .exits(1)
+            .fails(&["directory", "theirs"]);
+    }
+    assert!(!theirs.join("down").exists());
+    let inside: Vec<_> =
+        std::fs::read_dir(&hosts).expect("the host's").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(inside, ["below"]);
+    assert_eq!(std::fs::read_dir(hosts.join("below")).expect("the host's").count(), 0);
+}

@@ -4,18 +4,18 @@
 //! An older kernel only takes layers that lie in the caller's mount namespace, so there a short-lived process makes the overlay
 //! in one of its own. It attaches nothing in ours.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
 use rustix::fs::{CWD, Gid, Mode, OFlags, Stat, Uid};
-use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use super::filesystem::Draft;
 use super::userns::Mappings;
 use crate::error::{Context, Error, Kind, Result};
 use crate::link::{Link, Message};
+use crate::outfile::Name;
 use crate::plan::layers::Changes;
 use crate::plan::mount_options::Options;
 use crate::plan::mounts::MountIdMap;
@@ -163,9 +163,11 @@ impl Layers {
             Changes::Tmpfs => Some(Writable::in_memory(&like)?),
             Changes::In { upper, work } => Some(Writable::open(upper, work)?),
             Changes::Made { upper, work } => {
-                fresh.make(upper, &like)?;
-                fresh.make(work, &like)?;
-                Some(Writable::open(upper, work)?)
+                let (upper, work) = (
+                    fresh.make("upper directory", upper, &like)?,
+                    fresh.make("work directory", work, &like)?,
+                );
+                Some(Writable { upper, work, tmpfs: None })
             }
         };
         Ok(Self { lowers, changes })
@@ -173,7 +175,6 @@ impl Layers {
 
     /// The options as one string.
     fn numbers(&self, options: &Options) -> String {
-        use std::os::fd::AsRawFd;
         let lowers: Vec<String> = self.lowers.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
         let mut text = format!("lowerdir={}", lowers.join(":"));
         if let Some(changes) = &self.changes {
@@ -194,22 +195,30 @@ impl Writable {
         let draft = Draft::open(c"tmpfs").what(what)?;
         draft.source(c"rt-overlay").what(what)?;
         let tmpfs = draft.mount(0).what(what)?;
-        create(&tmpfs, Path::new("upper"), like).what(what)?;
-        create(&tmpfs, Path::new("work"), like).what(what)?;
-        let open = |name| directory(&tmpfs, Path::new(name)).what(what);
-        Ok(Self { upper: open("upper")?, work: open("work")?, tmpfs: Some(tmpfs) })
+        let make = |name| {
+            rustix::fs::mkdirat(&tmpfs, name, Mode::RWXU).what(what)?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let handle = rustix::fs::openat(&tmpfs, name, flags, Mode::empty()).what(what)?;
+            look_like(&handle, like).what(what)?;
+            Ok(handle)
+        };
+        Ok(Self { upper: make("upper")?, work: make("work")?, tmpfs: Some(tmpfs) })
     }
 
     fn open(upper: &Path, work: &Path) -> Result<Self> {
-        let open =
-            |name, path: &Path| directory(CWD, path).what(|| format!("open the {name} {}", path.display()));
+        let open = |name, path: &Path| {
+            let opened = Name::find(path).and_then(|name| name.existing_directory());
+            opened.what(|| format!("open the {name} {}", path.display()))
+        };
         Ok(Self { upper: open("upper directory", upper)?, work: open("work directory", work)?, tmpfs: None })
     }
 }
 
 /// Directories that did not exist: gone again unless the container comes to stand.
+///
+/// Somebody else may own the directory that they are in, and put others in their place: each is made, changed and emptied by handle.
 #[derive(Debug, Default)]
-pub struct Fresh(Vec<PathBuf>);
+pub struct Fresh(Vec<(Name, OwnedFd)>);
 
 impl Fresh {
     /// From here on they are the user's.
@@ -217,31 +226,36 @@ impl Fresh {
         self.0.clear();
     }
 
-    fn make(&mut self, path: &Path, like: &Stat) -> Result<()> {
-        match create(CWD, path, like) {
-            Ok(()) => self.0.push(path.to_owned()),
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno).what(|| format!("make the directory {}", path.display())),
+    fn make(&mut self, which: &str, path: &Path, like: &Stat) -> Result<OwnedFd> {
+        let what = || format!("open the {which} {}", path.display());
+        let name = Name::find(path).what(what)?;
+        let (handle, new) = name.directory().what(what)?;
+        if new {
+            self.0.push((name, rustix::io::fcntl_dupfd_cloexec(&handle, 3).what(what)?));
+            look_like(&handle, like).what(what)?;
         }
-        Ok(())
+        Ok(handle)
     }
 }
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        for path in &self.0 {
+        for (name, handle) in &self.0 {
             // With what the failed create put into them; they were not there before it.
-            let _ = std::fs::remove_dir_all(path);
+            let inside = format!("/proc/self/fd/{}", handle.as_raw_fd());
+            for entry in std::fs::read_dir(inside).into_iter().flatten().flatten() {
+                let path = entry.path();
+                let _ = std::fs::remove_dir_all(&path).or_else(|_| std::fs::remove_file(&path));
+            }
+            let _ = name.remove_directory();
         }
     }
 }
 
-/// A directory with the owner and mode of another.
-fn create(dir: impl AsFd, path: &Path, like: &Stat) -> rustix::io::Result<()> {
-    rustix::fs::mkdirat(&dir, path, Mode::from_raw_mode(0o700))?;
-    let (uid, gid) = (Uid::from_raw(like.st_uid), Gid::from_raw(like.st_gid));
-    rustix::fs::chownat(&dir, path, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
-    rustix::fs::chmodat(&dir, path, Mode::from_raw_mode(like.st_mode & 0o7777), rustix::fs::AtFlags::empty())
+/// The owner and mode of another.
+fn look_like(dir: &OwnedFd, like: &Stat) -> rustix::io::Result<()> {
+    rustix::fs::fchown(dir, Some(Uid::from_raw(like.st_uid)), Some(Gid::from_raw(like.st_gid)))?;
+    rustix::fs::fchmod(dir, Mode::from_raw_mode(like.st_mode & 0o7777))
 }
 
 fn directory(dir: impl AsFd, path: &Path) -> rustix::io::Result<OwnedFd> {
