@@ -344,3 +344,36 @@ fn a_container_with_a_user_namespace_may_make_cgroups_but_not_change_its_limits(
     assert_eq!((lines[0], lines.last().copied()), ("ok 0", Some("errno 13")), "{output}");
     assert!(lines.contains(&"0::/below"), "{output}");
 }
+
+/// As a container may make them that has a cgroup to itself.
+#[test]
+fn cgroups_below_of_any_number_and_depth_are_removed() {
+    unless!("runc", "a path of 16 long names is too long for it");
+    unless!("crun", "a path of 16 long names is too long for it");
+    let case = case!();
+    let mut bundle = case.bundle();
+    let container = case.start_sleeping(&mut bundle);
+    let own = case.cgroup_dir(bundle.cgroup());
+    for at in 0..500 {
+        std::fs::create_dir(own.join(format!("wide{at}"))).expect("make a cgroup");
+    }
+    let mut at = std::fs::File::open(&own).expect("open the cgroup");
+    for _ in 0..20 {
+        let name = "deep".repeat(60);
+        rustix::fs::mkdirat(&at, &name, rustix::fs::Mode::RWXU).expect("make a cgroup");
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        at = rustix::fs::openat(&at, &name, flags, rustix::fs::Mode::empty()).expect("open it").into();
+    }
+    drop(at);
+    assert_eq!(
+        container.call_with("ps", &["--format", "json"], &[]).run().ok().stdout.trim(),
+        format!("[{}]", container.pid())
+    );
+    let few = "ulimit -n 32; exec \"$@\"";
+    let call = case
+        .program(std::path::Path::new("/bin/sh"))
+        .args(["-c", few, "sh"])
+        .arg(Runtime::under_test().path());
+    call.arg("--root").arg(case.state_root()).args(["delete", "--force", bundle.id()]).run().ok();
+    assert!(!own.exists());
+}

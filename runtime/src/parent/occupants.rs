@@ -3,13 +3,14 @@
 //! It makes no cgroup and sets no limit. Waiting is poll(2) on cgroup.events, never sleep.
 //! KERNEL(5.14): cgroup.kill; KERNEL(5.2): cgroup.freeze
 
+use std::ffi::{CStr, CString};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::fs::{Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Kind, Result};
@@ -82,23 +83,18 @@ impl Occupants {
     /// All process ids, of cgroups below too; not sorted.
     pub fn processes(&self) -> Result<Vec<i32>> {
         let mut pids = Vec::new();
-        self.collect(&self.dir, &mut pids)?;
-        Ok(pids)
-    }
-
-    fn collect(&self, dir: &OwnedFd, pids: &mut Vec<i32>) -> Result<()> {
-        match read(dir, "cgroup.procs") {
-            Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
-            // Threaded: its processes are listed further up. Or it was removed while we looked.
-            Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT) => {}
-            Err(errno) => {
-                return Err(errno).what(|| format!("list processes of cgroup {}", self.path.display()));
+        let look = |dir: &OwnedFd| {
+            match read(dir, "cgroup.procs") {
+                Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+                // Threaded: its processes are listed further up. Or it was removed while we looked.
+                Err(Errno::OPNOTSUPP | Errno::NODEV | Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
             }
-        }
-        for child in self.children(dir)? {
-            self.collect(&child.1, pids)?;
-        }
-        Ok(())
+            Ok(())
+        };
+        let walked = walk(&self.dir, look, |_, _| Ok(()));
+        walked.what(|| format!("list processes of cgroup {}", self.path.display()))?;
+        Ok(pids)
     }
 
     /// Kills all at once, also those that are being forked, or frozen.
@@ -180,36 +176,72 @@ impl Occupants {
 
     /// Removes the cgroup and all below it. They must be empty.
     pub fn remove(self) -> Result<()> {
-        for (name, child) in self.children(&self.dir)? {
-            let below = Self { path: self.path.join(&name), dir: child };
-            below.remove()?;
-        }
+        let what = || format!("remove cgroup {}", self.path.display());
+        let leave =
+            |parent: &OwnedFd, name: &CStr| match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                removed => removed,
+            };
+        walk(&self.dir, |_| Ok(()), leave).what(|| format!("{}: one below it", what()))?;
         match rustix::fs::rmdir(&self.path) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(errno) => Err(errno).what(|| format!("remove cgroup {}", self.path.display())),
+            removed => removed.what(what),
         }
     }
+}
 
-    fn children(&self, dir: &OwnedFd) -> Result<Vec<(String, OwnedFd)>> {
-        let what = || format!("read cgroup {}", self.path.display());
-        let mut children = Vec::new();
-        // A cgroup has two links, and one for each below it: mostly there is nothing to read.
-        if rustix::fs::fstat(dir).what(what)?.st_nlink == 2 {
-            return Ok(children);
-        }
-        for entry in Dir::read_from(dir).what(what)? {
-            let entry = entry.what(what)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.file_type() == FileType::Directory && name != "." && name != ".." {
-                match rustix::fs::openat(dir, &name, OPEN_DIR, Mode::empty()) {
-                    Ok(child) => children.push((name, child)),
-                    Err(Errno::NOENT) => {}
-                    Err(errno) => return Err(errno).what(what),
-                }
+/// Looks at a cgroup and all below it, and leaves each of those when all below that one were left: by its parent and its name there.
+///
+/// A container may make as many as it likes, in any shape: so no path is put together, and few descriptors are open at a time.
+fn walk(
+    top: &OwnedFd,
+    mut look: impl FnMut(&OwnedFd) -> rustix::io::Result<()>,
+    mut leave: impl FnMut(&OwnedFd, &CStr) -> rustix::io::Result<()>,
+) -> rustix::io::Result<()> {
+    look(top)?;
+    let mut way = Vec::new();
+    let mut left = vec![children(top)?];
+    let mut at = rustix::io::fcntl_dupfd_cloexec(top, 3)?;
+    while let Some(siblings) = left.last_mut() {
+        if let Some(name) = siblings.pop() {
+            match rustix::fs::openat(&at, &name, OPEN_DIR, Mode::empty()) {
+                Ok(child) => at = child,
+                Err(Errno::NOENT | Errno::NODEV) => continue,
+                Err(errno) => return Err(errno),
+            }
+            look(&at)?;
+            left.push(children(&at)?);
+            way.push(name);
+        } else {
+            left.pop();
+            if let Some(name) = way.pop() {
+                // KERNEL: no cgroup of this tree ever moves: it is where we came from, also when it was removed.
+                at = rustix::fs::openat(&at, "..", OPEN_DIR, Mode::empty())?;
+                leave(&at, &name)?;
             }
         }
-        Ok(children)
     }
+    Ok(())
+}
+
+fn children(dir: &OwnedFd) -> rustix::io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    // A cgroup has two links, and one for each below it: mostly there is nothing to read.
+    if rustix::fs::fstat(dir)?.st_nlink == 2 {
+        return Ok(names);
+    }
+    let entries = match Dir::read_from(dir) {
+        Err(Errno::NOENT | Errno::NODEV) => return Ok(names),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// Waits for what happens in a cgroup: a process killed for memory, or the end of the last one.
