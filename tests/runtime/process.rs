@@ -244,6 +244,19 @@ fn session_keyring_is_new_and_nobody_elses() {
     }
 }
 
+/// /proc/PID/cmdline is everybody's to read.
+#[test]
+fn a_process_that_waits_for_start_does_not_show_the_runtimes_arguments() {
+    only_rt!("the others don't show their names either, and differ in what is left of them");
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    bundle.write();
+    let container = case.create(&bundle);
+    let shown = std::fs::read(format!("/proc/{}/cmdline", container.pid())).expect("its arguments");
+    assert!(shown.iter().all(|byte| *byte == 0), "{}", String::from_utf8_lossy(&shown));
+}
+
 #[test]
 fn no_new_keyring_keeps_the_callers() {
     let case = case!();

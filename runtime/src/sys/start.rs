@@ -6,8 +6,12 @@
 use std::ffi::{CStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 static ARGS: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// What the C library passed to `main`: pointers to the arguments, ended by a null pointer.
+static ARGV: AtomicPtr<*mut c_char> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Makes `main` the program: `program!(path)`, in a crate with `#![no_main]`; `path` takes the arguments after the program's name and
 /// gives the exit code.
@@ -35,16 +39,27 @@ pub fn args() -> &'static [OsString] {
     ARGS.get().map_or(&[], Vec::as_slice)
 }
 
-/// Overwrites this process's environment, which /proc/PID/environ shows to whoever may trace it: a container is not told the host's. What
-/// reads the environment after this finds nothing. Only in a process with one thread.
+/// Overwrites this process's environment, which /proc/PID/environ shows to whoever may trace it, and its arguments, which
+/// /proc/PID/cmdline shows to everybody: a container is not told the host's, nor what the caller gives to another process in it. What
+/// reads the environment after this finds nothing; [`args`] are copies. Only in a process with one thread.
 pub fn forget_environment() {
     unsafe extern "C" {
         static environ: *const *mut c_char;
     }
-    // SAFETY: the C library's list of pointers to the strings that the kernel put on the stack, ended by a null pointer; this process
+    // SAFETY: the C library's lists of pointers to the strings that the kernel put on the stack, ended by a null pointer; this process
     // has one thread, has changed none of them and keeps no reference to them: whoever reads them, reads copies.
     unsafe {
-        let mut at = environ;
+        overwrite(ARGV.load(Ordering::Relaxed));
+        overwrite(environ);
+    }
+}
+
+/// # Safety
+/// A null pointer, or pointers to C strings that nobody else uses, ended by a null pointer.
+unsafe fn overwrite(list: *const *mut c_char) {
+    let mut at = list;
+    // SAFETY: by this function's contract.
+    unsafe {
         while !at.is_null() && !(*at).is_null() {
             let entry = *at;
             std::ptr::write_bytes(entry, 0, libc::strlen(entry));
@@ -70,6 +85,7 @@ pub unsafe fn enter(argc: c_int, argv: *const *const c_char) {
     // With SIGCHLD ignored, as a caller may have left it, children would vanish with their exit codes.
     // SAFETY: the default disposition: no code of ours runs at the signal.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    ARGV.store(argv.cast_mut().cast(), Ordering::Relaxed);
     let count = usize::try_from(argc).unwrap_or(0);
     let text = |at: usize| {
         // SAFETY: by this function's contract `argv` has `argc` pointers to C strings that live as long as the process.
