@@ -237,3 +237,20 @@ fn terminal_of_another_program_is_not_held_open() {
     assert!(!terminal.read_until("never said").contains("never said"));
     assert!(Path::new("/dev/ptmx").exists());
 }
+
+#[test]
+fn signals_are_heard_while_nobody_reads_what_is_typed() {
+    unless!("crun", "it waits until it is read");
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.with_busybox();
+    let container = case.start_sleeping(&mut bundle);
+    let (mut ours, theirs) = pair(24, 80);
+    let script = "stty raw -echo; echo ready; sleep 30";
+    let exec = container.call_with("exec", &["--tty"], &["/bin/sh", "-c", script]).terminal(theirs).spawn();
+    ours.read_until("ready");
+    std::thread::spawn(move || std::io::Write::write_all(&mut ours.into_file(), &[b'x'; 200_000]));
+    // Until all on the way is full.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    exec.end(nix::sys::signal::Signal::SIGTERM).exits(128 + 15);
+}

@@ -36,6 +36,11 @@ impl Terminal {
         self.0.write_all(text.as_bytes()).expect("write to the terminal");
     }
 
+    /// To be read and written on a thread of its own.
+    pub fn into_file(self) -> File {
+        self.0
+    }
+
     /// Reads until the text has come, or the other side is gone.
     #[track_caller]
     pub fn read_until(&mut self, text: &str) -> String {

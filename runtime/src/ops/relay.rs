@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
@@ -30,6 +31,9 @@ struct Flow {
 }
 
 const CHUNK: usize = 16 << 10;
+
+/// More than a terminal keeps. KERNEL: TTYB_DEFAULT_MEM_LIMIT: 640 KiB
+const MOST_LEFT: usize = 1 << 20;
 
 impl Flow {
     fn new() -> Self {
@@ -68,6 +72,9 @@ impl Flow {
 impl Relay {
     /// Puts the user's terminal in raw mode until the relay is dropped, and gives the container's the same size.
     pub fn new(master: OwnedFd) -> Result<Self> {
+        // Who doesn't read what is typed makes nobody wait: it is written when there is room, and signals are heard meanwhile.
+        let flags = rustix::fs::fcntl_getfl(&master).what(|| "look at a terminal")?;
+        rustix::fs::fcntl_setfl(&master, flags | OFlags::NONBLOCK).what(|| "set a terminal to not wait")?;
         let stdin = std::io::stdin();
         let before = if stdin.is_terminal() { tcgetattr(&stdin).ok() } else { None };
         if let Some(before) = &before {
@@ -125,10 +132,10 @@ impl Relay {
         Ok(())
     }
 
-    /// Passes on what the container wrote before it ended.
+    /// Passes on what the container wrote before it ended, and not all that others write after that.
     pub fn drain(&mut self) {
         let stdout = std::io::stdout();
-        loop {
+        for _ in 0..MOST_LEFT / CHUNK {
             while !self.output.is_empty() {
                 self.output.pass(stdout.as_fd());
             }
