@@ -3,6 +3,7 @@
 //! A subscriber of our own: a general one costs more than many a command does (reference/crates.md §14).
 //! Warnings come as [`tracing`] events from anywhere; an error is reported once, at the edge, by [`report`].
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
@@ -118,7 +119,7 @@ pub fn report(error: &Error) {
         Some(Log { file: None, format: LogFormat::Json, .. }) => {
             write(std::io::stderr(), &line(LogFormat::Json));
         }
-        _ => write(std::io::stderr(), &format!("rt: {error}\n")),
+        _ => write(std::io::stderr(), &format!("rt: {}\n", visible(&error.to_string()))),
     }
 }
 
@@ -183,6 +184,16 @@ fn line(
     out
 }
 
+/// Control characters as Rust writes them: names come from containers and images, and shall neither command a terminal nor make
+/// two lines of one.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
 fn json(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -208,7 +219,10 @@ impl Subscriber for Lines {
         match &log.file {
             Some(file) => write(file, &line(log.format, level, &parts.message, &parts.fields)),
             None if log.format == LogFormat::Text && std::io::stderr().is_terminal() => {
-                write(std::io::stderr(), &format!("rt: {}: {}\n", Level::name(level), parts.message));
+                write(
+                    std::io::stderr(),
+                    &format!("rt: {}: {}\n", Level::name(level), visible(&parts.message)),
+                );
             }
             None => write(std::io::stderr(), &line(log.format, level, &parts.message, &parts.fields)),
         }

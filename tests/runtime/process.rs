@@ -257,6 +257,20 @@ fn a_process_that_waits_for_start_does_not_show_the_runtimes_arguments() {
     assert!(shown.iter().all(|byte| *byte == 0), "{}", String::from_utf8_lossy(&shown));
 }
 
+/// A name of an image neither commands a terminal nor looks like a message of ours.
+#[test]
+fn control_characters_of_names_are_shown_as_such() {
+    only_rt!("its words");
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.args(["/x\u{1b}]0;owned\u{7}\u{9b}2J\nrt: warning: all is well"]);
+    bundle.write();
+    let output = case.run(&bundle);
+    assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    assert!(!output.stderr.trim_end().contains(char::is_control), "{output}");
+    assert!(output.stderr.contains("no such file or directory"), "{output}");
+}
+
 #[test]
 fn no_new_keyring_keeps_the_callers() {
     let case = case!();

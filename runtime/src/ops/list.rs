@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::options::{Format, Global, List, Origin};
 use super::stdout;
 use crate::error::{Error, Kind, Result};
+use crate::log::visible;
 use crate::state::{Container, Record, Report, StateDir, Status, user_name};
 
 /// Prints a table, JSON, or ids.
@@ -65,7 +66,7 @@ fn table(reports: &[Report<'_>]) -> String {
                 report.id.to_string(),
                 report.pid.to_string(),
                 report.status.to_string(),
-                report.bundle.display().to_string(),
+                visible(&report.bundle.display().to_string()).into_owned(),
                 report.created.to_owned(),
                 report.owner.clone(),
             ]
@@ -103,12 +104,12 @@ mod tests {
         record.owner = 0;
         let mut other = record.clone();
         other.id = Id::parse("b").unwrap();
-        other.bundle = "/a/longer/path".into();
+        other.bundle = "/a\n\u{1b}/path".into();
         let text = table(&[report(&record, Status::Running), report(&other, Status::Stopped)]);
         let expected = "\
-ID                        PID         STATUS      BUNDLE           CREATED                          OWNER
-a-container-with-a-name   42          running     /b               2026-11-21T04:05:48.000000001Z   root
-b                         0           stopped     /a/longer/path   2026-11-21T04:05:48.000000001Z   root
+ID                        PID         STATUS      BUNDLE            CREATED                          OWNER
+a-container-with-a-name   42          running     /b                2026-11-21T04:05:48.000000001Z   root
+b                         0           stopped     /a\\n\\u{1b}/path   2026-11-21T04:05:48.000000001Z   root
 ";
         assert_eq!(text, expected);
         assert_eq!(table(&[]), "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n");
