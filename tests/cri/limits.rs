@@ -6,6 +6,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -302,4 +303,74 @@ fn floods_of_http_2_frames_cost_no_memory_and_hold_nobody_up() {
     let after = resident(&here);
     assert!(after < before + (48 << 20), "{before} bytes before, {after} after: {floods:?}");
     here.crictl(["version"]).run().ok();
+}
+
+/// An exec session of this command over WebSocket.
+fn session(here: &Surroundings, container: &str, command: &str) -> TcpStream {
+    let request = v1::ExecRequest {
+        container_id: container.to_owned(),
+        cmd: ["sh", "-c", command].map(str::to_owned).to_vec(),
+        stdin: true,
+        stdout: true,
+        ..Default::default()
+    };
+    let client = here.client();
+    let url = client.wait(async { client.cri().exec(request).await.expect("a URL").into_inner().url });
+    let (host, path) = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).expect("a URL");
+    let mut stream = TcpStream::connect(host).expect("the streaming port");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+    write!(
+        stream,
+        "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n"
+    )
+    .expect("ask");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 101");
+    stream
+}
+
+/// A frame of a client's, not masked to the eye: with a mask of zeros.
+fn typed(length: usize, bytes: &[u8]) -> Vec<u8> {
+    let length = u64::try_from(length).expect("64 bits").to_be_bytes();
+    [&[0x82, 0x80 | 127], &length[..], &[0; 4], bytes].concat()
+}
+
+/// Clients that don't read what processes print, and clients that send half of what they announce: each alone may have megabytes waiting.
+#[test]
+fn streaming_sessions_that_stand_still_have_one_budget_and_others_go_on_beside_them() {
+    const SESSIONS: usize = 100;
+    let here = surroundings!();
+    let pod = here.pod("still").run();
+    let container = pod.container("c", &["sleep", "1000"]).run();
+    let before = resident(&here);
+    let deaf: Vec<_> = (0..SESSIONS).map(|_| session(&here, container.id(), "exec cat /dev/zero")).collect();
+    let mut halves: Vec<_> = (0..SESSIONS).map(|_| session(&here, container.id(), "exec cat")).collect();
+    for half in &mut halves {
+        // It may be refused as soon as there is more than that.
+        let _ = half.write_all(&typed(1_000_000, &[0; 900_000]));
+    }
+    // Until all stand still.
+    let mut seen = 0;
+    tests::until("it grows no more", || {
+        std::thread::sleep(Duration::from_millis(500));
+        let now = resident(&here);
+        (std::mem::replace(&mut seen, now).abs_diff(now) < 1 << 20).then_some(())
+    });
+    let grown = seen.saturating_sub(before) >> 20;
+    println!("{grown} MiB for {} sessions", 2 * SESSIONS);
+    assert!(grown < 64 + 64, "{grown} MiB");
+    let mut works = session(&here, container.id(), "exec cat");
+    works.write_all(&typed(6, b"\0hello")).expect("type");
+    let mut all = Vec::new();
+    while !all.ends_with(b"\x01hello") {
+        let mut piece = [0; 1000];
+        let read = works.read(&mut piece).expect("what was typed");
+        assert!(read > 0, "the end after {all:?}");
+        all.extend_from_slice(&piece[..read]);
+    }
+    assert_eq!(container.exec(&["echo", "still"]).ok().stdout.trim(), "still");
+    drop((deaf, halves));
 }

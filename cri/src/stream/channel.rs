@@ -5,53 +5,33 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-/// Pieces that a stream holds before its connection isn't read any more. With pieces of at most `PIECE` bytes: 2 MiB.
-pub const QUEUE: usize = 32;
-
-/// The most bytes of a piece: what a pipe holds, so that one reading takes all that a process could write meanwhile.
-pub const PIECE: usize = 64 * 1024;
-
-/// What all streams of one connection may have waiting from the client, as much as one of them alone: a client that is not listened to on
-/// many streams costs no more than on one. A message is taken whole, so a WebSocket may be one beyond it.
-const ROOM: usize = QUEUE * PIECE;
-
-/// The room of one connection, for what its client has sent and nobody has taken yet.
-#[derive(Clone)]
-pub struct Room(Arc<Semaphore>);
-
-impl Default for Room {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Room {
-    /// Of a new connection.
-    pub fn new() -> Self {
-        Self(Arc::new(Semaphore::new(ROOM)))
-    }
-
-    /// Waits until there is room for so many bytes.
-    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(bytes.min(ROOM)).unwrap_or(u32::MAX);
-        Arc::clone(&self.0).acquire_many_owned(bytes).await.ok() // it is never closed
-    }
-}
+use super::room::{Lane, PIECE, Place, QUEUE, Room};
 
 /// What was read, in no more memory than that: a buffer that waited for much and got little is not kept.
 pub fn piece(read: BytesMut) -> Bytes {
     if read.len() < read.capacity() / 2 { Bytes::copy_from_slice(&read) } else { read.freeze() }
 }
 
+/// What that takes.
+fn weight(piece: &Bytes) -> usize {
+    if piece.len() < PIECE / 2 { piece.len() } else { PIECE }
+}
+
 /// What a client sends on one stream.
 pub struct Input {
     queue: mpsc::Receiver<Waiting>,
+    /// Of what was given out last: who asks for the next is done with it.
+    place: Option<Place>,
+    _stream: Counted,
 }
 
 /// An event on its way, with the room that it takes.
-type Waiting = (Event, Option<OwnedSemaphorePermit>);
+type Waiting = (Event, Option<Place>);
+
+/// Held by both ends of a stream that is one of so many.
+type Counted = Option<Arc<OwnedSemaphorePermit>>;
 
 /// Something that happened on a stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -67,25 +47,26 @@ pub enum Event {
 /// Puts what arrives into a stream.
 pub struct Feed {
     queue: mpsc::Sender<Waiting>,
-    room: Room,
+    lane: Lane,
+    _stream: Counted,
 }
 
 impl Feed {
     /// Puts an event in. Waits while the stream, or the connection, has as much as it may.
     pub async fn send(&self, event: Event) -> Result<(), Gone> {
         let bytes = match &event {
-            Event::Piece(piece) => piece.len(),
+            Event::Piece(piece) => weight(piece),
             Event::End | Event::Reset => 0,
         };
         if self.is_closed() {
             return Err(Gone);
         }
-        let permit = tokio::select! {
-            permit = self.room.take(bytes) => permit,
+        let place = tokio::select! {
+            place = self.lane.take(bytes) => place,
             // Nobody takes it any more.
             () = self.queue.closed() => return Err(Gone),
         };
-        self.queue.send((event, permit)).await.map_err(|_| Gone)
+        self.queue.send((event, place)).await.map_err(|_| Gone)
     }
 
     /// Nobody listens any more.
@@ -99,6 +80,14 @@ impl Feed {
 pub struct Output {
     stream: u32,
     queue: mpsc::Sender<Outgoing>,
+    lane: Lane,
+}
+
+/// A client that can be sent a piece, with the room for it.
+pub struct Turn<'a> {
+    stream: u32,
+    slot: mpsc::Permit<'a, Outgoing>,
+    place: Place,
 }
 
 /// What a connection's writer is asked to send.
@@ -113,8 +102,8 @@ pub struct Outgoing {
 /// What is sent on a stream.
 #[derive(Debug)]
 pub enum What {
-    /// Bytes.
-    Piece(Bytes),
+    /// Bytes, with the room that they take until they are written.
+    Piece(Bytes, Place),
     /// Nothing more will come.
     End,
     /// The stream is over, both ways.
@@ -140,15 +129,15 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// A channel whose input is fed by the returned sender and whose output goes to `out`.
+    /// A channel whose input is fed by the returned sender and whose output goes to `out`. None: there are as many streams as may be.
     pub fn new(
         stream: u32,
         headers: Vec<(String, String)>,
         out: mpsc::Sender<Outgoing>,
         room: &Room,
-    ) -> (Self, Feed) {
-        let (input, feed) = Input::new(room);
-        (Self { stream, headers, input, output: Output::new(stream, out) }, feed)
+    ) -> Option<(Self, Feed)> {
+        let (input, feed) = Input::counted(room, Some(Arc::new(room.stream()?)));
+        Some((Self { stream, headers, input, output: Output::new(stream, out, room) }, feed))
     }
 
     /// The value of a header, by its lower-case name.
@@ -160,25 +149,44 @@ impl Channel {
 impl Input {
     /// An input and what feeds it.
     pub fn new(room: &Room) -> (Self, Feed) {
+        Self::counted(room, None)
+    }
+
+    fn counted(room: &Room, stream: Counted) -> (Self, Feed) {
         let (feed, queue) = mpsc::channel(QUEUE);
-        (Self { queue }, Feed { queue: feed, room: room.clone() })
+        let feed = Feed { queue: feed, lane: room.input.clone(), _stream: stream.clone() };
+        (Self { queue, place: None, _stream: stream }, feed)
     }
 
     /// The next thing that happens. A connection that is gone looks like a reset.
     pub async fn next(&mut self) -> Event {
-        self.queue.recv().await.map_or(Event::Reset, |(event, _)| event)
+        self.place = None;
+        let (event, place) = self.queue.recv().await.unwrap_or((Event::Reset, None));
+        self.place = place;
+        event
     }
 }
 
 impl Output {
     /// What is sent goes to the writer behind `queue`, which ends when all outputs are gone.
-    pub fn new(stream: u32, queue: mpsc::Sender<Outgoing>) -> Self {
-        Self { stream, queue }
+    pub fn new(stream: u32, queue: mpsc::Sender<Outgoing>, room: &Room) -> Self {
+        Self { stream, queue, lane: room.output.clone() }
     }
 
-    /// Sends bytes. Waits while the client doesn't read.
-    pub async fn send(&self, piece: Bytes) -> Result<(), Gone> {
-        self.push(What::Piece(piece)).await
+    /// Waits until the client may be sent a piece, at most `bytes` long: before that is read, so that nobody waits with it in his hands.
+    pub async fn turn(&self, bytes: usize) -> Result<Turn<'_>, Gone> {
+        let place = tokio::select! {
+            place = self.lane.take(bytes) => place.ok_or(Gone)?,
+            () = self.queue.closed() => return Err(Gone),
+        };
+        let slot = self.queue.reserve().await.map_err(|_| Gone)?;
+        Ok(Turn { stream: self.stream, slot, place })
+    }
+
+    /// Sends a few words. Waits while the client doesn't read.
+    pub async fn send(&self, words: Bytes) -> Result<(), Gone> {
+        self.turn(words.len()).await?.send(words);
+        Ok(())
     }
 
     /// Says that nothing more will come.
@@ -193,5 +201,13 @@ impl Output {
 
     async fn push(&self, what: What) -> Result<(), Gone> {
         self.queue.send(Outgoing { stream: self.stream, what }).await.map_err(|_| Gone)
+    }
+}
+
+impl Turn<'_> {
+    /// Sends it.
+    pub fn send(mut self, piece: Bytes) {
+        self.place.keep(weight(&piece));
+        self.slot.send(Outgoing { stream: self.stream, what: What::Piece(piece, self.place) });
     }
 }

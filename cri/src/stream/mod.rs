@@ -11,10 +11,12 @@ pub mod channel;
 mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod halves;
 #[cfg(test)]
 mod mutations;
 pub mod pods;
 pub mod remote;
+pub mod room;
 pub mod rpc;
 mod server;
 pub mod spdy;

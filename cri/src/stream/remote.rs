@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::backend::{Process, Session, Size, Streams};
-use super::channel::{Channel, Event, Input, Output, PIECE};
+use super::channel::{Channel, Event, Input, Output, piece};
+use super::room::PIECE;
 use crate::error::{Error, Kind, Result};
 
 /// How long a client may take to open its streams.
@@ -144,17 +145,19 @@ async fn copy(from: Option<UnixStream>, to: Option<&Output>) {
         if from.readable().await.is_err() {
             return;
         }
-        let mut piece = BytesMut::with_capacity(PIECE);
-        match from.try_read_buf(&mut piece) {
-            Ok(0) => return,
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-            Err(_) => return,
-        }
-        if let Some(to) = present
-            && to.send(piece.freeze()).await.is_err()
-        {
+        let turn = match present {
+            Some(to) => to.turn(PIECE).await.ok(),
+            None => None,
+        };
+        if turn.is_none() {
             present = None;
+        }
+        let mut read = BytesMut::with_capacity(PIECE);
+        match from.try_read_buf(&mut read) {
+            Ok(0) => return,
+            Ok(_) => turn.into_iter().for_each(|turn| turn.send(piece(std::mem::take(&mut read)))),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return,
         }
     }
 }

@@ -165,6 +165,7 @@ impl Client {
 
 const GOAWAY: u16 = 7;
 const RESET: u16 = 3;
+const REPLY: u16 = 2;
 
 #[tokio::test]
 async fn spdy_exec_carries_both_directions_and_the_exit_code() {
@@ -280,6 +281,21 @@ async fn a_forwarded_port_that_refuses_leaves_the_others_alone() {
     assert_eq!(Head::parse(head), Ok(Head::Data { stream: data, fin: false, length: 4 }));
 }
 
+/// Deflate makes 160 bytes of each: a few kilobytes would hold a hundred megabytes here.
+#[tokio::test]
+async fn a_stream_with_a_long_request_id_is_refused_and_the_session_goes_on() {
+    let (server, _) = server().await;
+    let url = server.forward("pod".to_owned()).expect("a URL");
+    let mut client = Client::upgrade(&url, "portforward.k8s.io").await;
+    for number in 0..100 {
+        let id = format!("{number}{}", "a".repeat(60_000));
+        client.open(&[("streamtype", "error"), ("port", "80"), ("requestid", &id)]).await;
+    }
+    client.collect(RESET, 100).await;
+    client.open(&[("streamtype", "error"), ("port", "80"), ("requestid", &"a".repeat(128))]).await;
+    client.collect(REPLY, 1).await;
+}
+
 #[tokio::test]
 async fn websocket_exec_half_closes_stdin_in_version_5() {
     let (server, _) = server().await;
@@ -384,7 +400,8 @@ async fn a_head_without_end_is_refused() {
 /// A client opens many streams, whose ends nobody reads, and fills all of them.
 #[tokio::test]
 async fn what_nobody_reads_of_many_streams_is_no_more_than_of_one() {
-    use super::channel::{Event, PIECE, QUEUE, Room};
+    use super::channel::Event;
+    use super::room::{PIECE, QUEUE, Room};
     let room = Room::new();
     let mut streams: Vec<_> = (0..100).map(|_| super::channel::Input::new(&room)).collect();
     let piece = || Event::Piece(Bytes::from(vec![b'x'; PIECE]));
@@ -395,8 +412,10 @@ async fn what_nobody_reads_of_many_streams_is_no_more_than_of_one() {
         }
     }
     assert_eq!(taken, QUEUE, "pieces that wait");
-    // Reading one makes room for one, and a stream that is given up for all of its own.
+    // Reading one, when it is done with, makes room for one, and a stream that is given up for all of its own.
     assert_eq!(streams[0].0.next().await, piece());
+    assert!(streams[1].1.send(piece()).now_or_never().is_none());
+    assert!(streams[0].0.next().now_or_never().is_none());
     let (last, _) = streams.split_last().expect("streams");
     last.1.send(piece()).now_or_never().expect("room").expect("it is read");
     assert!(last.1.send(piece()).now_or_never().is_none());

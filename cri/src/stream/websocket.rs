@@ -17,12 +17,16 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::backend::Streams;
-use super::channel::{Event, Feed, Input, Outgoing, Output, PIECE, QUEUE, Room, What};
+use super::channel::{Event, Feed, Input, Outgoing, Output, What};
 use super::remote::Client;
-use super::wire::{ReadSide, Wire, WriteSide};
+use super::room::{PIECE, QUEUE, Room, Unfinished};
+use super::wire::{self, ReadSide, Wire, WriteSide};
 
 /// The longest message that is taken.
 const MESSAGE_MAX: usize = 1024 * 1024;
+
+/// What is read at once, and between a tunnel's two ends.
+const BUFFER: usize = 32 * 1024;
 
 /// How long the last messages may take, and a client to close after we did.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -47,10 +51,37 @@ pub enum Version {
 /// Reads and writes of a connection as one thing, as WebSocket wants it.
 type Both = tokio::io::Join<ReadSide, WriteSide>;
 
-async fn socket(wire: Wire) -> WebSocketStream<Both> {
-    let config =
-        WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX)).max_frame_size(Some(MESSAGE_MAX));
-    WebSocketStream::from_raw_socket(tokio::io::join(wire.read, wire.write), Role::Server, Some(config)).await
+/// What a client sends. A message counts from its first byte on, until the next is asked for.
+struct Source {
+    messages: SplitStream<WebSocketStream<Both>>,
+    unfinished: Unfinished,
+}
+
+impl Source {
+    async fn next(&mut self) -> Option<Message> {
+        self.unfinished.clear();
+        match self.messages.next().await? {
+            Ok(message) => Some(message),
+            Err(error) => {
+                tracing::debug!(%error, "streaming connection");
+                None
+            }
+        }
+    }
+}
+
+async fn socket(wire: Wire, room: &Room) -> (Sink, Source) {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_MAX))
+        .max_frame_size(Some(MESSAGE_MAX))
+        .read_buffer_size(BUFFER)
+        // Written at once: what can't be is one message, whose writer waits.
+        .write_buffer_size(0);
+    let unfinished = room.message();
+    let read = wire::counted(wire.read, unfinished.clone());
+    let both = tokio::io::join(read, wire.write);
+    let (sink, messages) = WebSocketStream::from_raw_socket(both, Role::Server, Some(config)).await.split();
+    (sink, Source { messages, unfinished })
 }
 
 /// Serves an exec or attach session until it ends, or until the client goes, which drops it.
@@ -59,10 +90,10 @@ where
     Session: FnOnce(Client) -> Ended,
     Ended: Future<Output = ()>,
 {
-    let (sink, source) = socket(wire).await.split();
-    let (out, queue) = mpsc::channel(QUEUE);
-    let output = |number: u8| Output::new(u32::from(number), out.clone());
     let room = Room::new();
+    let (sink, source) = socket(wire, &room).await;
+    let (out, queue) = mpsc::channel(QUEUE);
+    let output = |number: u8| Output::new(u32::from(number), out.clone(), &room);
     let (stdin, stdin_feed) = Input::new(&room);
     let (resize, resize_feed) = Input::new(&room);
     let client = Client {
@@ -84,15 +115,12 @@ where
     drop(out);
     if let Ok(Ok(Some(mut sink))) = timeout(CLOSING, writer).await {
         let _ = close(&mut sink).await;
-        let _ = timeout(CLOSING, async {
-            while reading.source.next().await.is_some_and(|message| message.is_ok()) {}
-        })
-        .await;
+        let _ = timeout(CLOSING, async { while reading.source.next().await.is_some() {} }).await;
     }
 }
 
 struct Reading {
-    source: SplitStream<WebSocketStream<Both>>,
+    source: Source,
     stdin: Feed,
     resize: Feed,
     version: Version,
@@ -101,7 +129,7 @@ struct Reading {
 impl Reading {
     /// Reads until the client closes or breaks the protocol.
     async fn run(&mut self) {
-        while let Some(Ok(message)) = self.source.next().await {
+        while let Some(message) = self.source.next().await {
             let bytes = match message {
                 Message::Binary(bytes) => bytes,
                 Message::Text(text) => Bytes::from(text),
@@ -115,9 +143,10 @@ impl Reading {
                     }
                 }
                 (Some(channel), _) => {
-                    let piece = bytes.slice(1..);
-                    if let Some(feed) = self.feed(channel).filter(|_| !piece.is_empty()) {
-                        let _ = feed.send(Event::Piece(piece)).await; // nobody listens any more: dropped
+                    let Some(feed) = self.feed(channel) else { continue };
+                    // Copied, since a piece that waits would keep the whole message.
+                    for piece in bytes[1..].chunks(PIECE) {
+                        let _ = feed.send(Event::Piece(Bytes::copy_from_slice(piece))).await; // nobody listens any more: dropped
                     }
                 }
                 (None, _) => {}
@@ -141,7 +170,7 @@ async fn write(mut sink: Sink, mut queue: mpsc::Receiver<Outgoing>) -> Option<Si
     while let Some(Outgoing { stream, what }) = queue.recv().await {
         let channel = stream as u8; // we gave the numbers
         let message = match what {
-            What::Piece(piece) => {
+            What::Piece(piece, _) => {
                 let mut message = BytesMut::with_capacity(1 + piece.len());
                 message.put_u8(channel);
                 message.put(piece);
@@ -167,8 +196,8 @@ async fn close(sink: &mut Sink) -> Result<(), Error> {
 
 /// Takes a connection that carries SPDY inside binary messages apart: what comes out is that SPDY connection.
 pub async fn tunnel(wire: Wire) -> Wire {
-    let (mut sink, mut source) = socket(wire).await.split();
-    let (ours, theirs) = tokio::io::duplex(2 * PIECE);
+    let (mut sink, mut source) = socket(wire, &Room::new()).await;
+    let (ours, theirs) = tokio::io::duplex(BUFFER);
     let (mut from_inside, mut to_inside) = tokio::io::split(ours);
     tokio::spawn(async move { inward(&mut source, &mut to_inside).await });
     tokio::spawn(async move {
@@ -179,8 +208,8 @@ pub async fn tunnel(wire: Wire) -> Wire {
     Wire::new(theirs, Bytes::new())
 }
 
-async fn inward(source: &mut SplitStream<WebSocketStream<Both>>, to: &mut (impl AsyncWrite + Unpin)) {
-    while let Some(Ok(message)) = source.next().await {
+async fn inward(source: &mut Source, to: &mut (impl AsyncWrite + Unpin)) {
+    while let Some(message) = source.next().await {
         match message {
             Message::Binary(bytes) if to.write_all(&bytes).await.is_err() => return,
             Message::Close(_) => break,
@@ -191,10 +220,10 @@ async fn inward(source: &mut SplitStream<WebSocketStream<Both>>, to: &mut (impl 
 }
 
 async fn outward(from: &mut (impl AsyncRead + Unpin), sink: &mut Sink) -> Result<(), Error> {
-    let mut buffer = BytesMut::with_capacity(PIECE);
+    let mut buffer = BytesMut::with_capacity(BUFFER);
     loop {
-        if buffer.capacity() < PIECE / 4 {
-            buffer.reserve(PIECE);
+        if buffer.capacity() < BUFFER / 4 {
+            buffer.reserve(BUFFER);
         }
         if from.read_buf(&mut buffer).await? == 0 {
             return Ok(());

@@ -3,12 +3,16 @@
 //! Closing it so that the peer gets everything is here too; what the bytes mean is not.
 
 use std::io::Cursor;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use super::room::Unfinished;
 
 /// How long a peer may take to close after we did.
 const LINGER: Duration = Duration::from_secs(5);
@@ -50,6 +54,28 @@ impl Wire {
 /// Heads of frames are a few bytes: they come with what follows them. Large reads go past the buffer.
 fn buffered(before: Bytes, read: impl AsyncRead + Send + Unpin + 'static) -> ReadSide {
     Box::new(BufReader::with_capacity(BUFFER, Cursor::new(before).chain(read)))
+}
+
+/// What is read counts as part of a message.
+pub fn counted(read: ReadSide, unfinished: Unfinished) -> ReadSide {
+    Box::new(Counted { read, unfinished })
+}
+
+struct Counted {
+    read: ReadSide,
+    unfinished: Unfinished,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.read).poll_read(task, buffer))?;
+        Poll::Ready(self.unfinished.add(buffer.filled().len() - before))
+    }
 }
 
 /// Closes both directions: ours first, then waits until the peer has closed its own. Without that wait, bytes of the peer

@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::super::channel::{Channel, Event, Feed, Outgoing, PIECE, QUEUE, Room, What, piece};
+use super::super::channel::{Channel, Event, Feed, Outgoing, What, piece};
+use super::super::room::{PIECE, Place, QUEUE, Room};
 use super::super::wire::{self, ReadSide, Wire, WriteSide};
 use super::frame::{self, Control, HEAD, Head, Status};
 use super::headers;
@@ -59,7 +60,7 @@ struct Reading {
     room: Room,
     newest: u32,
     inflate: headers::Reader,
-    deflate: headers::Writer,
+    empty: headers::Empty,
 }
 
 impl Reading {
@@ -72,7 +73,7 @@ impl Reading {
             room: Room::new(),
             newest: 0,
             inflate: headers::Reader::new(),
-            deflate: headers::Writer::new(),
+            empty: headers::Empty::default(),
         }
     }
 
@@ -169,9 +170,20 @@ impl Reading {
         if self.open.len() >= STREAMS_MAX {
             return self.send(frame::reset(stream, Status::Cancel)).await;
         }
-        let reply = frame::reply(stream, &self.deflate.empty());
+        // Its headers may be 64 kB out of a few bytes: they end here.
+        let headers = match headers::known(&headers) {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::debug!(%error, "refuse a stream");
+                return self.send(frame::reset(stream, Status::Cancel)).await;
+            }
+        };
+        let Some((channel, feed)) = Channel::new(stream, headers, self.out.clone(), &self.room) else {
+            tracing::warn!("refuse a stream: there are as many as all connections may have");
+            return self.send(frame::reset(stream, Status::Cancel)).await;
+        };
+        let reply = frame::reply(stream, &self.empty.next());
         self.send(reply).await?;
-        let (channel, feed) = Channel::new(stream, headers, self.out.clone(), &self.room);
         self.open.insert(stream, feed);
         if self.opened.send(channel).await.is_err() {
             self.open.remove(&stream);
@@ -193,9 +205,10 @@ const BATCH: usize = 16;
 async fn write(mut write: WriteSide, mut queue: mpsc::Receiver<Outgoing>) -> Option<WriteSide> {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
-        let frames: Vec<([u8; HEAD], Bytes)> = batch.drain(..).map(framed).collect();
+        // Their room is theirs until they are written.
+        let frames: Vec<Framed> = batch.drain(..).map(framed).collect();
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(2 * frames.len());
-        for (head, body) in &frames {
+        for (head, body, _) in &frames {
             slices.push(IoSlice::new(head));
             slices.push(IoSlice::new(body));
         }
@@ -207,17 +220,21 @@ async fn write(mut write: WriteSide, mut queue: mpsc::Receiver<Outgoing>) -> Opt
     Some(write)
 }
 
-/// A frame's first eight bytes, and the rest.
-fn framed(Outgoing { stream, what }: Outgoing) -> ([u8; HEAD], Bytes) {
+/// A frame's first eight bytes, the rest, and the room that it takes.
+type Framed = ([u8; HEAD], Bytes, Option<Place>);
+
+fn framed(Outgoing { stream, what }: Outgoing) -> Framed {
     let whole: Bytes = match what {
-        What::Piece(piece) => return (frame::data_head(stream, piece.len(), false), piece),
-        What::End => return (frame::data_head(stream, 0, true), Bytes::new()),
+        What::Piece(piece, place) => {
+            return (frame::data_head(stream, piece.len(), false), piece, Some(place));
+        }
+        What::End => return (frame::data_head(stream, 0, true), Bytes::new(), None),
         What::Reset => frame::reset(stream, Status::Cancel).into(),
         What::Frame(bytes) => bytes,
     };
     let mut head = [0; HEAD];
     head.copy_from_slice(&whole[..HEAD]); // no frame is shorter
-    (head, whole.slice(HEAD..))
+    (head, whole.slice(HEAD..), None)
 }
 
 /// Writes all of them.

@@ -1,6 +1,8 @@
 //! Header blocks: name and value pairs, compressed by one zlib stream per direction with SPDY's dictionary. Bounded on both sides.
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+#[cfg(test)]
+use flate2::{Compress, Compression, FlushCompress};
+use flate2::{Decompress, FlushDecompress};
 
 /// SPDY's dictionary (draft 3.1, section 2.6.10.1): a constant of the protocol.
 const DICTIONARY: &[u8] = include_bytes!("dictionary.bin");
@@ -11,6 +13,10 @@ pub const BLOCK_MAX: usize = 64 * 1024;
 /// The most pairs in a block.
 const PAIRS_MAX: u32 = 64;
 
+/// What the headers say that mean something here, and the longest that their values are: of thousands of streams nothing else is kept.
+const KNOWN: [&str; 3] = ["streamtype", "port", "requestid"];
+const VALUE_MAX: usize = 128;
+
 /// Names (lower case) and values of a stream's headers.
 pub type Headers = Vec<(String, String)>;
 
@@ -19,18 +25,19 @@ pub struct Reader {
     inflate: Decompress,
 }
 
-/// Writes the blocks of one connection, in their order.
+/// The blocks of one connection in its other direction, in their order: without any pair, which is all that a server has to say.
+#[derive(Default)]
+pub struct Empty {
+    has_begun: bool,
+}
+
+/// Writes blocks as a client does.
+#[cfg(test)]
 pub struct Writer {
     deflate: Compress,
 }
 
 impl Default for Reader {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Default for Writer {
     fn default() -> Self {
         Self::new()
     }
@@ -79,6 +86,33 @@ impl Reader {
     }
 }
 
+/// Of a block, what means something here, each once. An error if that is longer than any client's.
+pub fn known(headers: &Headers) -> Result<Headers, String> {
+    let mut known = Headers::new();
+    for name in KNOWN {
+        match headers.iter().find(|(other, _)| other == name).map(|(_, value)| value) {
+            Some(value) if value.len() > VALUE_MAX => {
+                return Err(format!("header {name} of {} bytes, at most {VALUE_MAX} are taken", value.len()));
+            }
+            Some(value) => known.push((name.to_owned(), value.clone())),
+            None => {}
+        }
+    }
+    Ok(known)
+}
+
+impl Empty {
+    /// zlib's head (RFC 1950) with SPDY's dictionary's checksum, then for each block four zeros that are stored and an empty stored block
+    /// (RFC 1951, 3.2.4), as a compressor that is flushed writes them. A compressor would take 300 kB of each connection for that.
+    pub fn next(&mut self) -> Vec<u8> {
+        const HEAD: [u8; 6] = [0x78, 0xbb, 0xe3, 0xc6, 0xa7, 0xc2];
+        const NO_PAIRS: [u8; 14] = [0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+        let head = if std::mem::replace(&mut self.has_begun, true) { &[][..] } else { &HEAD };
+        [head, &NO_PAIRS].concat()
+    }
+}
+
+#[cfg(test)]
 impl Writer {
     /// The state before the first block.
     pub fn new() -> Self {
@@ -87,11 +121,6 @@ impl Writer {
         let set = deflate.set_dictionary(DICTIONARY);
         debug_assert!(set.is_ok());
         Self { deflate }
-    }
-
-    /// A compressed block without any pair: all that a server has to say.
-    pub fn empty(&mut self) -> Vec<u8> {
-        self.block(&[])
     }
 
     /// A compressed block of these pairs.
@@ -167,7 +196,25 @@ mod tests {
             let expected: Headers = pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
             assert_eq!(read, expected);
         }
-        assert_eq!(reader.read(&writer.empty()), Ok(Vec::new()));
+        assert_eq!(reader.read(&writer.block(&[])), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn what_a_server_says_is_understood_as_nothing() {
+        let (mut empty, mut reader) = (Empty::default(), Reader::new());
+        for _ in 0..3 {
+            assert_eq!(reader.read(&empty.next()), Ok(Vec::new()));
+        }
+    }
+
+    #[test]
+    fn of_headers_the_known_are_kept_and_none_of_them_is_long() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut pairs = vec![pair("other", &"x".repeat(60_000)), pair("port", "80")];
+        pairs.extend((0..60).map(|_| pair("requestid", &"7".repeat(128))));
+        let kept = known(&pairs).expect("none is long");
+        assert_eq!(kept, [pair("port", "80"), pair("requestid", &"7".repeat(128))]);
+        assert!(known(&vec![pair("port", &"8".repeat(129))]).expect_err("too long").contains("129 bytes"));
     }
 
     #[test]
