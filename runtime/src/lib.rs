@@ -3,6 +3,7 @@
 //! It does not supervise: what it starts is the caller's child (or subreaper's), and nothing stays running in here.
 
 pub mod bundle;
+pub mod child;
 pub mod cli;
 pub mod clock;
 pub mod error;

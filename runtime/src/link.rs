@@ -6,7 +6,7 @@
 //!   parent ── Limited ───▶ init      limits and device rules are set: nothing that the container chose is opened before (only a container's first process)
 //!   parent ◀── AtHooks ─── init      the root filesystem stands (only where there are hooks to run now)
 //!   parent ── HooksDone ─▶ init
-//!   parent ◀── Born ────── init      it is a process of its own now, where it was born by one in between (see `spawn/`)
+//!   parent ◀── Born ────── init      it is a process of its own now, where it was born by one in between (see `spawn.rs`)
 //!   parent ◀── Ready ───── init      all but execve is done; carries the terminal, if there is one (`exec`: only where somebody waits for it)
 //!   parent ── Start ─────▶ init      (only `run` and `exec`; said before Ready where nothing happens between the two)
 //!   parent ── Committed ─▶ init      (only `create`: init waits at the start FIFO, and needs this process no more)
@@ -57,6 +57,8 @@ pub enum Message {
     Failed(u8, Error),
     /// Init, which a process in between has cloned: it is there. Its pid is told by the kernel.
     Born(i32),
+    /// From a process that was sent to open a filesystem ([`crate::parent::procfs`]): what it opened, and its pid, told by the kernel.
+    Opened(OwnedFd, i32),
 }
 
 /// One end.
@@ -84,7 +86,7 @@ impl Link {
         let bytes = message.encode();
         let raw: [RawFd; 1];
         let fds: &[RawFd] = match message {
-            Message::Ready(Some(fd)) => {
+            Message::Ready(Some(fd)) | Message::Opened(fd, _) => {
                 raw = [fd.as_raw_fd()];
                 &raw
             }
@@ -169,6 +171,7 @@ impl Message {
             Self::Start => vec![b'S'],
             Self::Committed => vec![b'C'],
             Self::Born(_) => vec![b'B'],
+            Self::Opened(..) => vec![b'O'],
             Self::Failed(step, error) => {
                 let mut bytes = [&[b'F', *step][..], &error.to_bytes()].concat();
                 bytes.truncate(MOST);
@@ -183,6 +186,9 @@ impl Message {
         let fd = fds.pop();
         match (bytes, fd) {
             ([b'T'], Some(fd)) if fds.is_empty() => Ok(Self::Ready(Some(fd))),
+            ([b'O'], Some(fd)) if fds.is_empty() && sender.is_some_and(|pid| pid > 0) => {
+                Ok(Self::Opened(fd, sender.unwrap_or_default()))
+            }
             (_, Some(_)) => {
                 Err(Error::new(Kind::Internal, "the other side of the link sent a descriptor unasked"))
             }

@@ -114,10 +114,10 @@ fn told(name: &str) -> Option<&'static str> {
     told.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
-/// Whether a test wants this process to do without something that this kernel has: `RT_LACKS=NAME`.
+/// Whether a test wants this process to do without something that this kernel has: `RT_LACKS=NAME[,NAME]`.
 #[cfg(feature = "failpoints")]
 pub fn lacks(name: &str) -> bool {
-    told("RT_LACKS") == Some(name)
+    told("RT_LACKS").is_some_and(|all| all.split(',').any(|lacking| lacking == name))
 }
 
 /// Never.

@@ -71,7 +71,7 @@ fn exec_ends_whoever_traces_the_process_to_its_end() {
 }
 
 #[track_caller]
-fn create_ends(case: &Case, how: &str) {
+fn create_ends(case: &Case, lacks: &str, how: &str) {
     let victim = Victim::with(case, failpoints());
     let container = holder(&victim, case, how);
     let mut bundle = case.bundle();
@@ -79,8 +79,9 @@ fn create_ends(case: &Case, how: &str) {
     let with = format!("{}=pid", container.id());
     for _ in 0..3 {
         let create = victim.call(["create", "--share", &with, "--bundle"]).arg(bundle.dir()).arg(bundle.id());
-        let create = impatient(create).spawn();
-        until("there is a record", || case.state_root().join(bundle.id()).exists().then_some(()));
+        let create = impatient(create).env("RT_LACKS", lacks).spawn();
+        let record = case.state_root().join(bundle.id()).join("state.json");
+        until("there is a record", || record.exists().then_some(()));
         // It waits for the lock, and gets it.
         let deleted = victim.call(["delete", "--force", bundle.id()]).deadline(IN_TIME).run();
         let created = create.wait();
@@ -95,13 +96,25 @@ fn create_ends(case: &Case, how: &str) {
 #[test]
 fn create_with_shared_pids_ends_whoever_stops_the_process() {
     only_rt!("it has fail points");
-    create_ends(&case!(), "stop");
+    create_ends(&case!(), "patience", "stop");
 }
 
 #[test]
 fn create_with_shared_pids_ends_whoever_traces_the_process() {
     only_rt!("it has fail points");
-    create_ends(&case!(), "trace");
+    create_ends(&case!(), "patience", "trace");
+}
+
+#[test]
+fn create_ends_whoever_stops_the_maker_of_its_procfs() {
+    only_rt!("it has fail points");
+    create_ends(&case!(), "patience,procfs-of-a-pid-namespace", "stop");
+}
+
+#[test]
+fn create_ends_whoever_traces_the_maker_of_its_procfs() {
+    only_rt!("it has fail points");
+    create_ends(&case!(), "patience,procfs-of-a-pid-namespace", "trace");
 }
 
 #[test]

@@ -194,18 +194,19 @@ fn exec_comes_under_the_filter_in_a_user_namespace() {
 /// A second container is made again and again in the watcher's PID namespace, by way of `share` or by its path.
 #[track_caller]
 fn create_is_watched(case: &Case, more: &[&str], user_namespace: bool, share: bool) {
-    create_is_watched_in(case, [case.bundle(), case.bundle()], more, user_namespace, share);
+    let bundles = [case.bundle(), case.bundle()];
+    create_is_watched_in(case, &Victim::new(case), bundles, more, (user_namespace, share));
 }
 
 #[track_caller]
 fn create_is_watched_in(
     case: &Case,
+    victim: &Victim<'_>,
     [mut bundle, mut second]: [Bundle; 2],
     more: &[&str],
-    user_namespace: bool,
-    share: bool,
+    (user_namespace, share): (bool, bool),
 ) {
-    let (victim, time) = (Victim::new(case), seconds(USUAL));
+    let time = seconds(USUAL);
     second.directory("/work").args(["/probe", "exit", "0"]);
     second.config["process"]["cwd"] = json!("/work");
     with_more(&mut bundle, more);
@@ -214,7 +215,7 @@ fn create_is_watched_in(
         bundle.user_namespace(100_000, 65_536);
         second.user_namespace(100_000, 65_536);
     }
-    let container = watch(&victim, &mut bundle, time, &[&second]);
+    let container = watch(victim, &mut bundle, time, &[&second]);
     let with = format!("{}=pid", container.id());
     if !share {
         second.namespace("pid", Some(&format!("/proc/{}/ns/pid", container.pid())));
@@ -278,12 +279,39 @@ fn create_with_shared_pids_and_users_shows_nothing_of_the_host_to_a_tracer() {
 #[test]
 fn create_comes_under_the_filter() {
     let case = case!();
-    create_is_watched_in(&case, [filtered(&case, true), filtered(&case, true)], &[PTRACE], false, false);
+    let bundles = [filtered(&case, true), filtered(&case, true)];
+    create_is_watched_in(&case, &Victim::new(&case), bundles, &[PTRACE], (false, false));
 }
 
 #[test]
 fn create_comes_under_the_filter_without_no_new_privileges() {
     only_rt!("--share is its own");
     let case = case!();
-    create_is_watched_in(&case, [filtered(&case, false), filtered(&case, false)], &[PTRACE], false, true);
+    let bundles = [filtered(&case, false), filtered(&case, false)];
+    create_is_watched_in(&case, &Victim::new(&case), bundles, &[PTRACE], (false, true));
+}
+
+/// Where the procfs of a shared PID namespace can't be named, a process enters to open it.
+#[track_caller]
+fn maker_is_watched(more: &[&str], user_namespace: bool, case: &Case) {
+    let victim = Victim::lacking(case, "procfs-of-a-pid-namespace");
+    create_is_watched_in(case, &victim, [case.bundle(), case.bundle()], more, (user_namespace, false));
+}
+
+#[test]
+fn maker_of_a_procfs_shows_nothing_of_the_host_to_root() {
+    only_rt!("it has fail points");
+    maker_is_watched(&[], false, &case!());
+}
+
+#[test]
+fn maker_of_a_procfs_shows_nothing_of_the_host_to_a_tracer() {
+    only_rt!("it has fail points");
+    maker_is_watched(&[PTRACE], false, &case!());
+}
+
+#[test]
+fn maker_of_a_procfs_shows_nothing_of_the_host_in_a_user_namespace() {
+    only_rt!("it has fail points");
+    maker_is_watched(&[PTRACE], true, &case!());
 }

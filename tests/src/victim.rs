@@ -26,6 +26,7 @@ pub struct Victim<'a> {
     before: Vec<u8>,
     outside: PathBuf,
     lived_in: RefCell<Vec<String>>,
+    lacks: &'static str,
 }
 
 impl<'a> Victim<'a> {
@@ -51,7 +52,14 @@ impl<'a> Victim<'a> {
         let none = nix::mount::MsFlags::empty();
         nix::mount::mount(Some(MOUNT), &outside.join("mount"), Some("tmpfs"), none, None::<&str>)
             .expect("mount a tmpfs");
-        Self { case, runtime, before, outside, lived_in: RefCell::default() }
+        Self { case, runtime, before, outside, lived_in: RefCell::default(), lacks: "" }
+    }
+
+    /// The same with a runtime that is told to do without something that this kernel has; see `step.rs` there.
+    pub fn lacking(case: &'a Case, what: &'static str) -> Self {
+        let mut victim = Self::with(case, crate::programs::failpoints());
+        victim.lacks = what;
+        victim
     }
 
     /// A file of the host.
@@ -82,6 +90,7 @@ impl<'a> Victim<'a> {
     /// A call of the copy, with the case's `--root`.
     pub fn call<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Call {
         let call = self.case.program(&self.runtime).env("RT_TEST_SECRET", SECRET);
+        let call = if self.lacks.is_empty() { call } else { call.env("RT_LACKS", self.lacks) };
         call.arg("--root").arg(self.case.state_root()).args(args)
     }
 

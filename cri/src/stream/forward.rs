@@ -56,7 +56,7 @@ pub async fn run(backend: Arc<dyn Backend>, sandbox: String, mut accept: mpsc::R
                 running.spawn(serve(backend.clone(), sandbox.clone(), pair));
             }
             Ok(None) => {}
-            Err((channel, error)) => refuse(&channel.output, &error).await,
+            Err(refused) => refuse(&refused.0.output, &refused.1).await,
         }
     }
     while running.join_next().await.is_some() {}

@@ -37,22 +37,22 @@ impl Halves {
     }
 
     /// Takes a stream; gives a pair when its other half was there.
-    pub fn complete(&mut self, channel: Channel) -> Result<Option<Pair>, (Channel, String)> {
+    pub fn complete(&mut self, channel: Channel) -> Result<Option<Pair>, Box<(Channel, String)>> {
         let is_error = match channel.header("streamtype") {
             Some("error") => true,
             Some("data") => false,
             other => {
                 let error = format!("stream type {other:?}: only \"error\" and \"data\" are known");
-                return Err((channel, error));
+                return Err(Box::new((channel, error)));
             }
         };
         let port = match channel.header("port").map(|port| (port, port.parse())) {
             Some((_, Ok(port))) if port > 0 => port,
             Some((text, _)) => {
                 let error = format!("port {text:?}: not a number from 1 to 65535");
-                return Err((channel, error));
+                return Err(Box::new((channel, error)));
             }
-            None => return Err((channel, "stream without a port".to_owned())),
+            None => return Err(Box::new((channel, "stream without a port".to_owned()))),
         };
         // Old clients send no request id; they open the error stream right before its data stream.
         let key = match channel.header("requestid") {
@@ -62,7 +62,7 @@ impl Halves {
         };
         let Some((since, other)) = self.waiting.remove(&key) else {
             if self.waiting.len() >= MOST {
-                return Err((channel, format!("{MOST} streams wait for their other half already")));
+                return Err(Box::new((channel, format!("{MOST} streams wait for their other half already"))));
             }
             self.waiting.insert(key, (Instant::now(), channel));
             return Ok(None);
@@ -71,7 +71,7 @@ impl Halves {
         if other_is_error == is_error {
             let error = format!("request id {key:?}: this stream is there already");
             self.waiting.insert(key, (since, other));
-            return Err((channel, error));
+            return Err(Box::new((channel, error)));
         }
         let (error, data) = if is_error { (channel, other) } else { (other, channel) };
         Ok(Some(Pair { port, error, data }))
@@ -142,7 +142,8 @@ mod tests {
             (&[("streamtype", "data"), ("port", "0")], "port \"0\": not a number from 1 to 65535"),
             (&[("streamtype", "data"), ("port", "65536")], "port \"65536\": not a number from 1 to 65535"),
         ] {
-            let Err((_, error)) = halves.complete(channel(1, headers)) else { panic!("{headers:?}") };
+            let Err(refused) = halves.complete(channel(1, headers)) else { panic!("{headers:?}") };
+            let (_, error) = *refused;
             assert_eq!(error, expected);
         }
     }

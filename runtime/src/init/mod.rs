@@ -206,7 +206,7 @@ fn take(at: &mut Step, step: Step) -> Result<()> {
 fn shut<'a>(birth: &'a Birth<'_>, needed: impl Iterator<Item = &'a OwnedFd>) -> Result<()> {
     let fifo = if let Start::Fifo(fifo) = birth.start { Some(fifo) } else { None };
     let keep: Vec<_> = fifo.into_iter().chain(needed).map(AsFd::as_fd).chain([birth.link.as_fd()]).collect();
-    crate::sys::process::close_all_but(birth.task.process.pass_fds, &keep)
+    crate::sys::process::close_all_but(3 + birth.task.process.pass_fds, &keep)
         .what(|| "close what is not the container's")
 }
 

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, UnmountFlags};
+use rustix::mount::MoveMountFlags;
 
 use super::target::{self, Links};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::parent::prepare::Prepared;
 use crate::plan::Surroundings;
 use crate::plan::mount_options::{Propagation, attr};
@@ -110,15 +110,14 @@ pub fn enter(root: &OwnedFd) -> Result<()> {
 }
 
 fn pivot() -> Result<()> {
-    let pivoted = rustix::process::pivot_root(c".", c".");
-    if pivoted == Err(Errno::INVAL) {
-        return Err(Error::os(libc::EINVAL, "pivot_root to the root filesystem")
-            .cure("the host's root may be a ramfs: --no-pivot works there, less safely"));
+    let pivoted = crate::sys::mount::pivot();
+    let error = pivoted.what(|| "pivot_root to the root filesystem");
+    match pivoted {
+        Err(Errno::INVAL) => error.map_err(|error| {
+            error.cure("the host's root may be a ramfs: --no-pivot works there, less safely")
+        }),
+        _ => error,
     }
-    pivoted.what(|| "pivot_root to the root filesystem")?;
-    // The old root lies on top of the new one now, and `.` leads to what is on top: it goes with all its mounts. They were made
-    // private or slave, so nothing of this reaches the host. Root and working directory are the new root already.
-    rustix::mount::unmount(c".", UnmountFlags::DETACH).what(|| "let go of the host's root")
 }
 
 fn chroot() -> Result<()> {

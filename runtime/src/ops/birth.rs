@@ -4,6 +4,7 @@
 
 use std::os::fd::OwnedFd;
 
+use crate::child::Child;
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::init;
@@ -13,7 +14,6 @@ use crate::parent::place;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Plan, Task};
-use crate::spawn::Child;
 use crate::state::{ProcessId, Record, Reserved, SECCOMP, Status};
 use crate::step::{Step, reach};
 use crate::sys::terminal::is_multiplexer;

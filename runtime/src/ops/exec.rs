@@ -12,6 +12,7 @@ use super::console::{self, Terminal};
 use super::gate::Gate;
 use super::options::{Exec, ExecChanges, ExecWhat, Global};
 use super::{attend, launch, rootless, sealed};
+use crate::child::Child;
 use crate::error::{Context, Error, Kind, Result};
 use crate::init::{self, Birth};
 use crate::link::Message;
@@ -20,7 +21,7 @@ use crate::parent::place;
 use crate::plan::namespaces::{Kind as Namespace, Namespaces};
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{self, Task};
-use crate::spawn::{Child, spawn_beside};
+use crate::spawn::spawn_beside;
 use crate::spec::{Capabilities, Process};
 use crate::state::{Container, ProcessId, Record, StateDir, Status};
 

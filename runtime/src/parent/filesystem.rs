@@ -40,6 +40,13 @@ pub fn create(
 #[derive(Debug)]
 pub struct Draft(OwnedFd);
 
+impl From<OwnedFd> for Draft {
+    /// Opened by another process.
+    fn from(context: OwnedFd) -> Self {
+        Self(context)
+    }
+}
+
 impl From<Draft> for OwnedFd {
     fn from(draft: Draft) -> Self {
         draft.0

@@ -53,6 +53,14 @@ pub fn mount_setattr(dir: impl AsFd, path: &CStr, depth: Depth, attr: MountAttr<
     .map(drop)
 }
 
+/// Makes the working directory, which is the root of a mount, the root of this mount namespace, and lets go of the one before.
+pub fn pivot() -> rustix::io::Result<()> {
+    rustix::process::pivot_root(c".", c".")?;
+    // The old root lies on top of the new one now, and `.` leads to what is on top: it goes with all its mounts. They were made
+    // private or slave, so nothing of this reaches the host. Root and working directory are the new root already.
+    rustix::mount::unmount(c".", rustix::mount::UnmountFlags::DETACH)
+}
+
 /// Whether what a descriptor stands for is on a procfs.
 pub fn is_procfs(fd: impl AsFd) -> rustix::io::Result<bool> {
     Ok(magic(fd)? == PROC)

@@ -34,6 +34,8 @@ pub struct Judge {
     capabilities: Option<u64>,
     /// Lines of `/proc/PID/status` that each process of the container must have.
     status: Vec<String>,
+    /// The ids of the container's processes.
+    uid_map: Option<Vec<u8>>,
 }
 
 /// What was seen: what kind of thing, and which.
@@ -63,6 +65,7 @@ impl Judge {
                 _ => return Err(format!("{word}: no such key")),
             }
         }
+        judge.uid_map = fs::read("/proc/self/uid_map").ok();
         // What this process has from its own parents is no news.
         for kind in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
             if let Ok(own) = fs::read_link(format!("/proc/self/ns/{kind}")) {
@@ -125,7 +128,11 @@ impl Judge {
         if contains(&at("mountinfo"), &self.mount) {
             found.insert(("mounts", self.mount.clone()));
         }
-        self.rights(&fs::read_to_string(at("status")).unwrap_or_default(), found);
+        // Who is in a user namespace of his own has his capabilities there, and over nothing of ours.
+        let elsewhere = fs::read(at("uid_map")).is_ok_and(|map| Some(map) != self.uid_map);
+        if !elsewhere {
+            self.rights(&fs::read_to_string(at("status")).unwrap_or_default(), found);
+        }
         self.descriptors(pid, found);
     }
 

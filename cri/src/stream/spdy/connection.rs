@@ -182,7 +182,7 @@ impl Reading {
             tracing::warn!("refuse a stream: there are as many as all connections may have");
             return self.send(frame::reset(stream, Status::Cancel)).await;
         };
-        let reply = frame::reply(stream, &self.empty.next());
+        let reply = frame::reply(stream, &self.empty.block());
         self.send(reply).await?;
         self.open.insert(stream, feed);
         if self.opened.send(channel).await.is_err() {

@@ -1,6 +1,6 @@
 //! Header blocks: name and value pairs, compressed by one zlib stream per direction with SPDY's dictionary. Bounded on both sides.
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 use flate2::{Compress, Compression, FlushCompress};
 use flate2::{Decompress, FlushDecompress};
 
@@ -32,7 +32,7 @@ pub struct Empty {
 }
 
 /// Writes blocks as a client does.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub struct Writer {
     deflate: Compress,
 }
@@ -104,7 +104,7 @@ pub fn known(headers: &Headers) -> Result<Headers, String> {
 impl Empty {
     /// zlib's head (RFC 1950) with SPDY's dictionary's checksum, then for each block four zeros that are stored and an empty stored block
     /// (RFC 1951, 3.2.4), as a compressor that is flushed writes them. A compressor would take 300 kB of each connection for that.
-    pub fn next(&mut self) -> Vec<u8> {
+    pub fn block(&mut self) -> Vec<u8> {
         const HEAD: [u8; 6] = [0x78, 0xbb, 0xe3, 0xc6, 0xa7, 0xc2];
         const NO_PAIRS: [u8; 14] = [0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
         let head = if std::mem::replace(&mut self.has_begun, true) { &[][..] } else { &HEAD };
@@ -112,7 +112,14 @@ impl Empty {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+impl Default for Writer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(any(test, feature = "fuzzing"))]
 impl Writer {
     /// The state before the first block.
     pub fn new() -> Self {
@@ -203,7 +210,7 @@ mod tests {
     fn what_a_server_says_is_understood_as_nothing() {
         let (mut empty, mut reader) = (Empty::default(), Reader::new());
         for _ in 0..3 {
-            assert_eq!(reader.read(&empty.next()), Ok(Vec::new()));
+            assert_eq!(reader.read(&empty.block()), Ok(Vec::new()));
         }
     }
 

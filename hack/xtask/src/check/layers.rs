@@ -5,7 +5,7 @@
 use super::sources::{Source, names};
 
 /// Lowest first; the modules of one line do not use each other.
-const LAYERS: [&[&str]; 15] = [
+const LAYERS: [&[&str]; 16] = [
     &["error"],
     &["clock", "id", "outfile", "step"],
     &["log"],
@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 15] = [
     &["bundle", "privilege"],
     &["state"],
     &["hooks", "link"],
+    &["child"],
     &["parent"],
     &["init"],
     &["spawn"],

@@ -9,16 +9,13 @@
 //!
 //! It does not know what init does, nor what the parent does while it waits.
 
-mod child;
-
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-pub use child::{Child, PATIENCE};
-
+use crate::child::{self, Child};
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
 use crate::init::{Door, sibling};
 use crate::link::{Link, Message};

@@ -1,4 +1,4 @@
-//! The parent's hold of init from its birth on: who it is, what it says, and how long that may take.
+//! The parent's hold of a process that it sends into a container, init as a rule, from its birth on: who it is, what it says, and how long that may take.
 //!
 //! Whoever lives in the PID namespace that a process enters can stop it (SIGSTOP), trace it, or freeze the cgroup that it is in. None of
 //! that may hold up a command, nor the lock that the command has: a process that was stopped is told to go on, and one that
@@ -55,18 +55,19 @@ struct Watch {
 }
 
 impl Child {
-    pub(super) fn new((pid, pidfd): (Pid, OwnedFd), link: Link, in_between: bool) -> Self {
+    /// Born just now. `in_between`: who goes on is yet to be cloned by it.
+    pub fn new((pid, pidfd): (Pid, OwnedFd), link: Link, in_between: bool) -> Self {
         Self { pid, pidfd, link, kept: false, in_between, watch: None }
     }
 
     /// Others see it as soon as the process in between has cloned it.
-    pub(super) fn seen(mut self) -> Self {
+    pub fn seen(mut self) -> Self {
         self.watch = Some(Watch::default());
         self
     }
 
     /// Others have a hold on it from the start: it is in their cgroup.
-    pub(super) fn among_others(mut self, paused: Option<PathBuf>) -> Self {
+    pub fn among_others(mut self, paused: Option<PathBuf>) -> Self {
         self.watch = Some(Watch { from_the_start: true, paused, ..Watch::default() });
         self
     }
@@ -148,14 +149,19 @@ impl Child {
             Some(_) => return Err(Error::new(Kind::Internal, "init said something unexpected")),
             None => return Err(died()),
         };
-        let pidfd = pidfd::open_child(pid.as_raw()).what(|| "open a pidfd of init")?;
+        self.becomes(pid).map(|()| true)
+    }
+
+    /// From here on it is this one, whom the process in between has cloned: another child of ours, whatever was said.
+    pub fn becomes(&mut self, pid: Pid) -> Result<()> {
+        let pidfd = pidfd::open_child(pid.as_raw()).what(|| "open a pidfd of who was cloned")?;
         if pid == self.pid {
-            return Err(Error::new(Kind::Internal, "the process in between says that it is init"));
+            return Err(Error::new(Kind::Internal, "the process in between has cloned nobody"));
         }
         // It has nothing left to do but to end, and may be kept from that.
         end(self.pid, &self.pidfd);
         (self.pid, self.pidfd, self.in_between) = (pid, pidfd, false);
-        Ok(true)
+        Ok(())
     }
 
     /// It goes on without us.
@@ -203,7 +209,8 @@ fn held_up(patience: Duration) -> Error {
         .cure("somebody in the container may stop, trace or freeze it, or the machine is overloaded")
 }
 
-pub(super) fn died() -> Error {
+/// What is said where nothing was heard of it.
+pub fn died() -> Error {
     Error::new(Kind::Internal, "init died before the container was ready")
         .cure("it may have been killed: see the kernel's log")
 }
