@@ -6,10 +6,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use crate::config::Config;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 /// The directories of one server.
 #[derive(Debug, Clone)]
@@ -131,12 +131,22 @@ pub fn host_dir(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).what(|| format!("make directory {}", path.display()))
 }
 
-/// Makes a file, or empties it, that nobody but its owner may read, also if it was there before. No link is followed.
+/// Makes a file, or empties it, that nobody but its owner may read, also if it was there before. What is there is looked at before it is
+/// emptied: a link, another's file, or one that has a second name somewhere, keeps what it has.
 pub fn own_file(path: &Path) -> Result<File> {
     let what = || format!("make {} for nobody else", path.display());
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Nonblocking, since a pipe without a reader would hold us up.
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600)).what(what)?;
+    let found = rustix::fs::fstat(&file).what(what)?;
+    let is_file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile;
+    if !is_file || found.st_uid != rustix::process::geteuid().as_raw() || found.st_nlink != 1 {
+        return Err(Error::new(Kind::Denied, "what is there is not ours alone")
+            .cure("remove it")
+            .during(what()));
+    }
     shut(&file, 0o600).what(what)?;
+    rustix::fs::ftruncate(&file, 0).what(what)?;
     Ok(file.into())
 }
 
@@ -181,4 +191,56 @@ pub fn remove_dir(path: &Path) -> Result<()> {
 pub fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn folder() -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("rt-cri-paths-{}", new_id().expect("an id")));
+        std::fs::create_dir(&folder).expect("a directory");
+        folder
+    }
+
+    #[test]
+    fn what_is_not_ours_alone_is_not_emptied() {
+        let dir = folder();
+        let at = |name: &str| dir.join(name);
+        for name in ["linked", "named"] {
+            std::fs::write(at(name), "precious").expect("write");
+        }
+        symlink(at("linked"), at("link")).expect("link");
+        std::fs::hard_link(at("named"), at("name")).expect("link");
+        rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), FileType::Fifo, Mode::RWXU, 0).expect("a pipe");
+        // Opened to the end by a reader, as its owner could.
+        let reader = rustix::fs::open(at("pipe"), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty());
+        for name in ["link", "name", "pipe"] {
+            assert!(own_file(&at(name)).is_err(), "{name}");
+        }
+        drop(reader);
+        for name in ["linked", "named"] {
+            assert_eq!(std::fs::read_to_string(at(name)).expect("read"), "precious");
+        }
+        if rustix::process::geteuid().is_root() {
+            std::fs::write(at("theirs"), "precious").expect("write");
+            std::os::unix::fs::chown(at("theirs"), Some(1000), None).expect("give it away");
+            assert!(own_file(&at("theirs")).is_err());
+            assert_eq!(std::fs::read_to_string(at("theirs")).expect("read"), "precious");
+        }
+        remove_dir(&dir).expect("removed");
+    }
+
+    #[test]
+    fn our_own_file_is_emptied_and_shut() {
+        let dir = folder();
+        let path = dir.join("own");
+        std::fs::write(&path, "a long text").expect("write");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("open it");
+        write_own(&path, b"text").expect("written");
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), "text");
+        assert_eq!(std::fs::metadata(&path).expect("metadata").permissions().mode() & 0o777, 0o600);
+        remove_dir(&dir).expect("removed");
+    }
 }
