@@ -27,6 +27,8 @@ pub enum Kind {
     Timeout,
     /// A part that is needed does not answer now: the same call may succeed later.
     Unavailable,
+    /// There is as much of something as may be: what others have must end first.
+    Exhausted,
     /// A system call failed with this errno.
     Os(i32),
     /// A broken promise inside this program or one that it calls.
@@ -45,12 +47,35 @@ impl Kind {
             Self::Denied | Self::Untrusted => Code::PermissionDenied,
             Self::Timeout => Code::DeadlineExceeded,
             Self::Unavailable => Code::Unavailable,
+            Self::Exhausted => Code::ResourceExhausted,
             Self::Os(libc::ENOSPC | libc::EDQUOT | libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
                 Code::ResourceExhausted
             }
             Self::Os(_) => Code::Unknown,
             Self::Internal => Code::Internal,
         }
+    }
+
+    /// The same table the other way, for those whose answers have codes: the shim.
+    fn of(code: Code) -> Self {
+        const KINDS: [Kind; 9] = [
+            Kind::NotFound,
+            Kind::Exists,
+            Kind::Invalid,
+            Kind::WrongStatus,
+            Kind::Unsupported,
+            Kind::Denied,
+            Kind::Timeout,
+            Kind::Unavailable,
+            Kind::Exhausted,
+        ];
+        let code = match code {
+            Code::OutOfRange => Code::InvalidArgument,
+            Code::Unauthenticated => Code::PermissionDenied,
+            Code::Cancelled => Code::Unavailable,
+            code => code,
+        };
+        KINDS.into_iter().find(|kind| kind.code() == code).unwrap_or(Self::Internal)
     }
 }
 
@@ -196,6 +221,7 @@ impl From<runtime::error::Error> for Error {
             From::Timeout => Kind::Timeout,
             From::Unavailable => Kind::Unavailable,
             // Its text has the errno's words already.
+            From::Os(errno) if Kind::Os(errno).code() == Code::ResourceExhausted => Kind::Exhausted,
             From::Os(_) | From::Internal => Kind::Internal,
         };
         Self::new(kind, error.to_string())
@@ -205,19 +231,7 @@ impl From<runtime::error::Error> for Error {
 impl From<shim::client::Status> for Error {
     /// The shim's sentence has the whole chain already.
     fn from(status: shim::client::Status) -> Self {
-        use shim::client::Code as From;
-        let kind = match From::try_from(status.code).unwrap_or(From::Unknown) {
-            From::NotFound => Kind::NotFound,
-            From::AlreadyExists => Kind::Exists,
-            From::InvalidArgument | From::OutOfRange => Kind::Invalid,
-            From::FailedPrecondition => Kind::WrongStatus,
-            From::Unimplemented => Kind::Unsupported,
-            From::PermissionDenied | From::Unauthenticated => Kind::Denied,
-            From::DeadlineExceeded => Kind::Timeout,
-            From::Unavailable | From::Cancelled => Kind::Unavailable,
-            _ => Kind::Internal,
-        };
-        Self::new(kind, status.message)
+        Self::new(Kind::of(Code::from_i32(status.code)), status.message)
     }
 }
 
@@ -291,6 +305,15 @@ mod tests {
         );
         let status = Status::from(Error::not_found("find image x").during("create container y"));
         assert_eq!((status.code(), status.message()), (Code::NotFound, "create container y: find image x"));
+    }
+
+    #[test]
+    fn a_code_of_the_shims_comes_through() {
+        // Those that the shim gives (shim/src/service/mod.rs); it has no words for the kind of an errno.
+        for code in [3, 4, 5, 6, 7, 8, 9, 12, 13, 14].map(Code::from_i32) {
+            let from_shim = shim::client::Status { code: code as i32, message: "x".to_owned() };
+            assert_eq!(Status::from(Error::from(from_shim)).code(), code);
+        }
     }
 
     #[test]

@@ -123,7 +123,9 @@ impl From<&Error> for Status {
             Kind::Denied => Code::PermissionDenied,
             Kind::Timeout => Code::DeadlineExceeded,
             Kind::Unavailable => Code::Unavailable,
-            Kind::Os(libc::EUSERS) => Code::ResourceExhausted,
+            Kind::Os(
+                libc::EUSERS | libc::ENOSPC | libc::EDQUOT | libc::EMFILE | libc::ENFILE | libc::ENOMEM,
+            ) => Code::ResourceExhausted,
             Kind::Os(_) => Code::Unknown,
             Kind::Internal => Code::Internal,
         };
