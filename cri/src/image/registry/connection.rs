@@ -22,6 +22,9 @@ use std::time::{Duration, SystemTime};
 /// The longest wait that a registry's Retry-After is obeyed for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The most characters of a registry's own words in an error.
+const WORDS: usize = 500;
+
 /// A request without its host.
 pub struct Ask {
     /// GET or HEAD.
@@ -206,8 +209,9 @@ impl Connection {
     async fn refused(&self, ask: &Ask, response: Response) -> Error {
         let status = response.status();
         let url = self.url(&ask.path).map(|url| shown(&url)).unwrap_or_default();
-        let text = words(response, 4096).await;
-        let error = Error::new(kind_of(status), format!("{} {url}: {status}{}", ask.method, reason(&text)));
+        // Those of one that it passed us on to may be anybody's.
+        let text = if self.is_own(&response) { reason(&words(response, 4096).await) } else { String::new() };
+        let error = Error::new(kind_of(status), format!("{} {url}: {status}{text}", ask.method));
         match (status, &self.login) {
             (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => {
                 error.cure("no credentials were given for it")
@@ -238,7 +242,7 @@ pub(super) fn reason(text: &[u8]) -> String {
     let parts = [&first["code"], &first["message"], &document["details"]]
         .map(|part| part.as_str().unwrap_or_default());
     let words: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    let words = words.join(", ");
+    let words: String = words.join(", ").chars().take(WORDS).collect();
     if words.is_empty() { words } else { format!(": {}", words.escape_debug()) }
 }
 

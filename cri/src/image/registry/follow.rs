@@ -6,6 +6,7 @@
 use crate::error::{Error, Kind, Result};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode, Url};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Redirects of one request that are followed, as many as Go's clients do.
@@ -52,6 +53,9 @@ pub async fn send(client: &Client, request: Outgoing, wait: Duration) -> Result<
         if url.scheme() == "https" && next.scheme() != "https" && !is_proved {
             return refused("without TLS");
         }
+        if is_inward(&url, &next) {
+            return refused("which only this machine reaches");
+        }
         is_first_host &= is_same_host(&url, &next);
         if form.is_some() && !is_first_host {
             return refused("which is another host than the credentials are for");
@@ -87,6 +91,24 @@ pub fn is_same_host(from: &Url, to: &Url) -> bool {
     let same_port =
         from.scheme() == to.scheme() && from.port_or_known_default() == to.port_or_known_default();
     same_name && (same_port || upgrade)
+}
+
+/// Whether somebody elsewhere names this machine itself, or its link: what answers there takes us for a neighbour, and is asked for nobody.
+pub fn is_inward(from: &Url, to: &Url) -> bool {
+    is_near(to) && !is_near(from)
+}
+
+fn is_near(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    match address.map(|address| address.to_canonical()) {
+        Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+        Err(_) => {
+            let name = host.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
 }
 
 /// A failure on the way, with its innermost reason.
@@ -135,6 +157,27 @@ mod tests {
         ] {
             let url = |text: &str| Url::parse(text).expect("an address");
             assert_eq!(is_same_host(&url(from), &url(to)), same, "{from} {to}");
+        }
+    }
+
+    #[test]
+    fn nobody_elsewhere_leads_to_this_machine_or_its_link() {
+        for (from, to, inward) in [
+            ("https://r.io/x", "http://127.0.0.1:9999/admin", true),
+            ("https://r.io/x", "http://2130706433/", true),
+            ("https://r.io/x", "http://localhost./x", true),
+            ("https://r.io/x", "http://a.localhost/x", true),
+            ("https://r.io/x", "http://169.254.169.254/latest", true),
+            ("https://r.io/x", "http://[::1]/x", true),
+            ("https://r.io/x", "http://[::ffff:127.0.0.1]/x", true),
+            ("https://r.io/x", "http://[fe80::1]/x", true),
+            ("https://r.io/x", "http://0.0.0.0/x", true),
+            ("https://r.io/x", "https://10.0.0.1/x", false),
+            ("https://r.io/x", "https://localhost.io/x", false),
+            ("http://127.0.0.1:5000/x", "http://localhost:5001/x", false),
+        ] {
+            let url = |text: &str| Url::parse(text).expect("an address");
+            assert_eq!(is_inward(&url(from), &url(to)), inward, "{from} {to}");
         }
     }
 

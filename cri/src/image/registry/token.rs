@@ -35,6 +35,13 @@ impl Wanted<'_> {
         let Self { realm, service, scope, registry, login } = self;
         let mut url = Url::parse(realm)
             .map_err(|error| Error::invalid(format!("read token server {realm:?}: {error}")))?;
+        let denied = |why| Err(Error::new(Kind::Denied, format!("get token from {}: {why}", shown(&url))));
+        if follow::is_inward(registry, &url) {
+            return denied("which only this machine reaches, and its registry is elsewhere");
+        }
+        if registry.scheme() == "https" && url.scheme() != "https" {
+            return denied("not over https, as its registry is");
+        }
         if login.is_some() && !may_see_credentials(registry, &url) {
             let text = format!("send credentials to {}: not over https", shown(&url));
             return Err(Error::new(Kind::Denied, text).cure("its registry must name one with https"));
@@ -67,8 +74,12 @@ impl Wanted<'_> {
             follow::send(client, request, pace.window).await.map_err(|e| e.during(what.as_str()))?;
         let status = response.status();
         if !status.is_success() {
-            let text = words(response, WORDS).await;
-            return Err(Error::new(kind_of(status), format!("{what}: {status}{}", reason(&text))));
+            // Words of others than the registry's are nobody's business: it may have named anybody.
+            let text = match follow::is_same_host(registry, response.url()) {
+                true => reason(&words(response, WORDS).await),
+                false => String::new(),
+            };
+            return Err(Error::new(kind_of(status), format!("{what}: {status}{text}")));
         }
         token_of(&body(response, TOKEN, pace).await?)
     }
