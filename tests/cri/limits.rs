@@ -234,10 +234,13 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GO_AWAY: u8 = 7;
+const WINDOW: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 const END_STREAM: u8 = 1;
@@ -302,6 +305,45 @@ fn floods_of_http_2_frames_cost_no_memory_and_hold_nobody_up() {
     }
     let after = resident(&here);
     assert!(after < before + (48 << 20), "{before} bytes before, {after} after: {floods:?}");
+    here.crictl(["version"]).run().ok();
+}
+
+/// A kubelet's connection lives for weeks: requests that are given up, many at once, or that go wrong must not add up to its end.
+#[test]
+fn requests_that_are_given_up_or_go_wrong_do_not_end_their_connection() {
+    let here = surroundings!();
+    let mut stream = connect();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set a limit");
+    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).expect("write");
+    let mut streams = (0..).map(|at: u32| 2 * at + 1);
+    for round in 0..50 {
+        let mut burst = Vec::new();
+        for at in streams.by_ref().take(100) {
+            burst.extend(frame(HEADERS, END_HEADERS, at, &head()));
+            burst.extend(frame(RESET, 0, at, &8_u32.to_be_bytes()));
+        }
+        // And some whose window is too large: this side resets them.
+        for at in streams.by_ref().take(2) {
+            burst.extend(frame(HEADERS, END_HEADERS, at, &head()));
+            burst.extend(frame(WINDOW, 0, at, &0x7fff_ffff_u32.to_be_bytes()));
+        }
+        // An answer means that all before was looked at.
+        let asked = streams.next().expect("a number");
+        burst.extend(frame(HEADERS, END_HEADERS, asked, &head()));
+        burst.extend(frame(DATA, END_STREAM, asked, &[0; 5]));
+        stream.write_all(&burst).expect("the connection goes on");
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).expect("the connection goes on");
+            let mut body = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            stream.read_exact(&mut body).expect("a whole frame");
+            assert_ne!(head[3], GO_AWAY, "round {round}: {}", String::from_utf8_lossy(&body));
+            let of = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            if of == asked && head[3] <= HEADERS && head[4] & END_STREAM != 0 {
+                break;
+            }
+        }
+    }
     here.crictl(["version"]).run().ok();
 }
 

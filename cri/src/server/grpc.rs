@@ -33,8 +33,14 @@ const STREAMS: u32 = 1000;
 /// Of one request, when its head is decompressed. gRPC's clients send some hundred bytes.
 const HEADERS: u32 = 16 << 10;
 
-/// Requests that a client has given up and that nobody has looked at yet (CVE-2023-44487), and those whose frames were wrong.
-const RESETS: usize = 20;
+/// Requests that a client has given up and that nobody has looked at yet (CVE-2023-44487). A kubelet gives up as many at once as it has
+/// pods, 110 as a rule, when this server had no turn meanwhile.
+const GIVEN_UP: usize = 128;
+
+/// Streams that this side resets because a frame was wrong, came for a stream that had its answer, or opened one too many. HTTP/2's
+/// library counts them as long as the connection lives and then ends it: a kubelet's lives for weeks. Who makes us reset streams whose
+/// requests still run (CVE-2025-8671) gets as many again as he may have anyway.
+const RESETS: usize = STREAMS as usize;
 
 /// Serves connections until `stop` is true; returns when those that were open have ended.
 pub async fn serve(mut connections: UnixListenerStream, routes: Routes, stop: watch::Receiver<bool>) {
@@ -106,7 +112,7 @@ async fn one(
     let connection = http2::Builder::new(TokioExecutor::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADERS)
-        .max_pending_accept_reset_streams(RESETS)
+        .max_pending_accept_reset_streams(GIVEN_UP)
         .max_local_error_reset_streams(RESETS)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
