@@ -10,6 +10,8 @@ pub mod degraded;
 mod devices;
 mod empty;
 #[cfg(any(test, feature = "fuzzing"))]
+pub mod fields;
+#[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod host;
 mod lsm;

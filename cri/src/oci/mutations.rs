@@ -6,39 +6,11 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 
+use super::fields::{NUMBERS, Part, WORDS, parse, written};
 use super::fuzzing::{VENDOR, container_spec, outcome, rich_container, rich_pod, sandbox_spec};
 use super::{Driver, Made};
 use crate::api;
 use crate::error::Result;
-
-/// What is put into text.
-const WORDS: [&str; 22] = [
-    "",
-    "/",
-    "..",
-    "../../etc/passwd",
-    "/proc/self/fd/3",
-    "a\0b",
-    "\n",
-    " ",
-    "\u{202e}",
-    "localhost/x",
-    "runtime/default",
-    "-1",
-    "4294967295",
-    "18446744073709551616",
-    "0-3,5",
-    "cpu.max",
-    "../x",
-    "net.ipv4.x",
-    "kernel.shmmax",
-    "2MB",
-    "rwm",
-    "system.slice",
-];
-
-/// What is put into numbers.
-const NUMBERS: [u64; 10] = [0, 1, 2, 3, 99, u64::MAX, 1 << 31, 1 << 32, i64::MAX as u64, i64::MIN as u64];
 
 struct Random(u64);
 
@@ -49,55 +21,9 @@ impl Random {
     }
 }
 
-/// One field as it is on the wire.
-#[derive(Clone)]
-enum Part {
-    Number(u64),
-    Bytes(Vec<u8>),
-}
-
-/// The fields of a message; none if these bytes are none. CRI has no numbers of fixed size.
-fn parse(mut bytes: &[u8]) -> Option<Vec<(u64, Part)>> {
-    let mut parts = Vec::new();
-    while !bytes.is_empty() {
-        let tag = prost::encoding::decode_varint(&mut bytes).ok()?;
-        let value = prost::encoding::decode_varint(&mut bytes).ok()?;
-        let part = match tag & 7 {
-            0 => Part::Number(value),
-            2 => {
-                let (this, rest) = bytes.split_at_checked(usize::try_from(value).ok()?)?;
-                bytes = rest;
-                Part::Bytes(this.to_vec())
-            }
-            _ => return None,
-        };
-        parts.push((tag >> 3, part));
-    }
-    Some(parts)
-}
-
-fn encode(parts: &[(u64, Part)]) -> Vec<u8> {
-    use prost::encoding::encode_varint;
-    let mut bytes = Vec::new();
-    for (number, part) in parts {
-        match part {
-            Part::Number(value) => {
-                encode_varint(number << 3, &mut bytes);
-                encode_varint(*value, &mut bytes);
-            }
-            Part::Bytes(value) => {
-                encode_varint(number << 3 | 2, &mut bytes);
-                encode_varint(value.len() as u64, &mut bytes);
-                bytes.extend(value);
-            }
-        }
-    }
-    bytes
-}
-
 /// One field somewhere in it is another, gone, there twice, or new.
 fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
-    let Some(mut parts) = parse(bytes).filter(|parts| !parts.is_empty()) else {
+    let Some(mut parts) = parse(bytes) else {
         return WORDS[random.below(WORDS.len())].as_bytes().to_vec();
     };
     let at = random.below(parts.len());
@@ -117,7 +43,7 @@ fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
         (_, Part::Bytes(value)) => parts[at].1 = Part::Bytes(mutate(&value, random)),
         (_, Part::Number(_)) => parts[at].1 = Part::Number(NUMBERS[random.below(NUMBERS.len())]),
     }
-    encode(&parts)
+    written(&parts)
 }
 
 /// In the rich pod, of an image without a config.

@@ -69,7 +69,9 @@ fn config(input: &[u8]) -> Outcome {
     assert_eq!((diffs.len(), manifest::chain_ids(&diffs).len()), (layers, layers));
     let written = serde_json::to_vec(&config).expect("a config as JSON");
     let (again, _) = manifest::config(&written, layers).expect("what was written is read");
-    assert_eq!(config, again, "what was read is written in another way");
+    // As JSON: the crate reads volumes and ports, whose order means nothing, into lists, each time in another order.
+    let json = |config| serde_json::to_value(config).expect("a config as JSON");
+    assert_eq!(json(&config), json(&again), "what was read is written in another way");
     let mut asked = fuzzing::rich_container();
     (asked.command, asked.args, asked.working_dir) = Default::default();
     let user = asked.linux.as_mut().and_then(|linux| linux.security_context.as_mut());

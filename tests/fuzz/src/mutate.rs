@@ -4,6 +4,7 @@
 #[allow(dead_code)] // command lines are mutated there alone
 mod values;
 
+use cri::oci::fields::{NUMBERS, Part, WORDS, parse, written};
 use values::Mutator;
 
 /// What inputs of a target mean to be.
@@ -34,7 +35,7 @@ pub fn alter(
             .ok()
             .filter(|text| serde_json::from_str::<serde_json::Value>(text).is_ok())
             .map(|text| random.json(text)),
-        Form::Protobuf if structured => fields(input).map(|parts| alter_fields(parts, &mut random, 0)),
+        Form::Protobuf if structured => parse(input).map(|parts| alter_fields(parts, &mut random, 0)),
         // One in eight keeps the wrong checksums.
         Form::Tar if random.below(8) > 0 => {
             let mut altered = if structured { blocks(input, &mut random) } else { None }.unwrap_or_default();
@@ -137,78 +138,6 @@ fn blocks(archive: &[u8], random: &mut Mutator) -> Option<Vec<u8>> {
     Some(altered)
 }
 
-/// A field of a message as it is on the wire.
-#[derive(Clone)]
-enum Part {
-    Number(u64),
-    Bytes(Vec<u8>),
-}
-
-const NUMBERS: [u64; 10] = [0, 1, 2, 3, 99, u64::MAX, 1 << 31, 1 << 32, i64::MAX as u64, i64::MIN as u64];
-const WORDS: [&str; 22] = [
-    "",
-    "/",
-    "..",
-    "../../etc/passwd",
-    "/proc/self/fd/3",
-    "a\0b",
-    "\n",
-    " ",
-    "\u{202e}",
-    "localhost/x",
-    "runtime/default",
-    "-1",
-    "4294967295",
-    "18446744073709551616",
-    "0-3,5",
-    "cpu.max",
-    "../x",
-    "net.ipv4.x",
-    "kernel.shmmax",
-    "2MB",
-    "rwm",
-    "system.slice",
-];
-
-/// The fields of a message; None where these bytes are none. CRI has no numbers of fixed size.
-fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Part)>> {
-    let mut parts = Vec::new();
-    while !bytes.is_empty() {
-        let tag = prost::encoding::decode_varint(&mut bytes).ok()?;
-        let value = prost::encoding::decode_varint(&mut bytes).ok()?;
-        let part = match tag & 7 {
-            0 => Part::Number(value),
-            2 => {
-                let (this, rest) = bytes.split_at_checked(usize::try_from(value).ok()?)?;
-                bytes = rest;
-                Part::Bytes(this.to_vec())
-            }
-            _ => return None,
-        };
-        parts.push((tag >> 3, part));
-    }
-    Some(parts).filter(|parts| !parts.is_empty())
-}
-
-fn written(parts: &[(u64, Part)]) -> Vec<u8> {
-    use prost::encoding::encode_varint;
-    let mut bytes = Vec::new();
-    for (number, part) in parts {
-        match part {
-            Part::Number(value) => {
-                encode_varint(number << 3, &mut bytes);
-                encode_varint(*value, &mut bytes);
-            }
-            Part::Bytes(value) => {
-                encode_varint(number << 3 | 2, &mut bytes);
-                encode_varint(value.len() as u64, &mut bytes);
-                bytes.extend(value);
-            }
-        }
-    }
-    bytes
-}
-
 /// One field somewhere in it is another, gone, there twice, or new.
 fn alter_fields(mut parts: Vec<(u64, Part)>, random: &mut Mutator, depth: usize) -> Vec<u8> {
     let at = random.below(parts.len());
@@ -223,7 +152,7 @@ fn alter_fields(mut parts: Vec<(u64, Part)>, random: &mut Mutator, depth: usize)
         }
         (4, Part::Bytes(_)) => parts[at].1 = word(random),
         (_, Part::Bytes(value)) => {
-            parts[at].1 = match fields(&value).filter(|_| depth < 8) {
+            parts[at].1 = match parse(&value).filter(|_| depth < 8) {
                 Some(inner) => Part::Bytes(alter_fields(inner, random, depth + 1)),
                 None => Part::Bytes(random.bytes(value)),
             };
