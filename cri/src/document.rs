@@ -14,7 +14,7 @@ pub const MOST: u64 = 4 << 20;
 
 /// Reads a regular file of at most `most` bytes. A FIFO would never end, a device neither.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
-    open(path, most).what(|| format!("read {}", path.display()))
+    bounded(path, most).what(|| format!("read {}", path.display()))
 }
 
 /// The same, of UTF-8.
@@ -23,7 +23,17 @@ pub fn text(path: &Path, most: u64) -> Result<String> {
     text.map_err(|_| Error::invalid("it is not UTF-8").during(format!("read {}", path.display())))
 }
 
-fn open(path: &Path, most: u64) -> Result<Vec<u8>> {
+fn bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // Its size is what is read: /proc has files of none, and a file can grow.
+    open(path)?.take(most + 1).read_to_end(&mut bytes).what(|| "read it")?;
+    if bytes.len() as u64 > most {
+        return Err(Error::invalid(format!("it has more than {most} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn open(path: &Path) -> Result<File> {
     // Looked at before it is opened to be read: opening a device can already do something.
     let place = match OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -34,14 +44,9 @@ fn open(path: &Path, most: u64) -> Result<Vec<u8>> {
     if !place.metadata().what(|| "look at it")?.is_file() {
         return Err(Error::invalid("it is no regular file"));
     }
-    let file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).what(|| "open it")?;
-    let mut bytes = Vec::new();
-    // Its size is what is read: /proc has files of none, and a file can grow.
-    file.take(most + 1).read_to_end(&mut bytes).what(|| "read it")?;
-    if bytes.len() as u64 > most {
-        return Err(Error::invalid(format!("it has more than {most} bytes")));
-    }
-    Ok(bytes)
+    // /proc/kmsg says that it is one, and makes who reads it wait.
+    let by_handle = format!("/proc/self/fd/{}", place.as_raw_fd());
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(by_handle).what(|| "open it")
 }
 
 #[cfg(test)]
@@ -58,6 +63,8 @@ mod tests {
         std::fs::write(&file, "12345").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert_eq!(text(&link, 5).unwrap(), "12345");
+        let flags = rustix::fs::fcntl_getfl(open(&file).unwrap()).unwrap();
+        assert!(flags.contains(rustix::fs::OFlags::NONBLOCK), "{flags:?}");
         for (path, most, word) in [
             (fifo.as_path(), 5, "no regular file"),
             (Path::new("/dev/zero"), 5, "no regular file"),
