@@ -15,24 +15,34 @@ fn attached(shim: &tests::shim::Shim<'_>, id: &str) -> std::os::unix::net::UnixS
     shim.client().into_stream(&attached.token, "stdout")
 }
 
+/// A container that prints so many bytes when it is told to, and ends with 2.
+fn printer(case: &Case, shim: &tests::shim::Shim<'_>, bytes: usize) -> Bundle {
+    let mut bundle = case.bundle();
+    let script = format!("read x; head -c {bytes} /dev/zero | tr '\\0' '\\n'; exit 2");
+    bundle.with_busybox().args(["/bin/sh", "-c", &script]);
+    let log_path = case.dir().join("printed.log").to_string_lossy().into_owned();
+    shim.create_with(&bundle, pod::Stdio { stdin: true, log_path, ..Default::default() });
+    shim.start(bundle.id());
+    bundle
+}
+
+/// Tells it.
+fn tell(shim: &tests::shim::Shim<'_>, id: &str) {
+    let request = pod::AttachRequest { id: id.to_owned(), stdin: true, ..Default::default() };
+    let types: pod::AttachResponse = shim.client().ask(POD, "Attach", &request);
+    shim.client().into_stream(&types.token, "stdin").write_all(b"go\n").expect("type");
+}
+
 #[test]
 fn many_clients_that_never_read_cost_others_no_more_than_one() {
     const BYTES: usize = 10_000_000;
     let case = case!();
     let shim = case.shim();
-    let mut bundle = case.bundle();
-    let script = format!("read x; head -c {BYTES} /dev/zero | tr '\\0' '\\n'; exit 2");
-    bundle.with_busybox().args(["/bin/sh", "-c", &script]);
-    let log = case.dir().join("deaf.log");
-    let log_path = log.to_string_lossy().into_owned();
-    shim.create_with(&bundle, pod::Stdio { stdin: true, log_path, ..Default::default() });
-    shim.start(bundle.id());
+    let bundle = printer(&case, &shim, BYTES);
     let deaf: Vec<_> = (0..50).map(|_| attached(&shim, bundle.id())).collect();
     let mut hears = attached(&shim, bundle.id());
-    let request = pod::AttachRequest { id: bundle.id().to_owned(), stdin: true, ..Default::default() };
-    let types: pod::AttachResponse = shim.client().ask(POD, "Attach", &request);
     let begin = Instant::now();
-    shim.client().into_stream(&types.token, "stdin").write_all(b"go\n").expect("type");
+    tell(&shim, bundle.id());
     let (mut seen, mut piece) = (0, vec![0; 100_000]);
     while seen < BYTES {
         let read = hears.read(&mut piece).expect("its output");
@@ -51,17 +61,10 @@ fn a_client_that_reads_slowly_but_steadily_gets_all() {
     const BYTES: usize = 4_000_000;
     let case = case!();
     let shim = case.shim();
-    let mut bundle = case.bundle();
-    let script = format!("read x; head -c {BYTES} /dev/zero | tr '\\0' '\\n'; exit 2");
-    bundle.with_busybox().args(["/bin/sh", "-c", &script]);
-    let log_path = case.dir().join("slow.log").to_string_lossy().into_owned();
-    shim.create_with(&bundle, pod::Stdio { stdin: true, log_path, ..Default::default() });
-    shim.start(bundle.id());
+    let bundle = printer(&case, &shim, BYTES);
     let deaf: Vec<_> = (0..3).map(|_| attached(&shim, bundle.id())).collect();
     let mut slow = attached(&shim, bundle.id());
-    let request = pod::AttachRequest { id: bundle.id().to_owned(), stdin: true, ..Default::default() };
-    let types: pod::AttachResponse = shim.client().ask(POD, "Attach", &request);
-    shim.client().into_stream(&types.token, "stdin").write_all(b"go\n").expect("type");
+    tell(&shim, bundle.id());
     let (mut seen, mut piece) = (0, vec![0; 40_000]);
     while seen < BYTES {
         let read = slow.read(&mut piece).expect("its output");
