@@ -2,6 +2,7 @@
 //!
 //! It does not log and does not choose exit codes or codes of protocols; the command line or the server does, once, at the edge.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// What a caller branches on.
@@ -175,10 +176,15 @@ impl Error {
         };
         let texts = String::from_utf8_lossy(texts);
         let mut texts = texts.split_terminator('\0');
-        let cure = texts.next().filter(|cure| !cure.is_empty()).map(printable);
+        let cure = texts.next().filter(|cure| !cure.is_empty()).map(|cure| visible(cure).into_owned());
         let mut chain = None;
         for what in texts.rev() {
-            chain = Some(Self { kind, what: printable(what), cure: None, source: chain.map(Box::new) });
+            chain = Some(Self {
+                kind,
+                what: visible(what).into_owned(),
+                cure: None,
+                source: chain.map(Box::new),
+            });
         }
         let mut error = chain.unwrap_or_else(|| Self::new(kind, "unreadable error from the other side"));
         error.cure = cure;
@@ -186,12 +192,14 @@ impl Error {
     }
 }
 
-fn printable(text: &str) -> String {
+/// Control characters as Rust writes them: names come from containers and images, and shall neither command a terminal nor make
+/// two lines of one.
+pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
-        return text.to_owned();
+        return text.into();
     }
-    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(escaped).collect()
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
 }
 
 static EMPTY: String = String::new();

@@ -92,12 +92,14 @@ impl Link {
             }
             _ => &[],
         };
-        let (rights, who) = ([ControlMessage::ScmRights(fds)], UnixCredentials::new());
-        let who = [ControlMessage::ScmCredentials(&who)];
-        let rights = match message {
-            Message::Born(_) => &who[..],
-            _ if fds.is_empty() => &[],
-            _ => &rights,
+        let rights = [ControlMessage::ScmRights(fds)];
+        // Three system calls, and nobody asks for it elsewhere.
+        let who = matches!(message, Message::Born(_)).then(UnixCredentials::new);
+        let who = who.as_ref().map(|who| [ControlMessage::ScmCredentials(who)]);
+        let rights = match &who {
+            Some(who) => &who[..],
+            None if fds.is_empty() => &[],
+            None => &rights,
         };
         let send = |rights: &[ControlMessage<'_>]| {
             sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&bytes)], rights, MsgFlags::MSG_NOSIGNAL, None)

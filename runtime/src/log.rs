@@ -3,7 +3,6 @@
 //! A subscriber of our own: a general one costs more than many a command does (reference/crates.md §14).
 //! Warnings come as [`tracing`] events from anywhere; an error is reported once, at the edge, by [`report`].
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +13,7 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, Event, Metadata, Subscriber, span};
 
-use crate::error::{Context, Error, Result, errno_name};
+use crate::error::{Context, Error, Result, errno_name, visible};
 
 /// The options of the command line that concern messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -182,16 +181,6 @@ fn line(
     };
     debug_assert!(written.is_ok());
     out
-}
-
-/// Control characters as Rust writes them: names come from containers and images, and shall neither command a terminal nor make
-/// two lines of one.
-pub fn visible(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return text.into();
-    }
-    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(escape).collect()
 }
 
 fn json(text: &str) -> String {

@@ -105,7 +105,7 @@ steps! {
     DeleteState = "delete-state",
 }
 
-/// What a test build is told: before the environment is forgotten ([`crate::sys::start::forget_environment`]).
+/// What a test build is told: before the environment is forgotten ([`crate::sys::start::forget_arguments_and_environment`]).
 #[cfg(feature = "failpoints")]
 fn told(name: &str) -> Option<&'static str> {
     use std::sync::OnceLock;

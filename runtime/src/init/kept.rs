@@ -24,6 +24,8 @@ pub struct Kept(Vec<One>);
 struct One {
     target: PathBuf,
     tree: OwnedFd,
+    /// Whether its names are the kernel's.
+    kernels: bool,
     used: Cell<bool>,
 }
 
@@ -44,7 +46,8 @@ impl Kept {
             return Ok(());
         }
         let tree = rustix::io::fcntl_dupfd_cloexec(tree, 3).what(|| "duplicate a mount's handle")?;
-        self.0.push(One { target: target.to_owned(), tree, used: Cell::new(false) });
+        let kernels = has_the_kernels_names(&tree).what(|| "look at a mount")?;
+        self.0.push(One { target: target.to_owned(), tree, kernels, used: Cell::new(false) });
         Ok(())
     }
 
@@ -55,7 +58,7 @@ impl Kept {
 
     /// What is at a path. None where nothing is: in a filesystem of the kernel's that is so for good.
     pub fn find(&self, root: &OwnedFd, path: &Path) -> Result<Option<Found>> {
-        let (opened, stays) = match self.above(path)? {
+        let (opened, stays) = match self.above(path) {
             Some(mount) => {
                 mount.used.set(true);
                 let below = path.strip_prefix(&mount.target).unwrap_or(path);
@@ -71,12 +74,8 @@ impl Kept {
     }
 
     /// The mount that a path is in, if its names are the kernel's.
-    fn above(&self, path: &Path) -> Result<Option<&One>> {
-        let Some(last) = self.0.iter().rfind(|mount| path.starts_with(&mount.target)) else {
-            return Ok(None);
-        };
-        let kernels = has_the_kernels_names(&last.tree).what(|| "look at a mount")?;
-        Ok(Some(last).filter(|_| kernels))
+    fn above(&self, path: &Path) -> Option<&One> {
+        self.0.iter().rfind(|mount| path.starts_with(&mount.target)).filter(|mount| mount.kernels)
     }
 
     /// Whether those mounts are still where the container looks for them.

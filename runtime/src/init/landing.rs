@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, StatxFlags};
+use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use rustix::mount::MoveMountFlags;
 
 use super::target::{self, Links, spent};
@@ -57,7 +57,8 @@ impl Landing {
     /// Attaches a detached mount.
     pub fn attach(self, tree: impl AsFd) -> Result<()> {
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-        rustix::mount::move_mount(tree, c"", &self.0, c"", flags).what(|| "attach")?;
+        let moved = rustix::mount::move_mount(&tree, c"", &self.0, c"", flags).what(|| "attach");
+        moved.map_err(|error| unlike(error, &tree, &self.0))?;
         spent(self.0);
         Ok(())
     }
@@ -67,6 +68,24 @@ impl AsFd for Landing {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// The kernel only says EINVAL where a directory meets a file.
+fn unlike(error: Error, source: impl AsFd, place: impl AsFd) -> Error {
+    let Some(libc::EINVAL | libc::ENOTDIR) = error.errno() else { return error };
+    let directory = |kind: Result<FileType>| kind.map(|kind| kind == FileType::Directory).ok();
+    match (directory(kind(source)), directory(kind(place))) {
+        (Some(true), Some(false)) => Error::invalid("the source is a directory, the destination is not"),
+        (Some(false), Some(true)) => Error::invalid("the destination is a directory, the source is not"),
+        _ => error,
+    }
+}
+
+/// What kind of file a handle stands for.
+pub fn kind(handle: impl AsFd) -> Result<FileType> {
+    let stat = statx(handle, c"", rustix::fs::AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::TYPE)
+        .what(|| "look at it")?;
+    Ok(FileType::from_raw_mode(u32::from(stat.stx_mode)))
 }
 
 /// KERNEL: PROC_ROOT_INO of include/linux/proc_fs.h

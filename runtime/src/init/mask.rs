@@ -10,8 +10,8 @@ use rustix::fs::FileType;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags};
 
 use super::kept::{Found, Kept, is_there};
+use super::landing::kind;
 use super::landing::{Landing, mount_id};
-use super::mounts::kind;
 use super::target::spent;
 use crate::error::{Context, Error, Result};
 use crate::parent::prepare::Prepared;

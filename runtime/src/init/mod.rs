@@ -41,7 +41,7 @@ use crate::plan::{Surroundings, Task};
 use crate::spec::Hooks;
 use crate::step::{Step, reach};
 use crate::sys::clone::Alone;
-use crate::sys::start::forget_environment;
+use crate::sys::start::forget_arguments_and_environment;
 pub use limits::{affinity, scheduler};
 pub use namespaces::Door;
 pub use sibling::sibling;
@@ -239,7 +239,7 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, at: &mut Step) -> Result<Option
     root::change(around, &root)?;
     target::spent(root);
     take(at, Step::Shut)?;
-    forget_environment();
+    forget_arguments_and_environment();
     shut(birth, prepared.null.iter().chain(kept.handles()))?;
     take(at, Step::Terminal)?;
     let root = target::root()?;
@@ -259,7 +259,7 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, at: &mut Step) -> Result<Option
 fn enter_home(birth: &Birth<'_>, at: &mut Step) -> Result<Option<OwnedFd>> {
     birth.root.map_or(Ok(()), root::enter)?;
     take(at, Step::Shut)?;
-    forget_environment();
+    forget_arguments_and_environment();
     shut(birth, std::iter::empty())?;
     take(at, Step::Terminal)?;
     terminal::open(birth.task, &target::root()?, Console::Leave)

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, statx};
+use rustix::fs::FileType;
 
 use super::copy_up;
 use super::kept::Kept;
-use super::landing::Landing;
+use super::landing::{Landing, kind};
 use super::target::{self, Links, Shape, spent};
 use crate::error::{Context, Error, Kind, Result};
 use crate::parent::filesystem;
@@ -117,7 +117,10 @@ impl Maker<'_> {
             _ => Shape::File,
         };
         let place = target::open_or_make(self.root, &mount.target, shape, Links::Follow)?;
-        let place = Landing::of(self.root, place, tree)?.but_for_devices(self.root, &mount.target)?;
+        let mut place = Landing::of(self.root, place, tree)?;
+        if shape == Shape::Directory {
+            place = place.but_for_devices(self.root, &mount.target)?;
+        }
         // A bind of something shared would stay its peer; as if it had been made after the tree was cut off.
         let cut = if self.shared_root || !mount.options.propagation.is_empty() { 0 } else { libc::MS_SLAVE };
         if recursive && cut != 0 {
@@ -136,31 +139,9 @@ impl Maker<'_> {
             let depth = if change.recursive { Depth::Tree } else { Depth::One };
             attributes(&tree, depth, Attributes::default(), change.kind)?;
         }
-        let place_kind = kind(&place);
-        place.attach(&tree).map_err(|error| unlike(error, &tree, place_kind))?;
+        place.attach(&tree)?;
         self.kept.add(self.around, &mount.target, tree)
     }
-}
-
-/// The kernel only says EINVAL where a directory meets a file.
-fn unlike(error: Error, source: impl AsFd, place: Result<FileType>) -> Error {
-    let directory = |kind: Result<FileType>| kind.map(|kind| kind == FileType::Directory).ok();
-    match (error.errno(), directory(kind(source)), directory(place)) {
-        (Some(libc::EINVAL | libc::ENOTDIR), Some(true), Some(false)) => {
-            Error::invalid("the source is a directory, the destination is not")
-        }
-        (Some(libc::EINVAL | libc::ENOTDIR), Some(false), Some(true)) => {
-            Error::invalid("the destination is a directory, the source is not")
-        }
-        _ => error,
-    }
-}
-
-/// What kind of file a handle stands for.
-pub fn kind(handle: impl AsFd) -> Result<FileType> {
-    let stat = statx(handle, c"", rustix::fs::AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::TYPE)
-        .what(|| "look at it")?;
-    Ok(FileType::from_raw_mode(u32::from(stat.stx_mode)))
 }
 
 fn attributes(tree: impl AsFd, depth: Depth, change: Attributes, propagation: u64) -> Result<()> {

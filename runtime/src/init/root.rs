@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType};
 use rustix::io::Errno;
 use rustix::mount::MoveMountFlags;
 
@@ -18,7 +18,7 @@ use crate::sys::mount::{Depth, MountAttr, mount_setattr};
 /// Cuts the new mount namespace off from the host's and attaches the root filesystem; gives the root's handle.
 pub fn attach(around: &Surroundings, prepared: &Prepared) -> Result<OwnedFd> {
     let rootfs = &around.rootfs;
-    let Some(tree) = &prepared.root else { return open_in_place(&rootfs.path) };
+    let Some(tree) = &prepared.root else { return in_place(&rootfs.path) };
     if rootfs.entry == Entry::Chroot {
         return attach_among_others(rootfs, tree);
     }
@@ -68,22 +68,14 @@ fn place(rootfs: &Rootfs, tree: &OwnedFd, propagation: u64) -> Result<()> {
     .what(|| format!("attach the root filesystem at {}", rootfs.path.display()))
 }
 
-/// Without a mount namespace of its own the container gets a directory of the namespace that it is in.
-fn open_in_place(path: &Path) -> Result<OwnedFd> {
-    in_place(path).what(|| format!("open the root filesystem {}", path.display()))
-}
-
-/// A directory of the mount namespace that this process is in by now. Others have written what is there, and this process still has
+/// Without a mount namespace of its own the container gets a directory of the one that this process is in by now. Others have written what is there, and this process still has
 /// the host's directories open: no link of /proc leads to them.
-fn in_place(path: &Path) -> rustix::io::Result<OwnedFd> {
-    let place = target::open(
-        rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
-        path,
-        Links::Follow,
-    )?;
-    match FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) {
+fn in_place(path: &Path) -> Result<OwnedFd> {
+    let what = || format!("open the root filesystem {}", path.display());
+    let place = target::open(target::root()?, path, Links::Follow).what(what)?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&place).what(what)?.st_mode) {
         FileType::Directory => Ok(place),
-        _ => Err(Errno::NOTDIR),
+        _ => Err(Errno::NOTDIR).what(what),
     }
 }
 
@@ -110,14 +102,13 @@ pub fn enter(root: &OwnedFd) -> Result<()> {
 }
 
 fn pivot() -> Result<()> {
-    let pivoted = crate::sys::mount::pivot();
-    let error = pivoted.what(|| "pivot_root to the root filesystem");
-    match pivoted {
-        Err(Errno::INVAL) => error.map_err(|error| {
+    let pivoted = crate::sys::mount::pivot().what(|| "pivot_root to the root filesystem");
+    pivoted.map_err(|error| match error.errno() {
+        Some(libc::EINVAL) => {
             error.cure("the host's root may be a ramfs: --no-pivot works there, less safely")
-        }),
+        }
         _ => error,
-    }
+    })
 }
 
 fn chroot() -> Result<()> {

@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::OpenTreeFlags;
 
 use super::landing::Landing;
@@ -57,13 +57,10 @@ pub fn open(task: &Task, root: &OwnedFd, at: Console) -> Result<Option<OwnedFd>>
     Ok(Some(ours))
 }
 
-/// KERNEL: TTYAUX_MAJOR and 2 (Documentation/admin-guide/devices.txt); in a devpts, where nobody but the kernel makes nodes.
+/// In a devpts, where nobody but the kernel makes nodes.
 fn is_multiplexer(handle: &OwnedFd) -> Result<()> {
-    let what = || "look at /dev/pts/ptmx in the container";
-    let stat = rustix::fs::fstat(handle).what(what)?;
-    let node = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && stat.st_rdev == rustix::fs::makedev(5, 2);
-    if node && is_devpts(handle).what(what)? { Ok(()) } else { Err(no_multiplexer()) }
+    let in_devpts = is_devpts(handle).what(|| "look at /dev/pts/ptmx in the container")?;
+    if in_devpts && terminal::is_multiplexer_node(handle) { Ok(()) } else { Err(no_multiplexer()) }
 }
 
 fn no_multiplexer() -> Error {

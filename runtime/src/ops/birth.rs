@@ -4,7 +4,7 @@
 
 use std::os::fd::OwnedFd;
 
-use crate::child::Child;
+use crate::child::{Child, died};
 use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::init;
@@ -116,8 +116,7 @@ fn expect<T>(child: &mut Child, wanted: impl FnOnce(Message) -> Option<T>) -> Re
         Some(message) => {
             wanted(message).ok_or_else(|| Error::new(Kind::Internal, "init said something unexpected"))
         }
-        None => Err(Error::new(Kind::Internal, "init died before the container was ready")
-            .cure("it may have been killed: see the kernel's log")),
+        None => Err(died()),
     }
 }
 

@@ -4,8 +4,7 @@ use std::fmt::Write;
 
 use super::options::{Format, Global, List, Origin};
 use super::stdout;
-use crate::error::{Error, Kind, Result};
-use crate::log::visible;
+use crate::error::{Error, Kind, Result, visible};
 use crate::state::{Container, Record, Report, StateDir, Status, user_name};
 
 /// Prints a table, JSON, or ids.

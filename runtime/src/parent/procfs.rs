@@ -94,7 +94,7 @@ fn enter(pids: BorrowedFd<'_>, nearby: Nearby<'_>, link: &Link) -> Result<()> {
     setns(pids, CloneFlags::CLONE_NEWPID).what(|| "join the pid namespace")?;
     leave_the_host(nearby)?;
     empty_root().what(|| "make an empty root")?;
-    crate::sys::start::forget_environment();
+    crate::sys::start::forget_arguments_and_environment();
     close_all_but(0, &[link.as_fd()]).what(|| "close what is the host's")?;
     let rights = CapSets { effective: SYS_ADMIN, permitted: SYS_ADMIN, inheritable: 0 };
     capset(rights).what(|| "drop capabilities")?;

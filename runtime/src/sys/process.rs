@@ -137,10 +137,9 @@ pub fn close_on_exec_from(first: u32) -> nix::Result<()> {
 
 /// Closes every descriptor from `first` on but those of `keep`. Only in a process that ends in execve or
 /// `_exit` without dropping what it owns: what owned a descriptor owns a number from here on. KERNEL(5.9)
-pub fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> nix::Result<()> {
+pub fn close_all_but(mut first: u32, keep: &[BorrowedFd<'_>]) -> nix::Result<()> {
     let mut kept: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
     kept.sort_unstable();
-    let mut first = first;
     for last in kept.into_iter().map(Some).chain([None]) {
         let end = last.map_or(u32::MAX, |kept| kept.wrapping_sub(1));
         if last != Some(0) && first <= end {

@@ -42,7 +42,7 @@ pub fn args() -> &'static [OsString] {
 /// Overwrites this process's environment, which /proc/PID/environ shows to whoever may trace it, and its arguments, which
 /// /proc/PID/cmdline shows to everybody: a container is not told the host's, nor what the caller gives to another process in it. What
 /// reads the environment after this finds nothing; [`args`] are copies. Only in a process with one thread.
-pub fn forget_environment() {
+pub fn forget_arguments_and_environment() {
     unsafe extern "C" {
         static environ: *const *mut c_char;
     }

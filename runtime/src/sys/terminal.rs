@@ -17,15 +17,19 @@ pub fn peer(multiplexer: impl AsFd) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(peer as i32) })
 }
 
-/// Whether it is a multiplexer's descriptor, which has a terminal. KERNEL: only the kernel's own driver has this device number.
-pub fn is_multiplexer(fd: impl AsFd) -> bool {
-    let number = rustix::fs::makedev(5, 2);
-    let mut index: libc::c_uint = 0;
-    let node = rustix::fs::fstat(&fd);
-    node.is_ok_and(|node| {
-        rustix::fs::FileType::from_raw_mode(node.st_mode).is_char_device() && node.st_rdev == number
+/// Whether it is a multiplexer's node. KERNEL: only the kernel's own driver has this device number.
+pub fn is_multiplexer_node(handle: impl AsFd) -> bool {
+    rustix::fs::fstat(handle).is_ok_and(|node| {
+        rustix::fs::FileType::from_raw_mode(node.st_mode).is_char_device()
+            && node.st_rdev == rustix::fs::makedev(5, 2)
     })
-        // SAFETY: TIOCGPTN writes one unsigned int.
+}
+
+/// Whether it is a multiplexer's descriptor, which has a terminal.
+pub fn is_multiplexer(fd: impl AsFd) -> bool {
+    let mut index: libc::c_uint = 0;
+    // SAFETY: TIOCGPTN writes one unsigned int.
+    is_multiplexer_node(&fd)
         && unsafe { libc::ioctl(fd.as_fd().as_raw_fd(), libc::TIOCGPTN as _, &raw mut index) } == 0
 }
 
