@@ -179,6 +179,8 @@ fn cve_2020_8558_a_pod_reaches_the_nodes_loopback() {
     let mut pod = here.pod("loopback");
     pod.config["port_mappings"] =
         json!([{"protocol": 0, "container_port": 80, "host_port": 8099, "host_ip": "127.0.0.1"}]);
+    // Lets answers in; an attacker would read them from a raw socket.
+    pod.config["linux"]["sysctls"] = json!({"net.ipv4.conf.all.route_localnet": "1"});
     let pod = pod.run();
     let script = "gw=$(ip route | sed -n 's/^default via \\([0-9.]*\\).*/\\1/p'); ip addr del 127.0.0.1/8 dev lo; \
                   ip route add 127.0.0.1/32 via $gw && echo routed; echo hello | nc -w 2 127.0.0.1 7777; echo tried";
