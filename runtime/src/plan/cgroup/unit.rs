@@ -29,8 +29,9 @@ pub fn round_quota(writes: &mut [Write]) {
     for write in writes.iter_mut().filter(|write| write.file == "cpu.max") {
         let Some((quota, period)) = write.value.split_once(' ') else { continue };
         if let (Ok(quota), Ok(period)) = (quota.parse(), period.parse::<u64>()) {
-            let quota = convert::quota_per_second(quota, period) * period / 1_000_000;
-            write.value = format!("{quota} {period}");
+            let per_second = u128::from(convert::quota_per_second(quota, period));
+            // `unified` may name any two numbers: the kernel says what it thinks of them.
+            write.value = format!("{} {period}", per_second * u128::from(period) / 1_000_000);
         }
     }
 }
@@ -169,6 +170,21 @@ mod tests {
     fn shown(plan: &CgroupPlan) -> Vec<String> {
         let line = |p: &Property| format!("{}={}", p.name, serde_json::to_string(&p.value).unwrap());
         plan.properties.iter().map(line).collect()
+    }
+
+    #[test]
+    fn no_quota_is_too_large_to_be_rounded() {
+        for (resources, expected) in [
+            (json!({"cpu": {"quota": i64::MAX, "period": 1_000_000}}), "9223372036854780000 1000000"),
+            (
+                json!({"unified": {"cpu.max": format!("{0} {0}", u64::MAX)}}),
+                "18446744073709551615 18446744073709551615",
+            ),
+        ] {
+            let plan = planned(resources, Purpose::Create, json!({}));
+            let value = plan.writes.iter().find(|write| write.file == "cpu.max").map(|write| &*write.value);
+            assert_eq!(value, Some(expected));
+        }
     }
 
     #[test]
