@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
 use tokio::sync::oneshot;
 
@@ -206,12 +206,7 @@ fn sealed(path: &Path) -> Result<OwnedFd> {
     mount().or_else(|_: Error| {
         let file =
             rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).what(|| "open it")?;
-        let copy = rustix::fs::memfd_create("rt", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
-            .what(|| "make a memory file")?;
-        while rustix::fs::sendfile(&copy, &file, None, 1 << 30).what(|| "copy it")? > 0 {}
-        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&copy, seals).what(|| "seal the copy")?;
-        Ok(copy)
+        runtime::ops::sealed::memory_copy(&file)
     })
 }
 

@@ -82,7 +82,8 @@ fn tmpfs_copy(own: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     Ok(copy)
 }
 
-fn memory_copy(own: &OwnedFd) -> Result<OwnedFd> {
+/// A copy of a program in memory that nobody can write any more.
+pub fn memory_copy(own: &OwnedFd) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // KERNEL(6.3): MFD_EXEC, without which a memory file may not be executable (sysctl vm.memfd_noexec).
     let made = match rustix::fs::memfd_create(NAME, flags | MemfdFlags::EXEC) {
