@@ -95,7 +95,7 @@ fn device_bound_for_a_user_namespace_does_not_land_in_proc() {
     let output = case.run(&bundle);
     assert!(output.code() != 0 || !output.stdout.contains("char"), "{output}");
     if Runtime::under_test().is("rt") {
-        output.fails(&["make device /dev/full", "procfs"]);
+        output.fails(&["make device /dev/full", "something else is there"]);
     }
 }
 
@@ -282,4 +282,41 @@ fn a_volume_lies_at_dev_by_no_link_of_the_image() {
         case.run(&bundle).exits(1).fails(&["a link of the image leads"]);
         assert_eq!(std::fs::read_dir(&volume).expect("the volume").count(), 0, "{to} by {destination}");
     }
+}
+
+// The image leads the volume to where a device is to be: the node would be made in the host's directory.
+#[test]
+fn a_device_is_made_in_no_volume_that_a_link_of_the_image_led_there() {
+    only_rt!("others make their nodes in the volume");
+    let case = case!();
+    let volume = case.dir().join("volume");
+    std::fs::create_dir(&volume).expect("make a directory");
+    for (to, node) in [
+        ("/dev/net", "/dev/net/tun"),
+        ("/dev/bus/usb", "/dev/bus/usb/001/002"),
+        ("/dev/bus", "/dev/bus/usb/001/002"),
+        ("/opt", "/opt/node"),
+    ] {
+        let mut bundle = case.bundle();
+        bundle.link("/data", to).bind(&volume, "/data", &["rw"]).args(["/probe", "exit", "0"]);
+        let device =
+            json!({"path": node, "type": "c", "major": 1, "minor": 3, "fileMode": 0o666, "uid": 0, "gid": 0});
+        bundle.config["linux"]["devices"] = json!([device]);
+        case.run(&bundle).exits(1).fails(&["make device", node, "a link of the image"]);
+        assert_eq!(std::fs::read_dir(&volume).expect("the volume").count(), 0, "{to} for {node}");
+    }
+}
+
+// What the config says is done: the volume is written to be there.
+#[test]
+fn a_device_is_made_in_a_volume_that_is_written_there() {
+    let case = case!();
+    let volume = case.dir().join("volume");
+    std::fs::create_dir(&volume).expect("make a directory");
+    let mut bundle = case.bundle();
+    bundle.bind(&volume, "/dev/net", &["rw"]).args(["/probe", "exit", "0"]);
+    let device = json!({"path": "/dev/net/zero", "type": "c", "major": 1, "minor": 5, "fileMode": 0o666, "uid": 0, "gid": 0});
+    bundle.config["linux"]["devices"] = json!([device]);
+    case.run(&bundle).exits(0);
+    assert!(volume.join("zero").exists());
 }

@@ -2,18 +2,21 @@
 //!
 //! CVE-2026-41579: /dev of an image may be a link; it is opened as a directory of the root, and everything is made below that.
 
-use std::os::fd::OwnedFd;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use super::landing::Landing;
+use super::landing::{Landing, kind};
 use super::target::{self, Links, Shape};
 use crate::error::{Context, Error, Kind, Result};
 use crate::parent::prepare::Prepared;
 use crate::plan::Surroundings;
 use crate::plan::devices::{Device, LINKS};
+
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Makes all of them, unless the config binds a /dev of its own.
 pub fn make_all(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> Result<()> {
@@ -23,9 +26,8 @@ pub fn make_all(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> R
     let mask = rustix::process::umask(Mode::empty());
     for (at, device) in devices.iter().enumerate() {
         match prepared.devices.get(at) {
-            Some(Some(node)) => target::open_or_make(root, &device.path, Shape::File, Links::Follow)
-                .and_then(|place| Landing::of(root, place, node)?.attach(node)),
-            _ => make(root, &dev, device),
+            Some(Some(node)) => lent(around, root, &dev, device, node),
+            _ => make(around, root, &dev, device),
         }
         .what(|| format!("make device {}", device.path.display()))?;
     }
@@ -33,14 +35,80 @@ pub fn make_all(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> R
     links(&dev)
 }
 
-fn make(root: &OwnedFd, dev: &OwnedFd, device: &Device) -> Result<()> {
-    let name = device.path.file_name().ok_or_else(|| Error::invalid("it has no name"))?;
-    let parent = match device.path.parent() {
-        Some(parent) if parent == Path::new("/dev") => None,
-        Some(parent) => Some(target::make_dirs(root, parent)?),
-        None => return Err(Error::invalid("it has no parent directory")),
-    };
-    let dir = parent.as_ref().unwrap_or(dev);
+/// Where a node is made.
+enum Directory<'a> {
+    Dev(&'a OwnedFd),
+    Other(OwnedFd),
+}
+
+impl AsFd for Directory<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Dev(dev) => dev.as_fd(),
+            Self::Other(dir) => dir.as_fd(),
+        }
+    }
+}
+
+/// The directory of a node, without links on the way, and on no mount but the one that the config has there: a volume that came there by
+/// a link of the image is the host's, and would keep the node.
+fn directory<'a>(
+    around: &Surroundings,
+    root: &OwnedFd,
+    dev: &'a OwnedFd,
+    node: &Path,
+) -> Result<Directory<'a>> {
+    let parent = node.parent().ok_or_else(|| Error::invalid("it has no parent directory"))?;
+    if parent == Path::new("/dev") {
+        return Ok(Directory::Dev(dev));
+    }
+    let above = around.mounts.iter().map(|mount| &*mount.target).filter(|target| parent.starts_with(target));
+    let written = above.max_by_key(|target| target.components().count()).unwrap_or(Path::new("/"));
+    let mut dir =
+        target::open(root, written, Links::Refuse).what(|| format!("open {}", written.display()))?;
+    for name in parent.strip_prefix(written).unwrap_or(parent) {
+        dir = target::step(&dir, name).map_err(|errno| {
+            let error = Error::os(errno.raw_os_error(), format!("go to {}", parent.display()));
+            match errno {
+                Errno::XDEV => error.cure("a link of the image has led a mount there: mount it elsewhere"),
+                Errno::LOOP => {
+                    error.cure("on the way is a link of the image: name the place that it leads to")
+                }
+                _ => error,
+            }
+        })?;
+    }
+    Ok(Directory::Other(dir))
+}
+
+fn name(device: &Device) -> Result<&OsStr> {
+    device.path.file_name().ok_or_else(|| Error::invalid("it has no name"))
+}
+
+fn differs() -> Error {
+    Error::new(Kind::Exists, "something else is there already")
+        .cure("remove it from the root filesystem, or mount a tmpfs at /dev")
+}
+
+/// Who may make no nodes gets the host's, each mounted on a file.
+fn lent(around: &Surroundings, root: &OwnedFd, dev: &OwnedFd, device: &Device, node: &OwnedFd) -> Result<()> {
+    let dir = directory(around, root, dev, &device.path)?;
+    let name = name(device)?;
+    match rustix::fs::mknodat(&dir, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno).what(|| "make a file to mount it on"),
+    }
+    let place = rustix::fs::openat(&dir, name, HANDLE, Mode::empty()).what(|| "open what is there")?;
+    if matches!(kind(&place)?, FileType::Symlink | FileType::Directory) {
+        return Err(differs());
+    }
+    Landing::of(root, place, node)?.attach(node)
+}
+
+fn make(around: &Surroundings, root: &OwnedFd, dev: &OwnedFd, device: &Device) -> Result<()> {
+    let dir = directory(around, root, dev, &device.path)?;
+    let dir = dir.as_fd();
+    let name = name(device)?;
     let kind = FileType::from_raw_mode(device.kind);
     let number = rustix::fs::makedev(device.major, device.minor);
     match rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(device.mode), number) {
@@ -48,17 +116,11 @@ fn make(root: &OwnedFd, dev: &OwnedFd, device: &Device) -> Result<()> {
             let stat =
                 rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).what(|| "look at what is there")?;
             if FileType::from_raw_mode(stat.st_mode) != kind || stat.st_rdev != number {
-                return Err(Error::new(Kind::Exists, "something else is there already")
-                    .cure("remove it from the root filesystem, or mount a tmpfs at /dev"));
+                return Err(differs());
             }
             // A node of the image keeps its file, but gets the owner and mode that the config asks for.
-            let handle = rustix::fs::openat(
-                dir,
-                name,
-                OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                Mode::empty(),
-            )
-            .what(|| "open what is there")?;
+            let handle =
+                rustix::fs::openat(dir, name, HANDLE, Mode::empty()).what(|| "open what is there")?;
             chmod(&handle, device.mode)?;
         }
         made => made.what(|| "mknod")?,

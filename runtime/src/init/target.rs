@@ -3,6 +3,7 @@
 //! CVE-2021-30465, CVE-2024-45310, CVE-2019-19921: a path is resolved once, with the root as its root, and then only its handle
 //! is used; missing parts are made one by one below handles.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -119,6 +120,17 @@ pub fn made_unless(
         Err(Errno::NOENT) => make(root.as_fd(), path, shape, MAX_LINKS),
         handle => handle.what(|| format!("open {} in the container", path.display())),
     }
+}
+
+/// A directory in another one, made if it is not there: no link, and no mount.
+pub fn step(dir: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    match rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    open_with(dir, Path::new(name), flags, resolve)
 }
 
 /// A directory, with those above it, each 0755 and root's.
