@@ -126,7 +126,8 @@ impl Link {
     /// Waits for a message; `None`: the other side is gone.
     pub fn receive(&self) -> Result<Option<Message>> {
         let mut bytes = [0; MOST];
-        let mut space = nix::cmsg_space!(RawFd, UnixCredentials);
+        // KERNEL: SCM_MAX_FD. With less room, what came would be open here and nobody's.
+        let mut space = nix::cmsg_space!([RawFd; 253], UnixCredentials);
         let (len, fds, sender) = loop {
             let mut into = [IoSliceMut::new(&mut bytes)];
             match recvmsg::<()>(self.0.as_raw_fd(), &mut into, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
@@ -278,7 +279,8 @@ mod tests {
             sendmsg::<()>(b.0.as_raw_fd(), &[IoSlice::new(word)], &rights, MsgFlags::empty(), None).unwrap();
             reader
         };
-        for (word, count) in [(b"R", 1), (b"A", 1), (b"B", 1), (b"T", 2), (b"T", 5)] {
+        for (word, count) in [(b"R", 1), (b"A", 1), (b"B", 1), (b"T", 2), (b"T", 5), (b"T", 20), (b"R", 253)]
+        {
             let reader = send(word, count);
             assert!(a.receive().is_err(), "{word:?} with {count}");
             // The last copy of the other end is gone.

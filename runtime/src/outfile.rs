@@ -174,10 +174,11 @@ impl Name {
         }
         let flags = DIRECTORY.difference(OFlags::PATH) | OFlags::NOFOLLOW;
         let handle = rustix::fs::openat(&self.dir, &self.name, flags, Mode::empty()).what(|| "open it")?;
-        let stat = rustix::fs::fstat(&handle).what(|| "look at it")?;
         // Whoever may write to the directory that it is in could have put another one there since.
-        let ours = stat.st_uid == rustix::process::geteuid().as_raw() && stat.st_mode & 0o077 == 0;
-        if ours { Ok((handle, true)) } else { Err(refused("a directory that somebody has put there")) }
+        if is_just_made(&handle).what(|| "look at it")? {
+            return Ok((handle, true));
+        }
+        Err(refused("a directory that somebody has put there"))
     }
 
     /// The directory of this name, itself and not what a link leads to.
@@ -231,6 +232,15 @@ impl Name {
         let number = path.strip_prefix("/proc/self/fd").ok().and_then(Path::to_str);
         Ok(number.is_some_and(|number| number.parse::<u32>().is_ok()).then_some(path))
     }
+}
+
+/// Ours, ours alone, and empty.
+fn is_just_made(dir: &OwnedFd) -> rustix::io::Result<bool> {
+    let stat = rustix::fs::fstat(dir)?;
+    let mut entries = rustix::fs::Dir::read_from(dir)?;
+    Ok(stat.st_uid == rustix::process::geteuid().as_raw()
+        && stat.st_mode & 0o077 == 0
+        && entries.all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))))
 }
 
 fn fill(file: &OwnedFd, mut content: &[u8]) -> rustix::io::Result<()> {
@@ -316,4 +326,24 @@ fn word(kind: FileType) -> &'static str {
 
 fn refused(kind: &str) -> Error {
     Error::new(Kind::Denied, format!("it is {kind}")).cure("name something else, or remove it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_before_is_not_just_made() {
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+        let dir = std::env::temp_dir().join(format!("rt-outfile-{}", std::process::id()));
+        std::fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
+        let open = || rustix::fs::open(&dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        assert!(is_just_made(&open()).unwrap());
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(!is_just_made(&open()).unwrap());
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).unwrap();
+        std::fs::write(dir.join("earlier"), "").unwrap();
+        assert!(!is_just_made(&open()).unwrap());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

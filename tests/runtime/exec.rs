@@ -205,6 +205,21 @@ fn exec_of_a_missing_command_says_so() {
     assert!(output.stderr.contains("executable file not found in $PATH"), "{output}");
 }
 
+// As of runc and execve(2): the first that may be executed is the one. A program further back would be another.
+#[test]
+fn script_without_its_interpreter_is_an_error_and_no_other_program() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.file("/first/look", "#!/no/such\n").mode("/first/look", 0o755).directory("/second");
+    copy_program(probe(), &bundle.host_path("/second/look"));
+    bundle.config["process"]["env"] = json!(["PATH=/first:/second"]);
+    bundle.args(["look", "exit", "7"]);
+    let output = case.run(&bundle);
+    assert!(output.code() != 7 && output.stderr.contains("no such file or directory"), "{output}");
+    let output = case.start_sleeping(&mut bundle).exec(&["look", "exit", "7"]);
+    assert!(output.code() != 7 && output.stderr.contains("no such file or directory"), "{output}");
+}
+
 #[test]
 fn exec_reads_stdin() {
     let case = case!();

@@ -85,10 +85,18 @@ fn search(name: &CStr, environment: &[CString], in_between: bool) -> Result<CStr
     for dir in path.split(|byte| *byte == b':') {
         let dir = if dir.is_empty() { b"." } else { dir };
         let Ok(candidate) = CString::new([dir, b"/", name.to_bytes()].concat()) else { continue };
-        match usable(&candidate).and_then(|()| interpreted(&candidate, in_between, 0)) {
+        match usable(&candidate) {
+            Ok(()) => {}
+            Err(errno) => {
+                denied |= matches!(errno, Errno::ACCESS | Errno::LOOP);
+                continue;
+            }
+        }
+        // The first that may be executed is executed, whether or not that succeeds.
+        match interpreted(&candidate, in_between, 0) {
             Ok(()) => return Ok(candidate),
-            Err(Errno::ACCESS | Errno::LOOP) => denied = true,
-            Err(_) => {}
+            Err(Errno::LOOP) => denied = true,
+            Err(errno) => return Err(not_executed(&candidate, errno.raw_os_error())),
         }
     }
     if denied {

@@ -33,11 +33,11 @@ impl Call {
 }
 
 impl Filter {
-    /// Whether the call is made and answered as without the filter. One that `native` doesn't have is never made.
+    /// Whether the call is made and answered as without the filter. One that `native` doesn't have is never made; a name that nothing
+    /// has is a mistake of ours.
     pub fn lets_through(&self, native: Arch, call: &Call) -> bool {
-        let Some(number) = numbers::find(call.name).and_then(|entry| entry.number(native)) else {
-            return true;
-        };
+        let Some(entry) = numbers::find(call.name) else { return false };
+        let Some(number) = entry.number(native) else { return true };
         let action = run(&self.program, native, number, &call.args);
         action.is_some_and(|action| matches!(action & 0xffff_0000, words::ALLOW | words::LOG))
     }
@@ -146,6 +146,7 @@ mod tests {
             let program = vec![Insn::plain(insn::RETURN, action)];
             let filter = Filter { program, flags: 0, ignored: Vec::new() };
             assert_eq!(filter.lets_through(Arch::X86_64, &Call::any("read")), wanted, "{action:#x}");
+            assert!(!filter.lets_through(Arch::X86_64, &Call::any("raed")), "{action:#x}");
         }
     }
 }
