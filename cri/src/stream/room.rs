@@ -150,9 +150,9 @@ impl Room {
         self.streams.try_take(1).ok()
     }
 
-    /// For what is read of a message that is not whole yet.
-    pub fn message(&self) -> Unfinished {
-        Unfinished { shared: Arc::clone(&self.messages), read: Arc::default() }
+    /// For what is read of a message that is not whole yet, and of which no more than `most` bytes are held.
+    pub fn message(&self, most: usize) -> Unfinished {
+        Unfinished { shared: Arc::clone(&self.messages), read: Arc::default(), most }
     }
 }
 
@@ -161,6 +161,7 @@ impl Room {
 pub struct Unfinished {
     shared: Arc<Semaphore>,
     read: Arc<Mutex<Read>>,
+    most: usize,
 }
 
 #[derive(Default)]
@@ -173,7 +174,7 @@ impl Unfinished {
     /// More was read. An error if it is more than a piece and there is no room: half a message can't wait for that, others may have halves, too.
     pub fn add(&self, bytes: usize) -> std::io::Result<()> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.bytes += bytes;
+        read.bytes = (read.bytes + bytes).min(self.most);
         let held = read.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let missing = read.bytes.saturating_sub(OWN + held);
         let missing = u32::try_from(missing).unwrap_or(u32::MAX);
@@ -255,10 +256,11 @@ mod tests {
     #[test]
     fn halves_of_large_messages_are_refused_when_there_is_no_room_and_small_ones_are_not() {
         let budget = Budget::new(100, 0);
-        let [one, other] = [(); 2].map(|()| Room::of(&budget).message());
-        one.add(OWN + 90).expect("room");
+        let [one, other] = [(); 2].map(|()| Room::of(&budget).message(OWN + 95));
+        one.add(OWN + 91).expect("room");
         other.add(OWN).expect("its own");
-        assert!(other.add(11).is_err());
+        assert!(other.add(10).is_err());
+        one.add(1000).expect("no more than what is held");
         one.clear();
         other.add(0).expect("room again");
     }

@@ -51,7 +51,7 @@ pub enum Version {
 /// Reads and writes of a connection as one thing, as WebSocket wants it.
 type Both = tokio::io::Join<ReadSide, WriteSide>;
 
-/// What a client sends. A message counts from its first byte on, until the next is asked for.
+/// What a client sends. A message counts from its first byte on, until the next is asked for; so does what comes between its fragments.
 struct Source {
     messages: SplitStream<WebSocketStream<Both>>,
     unfinished: Unfinished,
@@ -60,15 +60,22 @@ struct Source {
 impl Source {
     async fn next(&mut self) -> Option<Message> {
         self.unfinished.clear();
-        match self.messages.next().await? {
-            Ok(message) => Some(message),
-            Err(error) => {
-                tracing::debug!(%error, "streaming connection");
-                None
+        loop {
+            match self.messages.next().await? {
+                // Answered by the library. They may stand within a message, which is then not whole.
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                Ok(message) => return Some(message),
+                Err(error) => {
+                    tracing::debug!(%error, "streaming connection");
+                    return None;
+                }
             }
         }
     }
 }
+
+/// All that is held of a client's message, and what was read with it.
+const HELD_MAX: usize = MESSAGE_MAX + BUFFER;
 
 async fn socket(wire: Wire, room: &Room) -> (Sink, Source) {
     let config = WebSocketConfig::default()
@@ -77,7 +84,7 @@ async fn socket(wire: Wire, room: &Room) -> (Sink, Source) {
         .read_buffer_size(BUFFER)
         // Written at once: what can't be is one message, whose writer waits.
         .write_buffer_size(0);
-    let unfinished = room.message();
+    let unfinished = room.message(HELD_MAX);
     let read = wire::counted(wire.read, unfinished.clone());
     let both = tokio::io::join(read, wire.write);
     let (sink, messages) = WebSocketStream::from_raw_socket(both, Role::Server, Some(config)).await.split();
@@ -134,7 +141,7 @@ impl Reading {
                 Message::Binary(bytes) => bytes,
                 Message::Text(text) => Bytes::from(text),
                 Message::Close(_) => return,
-                _ => continue, // pings are answered by the library
+                _ => continue,
             };
             match (bytes.first().copied(), self.version) {
                 (Some(CLOSE), Version::V5) => {
@@ -229,5 +236,51 @@ async fn outward(from: &mut (impl AsyncRead + Unpin), sink: &mut Sink) -> Result
             return Ok(());
         }
         sink.send(Message::Binary(buffer.split().freeze())).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::room::Budget;
+    use super::*;
+
+    /// A client's frame with a mask of zeros, which need not be whole.
+    fn frame(first: u8, bytes: &[u8]) -> Vec<u8> {
+        let length = u64::try_from(bytes.len()).unwrap().to_be_bytes();
+        match u8::try_from(bytes.len()) {
+            Ok(short @ ..126) => [&[first, 0x80 | short][..], &[0; 4], bytes].concat(),
+            _ => [&[first, 0x80 | 127][..], &length, &[0; 4], bytes].concat(),
+        }
+    }
+
+    /// How many bytes of a message in fragments the client gets rid of, with a ping after each.
+    async fn taken(fragment: usize) -> usize {
+        let (ours, theirs) = tokio::io::duplex(4096);
+        let budget = Budget::new(4 * PIECE, 0);
+        let (mut sink, mut source) = socket(Wire::new(theirs, Bytes::new()), &Room::of(&budget)).await;
+        tokio::spawn(async move {
+            while source.next().await.is_some() {}
+            let _ = sink.close().await;
+        });
+        let (mut read, mut write) = tokio::io::split(ours);
+        tokio::spawn(async move { tokio::io::copy(&mut read, &mut tokio::io::sink()).await });
+        let mut sent = 0;
+        while sent < 20 * PIECE {
+            let opcode = if sent == 0 { 2 } else { 0 };
+            let both = [frame(opcode, &vec![0; fragment]), frame(0x89, b"ping")].concat();
+            if write.write_all(&both).await.is_err() {
+                break;
+            }
+            sent += fragment;
+        }
+        sent
+    }
+
+    #[tokio::test]
+    async fn a_ping_within_a_message_makes_it_no_smaller() {
+        for fragment in [100, 10_000, PIECE] {
+            let taken = taken(fragment).await;
+            assert!(taken < 8 * PIECE, "{taken} bytes in fragments of {fragment}");
+        }
     }
 }

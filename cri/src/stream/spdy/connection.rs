@@ -179,7 +179,8 @@ impl Reading {
             }
         };
         let Some((channel, feed)) = Channel::new(stream, headers, self.out.clone(), &self.room) else {
-            tracing::warn!("refuse a stream: there are as many as all connections may have");
+            // As often as the client likes: no matter for the log.
+            tracing::debug!("refuse a stream: there are as many as all connections may have");
             return self.send(frame::reset(stream, Status::Cancel)).await;
         };
         let reply = frame::reply(stream, &self.empty.block());
