@@ -84,6 +84,10 @@ fn unpacked(input: &[u8]) -> Outcome {
     let account = Account::new(&Arc::new(Budget::new(&limits)), Cancel::default());
     let result = unconfined(input, &place, &Expected { blob: None, diff: &diff }, &account);
     assert_eq!(before, outside(), "something outside of the layer's directory changed");
+    // All else can't be written here: who tries is on his way out.
+    if let Err(error) = &result {
+        assert_ne!(error.errno(), Some(nix::libc::EROFS), "outside of {SCRATCH}: {error}");
+    }
     let mut made = 0;
     count(&place.join("fs"), &mut made);
     count(&place.join("old"), &mut made);

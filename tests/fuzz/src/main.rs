@@ -20,7 +20,9 @@ fn prepare() {
     if std::env::var_os("RT_BLESS").is_some() {
         fuzz::write_seeds(target).expect("write seeds");
         for (name, bytes) in (target.seeds)() {
-            println!("{} {name}: {:?}", target.name, within(target, &bytes));
+            let outcome = within(target, &bytes);
+            println!("{} {name}: {outcome:?}", target.name);
+            assert_eq!(outcome, fuzz::Outcome::Taken, "a seed must be taken");
         }
         std::process::exit(0);
     }
