@@ -270,3 +270,79 @@ fn create_runtime_hook_can_change_the_containers_network() {
         "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"] }] });
     assert_eq!(case.act(&mut bundle, ["read", "/proc/sys/net/ipv4/ip_forward"]).trim(), "1");
 }
+
+/// Runs the bundle by `run`, or by `create` and `start`.
+fn goes(case: &Case, bundle: &Bundle, by_run: bool) -> Output {
+    if by_run {
+        return case.run(bundle);
+    }
+    let container = case.create(bundle);
+    let pid = container.pid();
+    let started = container.call("start").run();
+    container.wait_exit(pid);
+    started
+}
+
+/// A profile that refuses these calls.
+fn refuses(names: &[&str]) -> Value {
+    json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "syscalls": [{ "names": names, "action": "SCMP_ACT_ERRNO" }],
+    })
+}
+
+// The program of such a hook is the image's: without the filter, or with the CAP_SYS_ADMIN that loading it takes, it could do more
+// than the container, and leave somebody behind who goes on doing so.
+#[test]
+fn start_hooks_have_no_more_than_the_program() {
+    unless!("crun", "its hooks run without the filter");
+    let case = case!();
+    let default: Value = serde_json::from_str(include_str!("../data/seccomp/moby.json")).expect("JSON");
+    // The last two can't be in force while the process waits for its start.
+    let profiles =
+        [None, Some(default), Some(refuses(&["signalfd4"])), Some(refuses(&["setsid", "sendmsg"]))];
+    for (at, profile) in profiles.iter().enumerate() {
+        for (nnp, by_run) in [(true, true), (false, true), (true, false), (false, false)] {
+            let which = format!("profile {at}, noNewPrivileges {nnp}, run {by_run}");
+            let mut bundle = case.bundle();
+            bundle.config["process"]["noNewPrivileges"] = json!(nnp);
+            if let Some(profile) = profile {
+                bundle.config["linux"]["seccomp"] = profile.clone();
+            }
+            let report = |to: &str| json!({ "path": "/probe", "args": ["probe", "report", to] });
+            bundle.config["hooks"] = json!({ "startContainer": [report("/first"), report("/second")] });
+            bundle.args(["/probe", "report", "/program"]);
+            goes(&case, &bundle, by_run).ok();
+            let read = |name: &str| {
+                let file = bundle.host_path(name);
+                Report::parse(&std::fs::read_to_string(file).expect("a report"))
+            };
+            let program = read("/program");
+            for hook in ["/first", "/second"].map(read) {
+                for what in ["seccomp", "no_new_privs", "capabilities"] {
+                    assert_eq!(hook[what], program[what], "{which}: {what}");
+                }
+            }
+            assert_eq!(program["seccomp"], if profile.is_some() { 2 } else { 0 }, "{which}");
+        }
+    }
+}
+
+#[test]
+fn start_hook_that_the_profile_does_not_let_start_runs_not_at_all() {
+    unless!("crun", "its hooks run without the filter");
+    unless!("runc", "its start does not wait");
+    let case = case!();
+    for call in ["clone", "execve", "pipe2"] {
+        for by_run in [true, false] {
+            let mut bundle = case.bundle();
+            bundle.config["linux"]["seccomp"] = refuses(&[call]);
+            bundle.config["hooks"] =
+                json!({ "startContainer": [{ "path": "/probe", "args": ["probe", "report", "/hook"] }] });
+            bundle.args(["/probe", "write", "/started", "yes"]);
+            goes(&case, &bundle, by_run).exits(1).fails(&["startContainer[0] /probe", "seccomp profile"]);
+            assert!(!bundle.host_path("/hook").exists() && !bundle.host_path("/started").exists(), "{call}");
+        }
+    }
+}

@@ -159,7 +159,7 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     }
     let alone = birth.seen.then(Alone::seen).transpose().what(|| "look for threads")?;
     // ORDER: what comes between this and execve is listed there.
-    let sealed = seal::early(birth)?;
+    let mut sealed = seal::early(birth)?;
     take(at, Step::Birth)?;
     if let Some(alone) = &alone {
         sibling::last(alone, &birth.link)?;
@@ -180,8 +180,13 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
         Start::Fifo(fifo) => waiting::at_fifo(fifo, &birth.link)?,
     }
     take(at, Step::StartHooks)?;
-    if let Some(home) = &birth.home {
-        hooks::run_all("startContainer", &home.hooks.start_container, home.start_state)?;
+    if let (Some(home), hooks @ [_, ..]) = (&birth.home, seal::start_hooks(birth)) {
+        if !sealed {
+            seal::last(task)?;
+            sealed = true;
+        }
+        hooks::run_all("startContainer", hooks, home.start_state)
+            .map_err(|error| seal::explained(error, task))?;
     }
     take(at, Step::Seccomp)?;
     if let Start::Fifo(fifo) = birth.start {

@@ -1,21 +1,23 @@
 //! no_new_privs and the system call filter.
 //!
 //! Whoever may trace this process (CAP_SYS_PTRACE, and its PID namespace or one above) makes by it what calls it may make. So where somebody
-//! can come to see it before it executes the program, in a PID namespace of others or while it waits for `start`, it is under its
-//! filter by then, and has no capability that is not the program's. That takes a filter that lets through what is left to do: engines'
-//! profiles do. Else the filter is loaded last of all, since a profile need not allow more than execve.
+//! can come to see it before it executes the program, in a PID namespace of others, while it waits for `start`, or as a startContainer
+//! hook, it is under its filter by then, and has no capability that is not the program's. That takes a filter that lets through what is
+//! left to do: engines' profiles do. Else the filter is loaded last of all, since a profile need not allow more than execve; where there
+//! are startContainer hooks, before those, whatever becomes of them: a hook is a program of the container's, and has no more than that.
 
 use super::{Birth, Start, capabilities};
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::Task;
 use crate::plan::process::NPROC;
 use crate::plan::seccomp::{Arch, Call, to_bytes};
+use crate::spec::Hook;
 use crate::sys::clone::SIBLING;
 use crate::sys::process;
 
 /// As far as it is possible now; whether that was all.
 pub fn early(birth: &Birth<'_>) -> Result<bool> {
-    if !birth.seen && !matches!(birth.start, Start::Fifo(_)) {
+    if !birth.seen && !matches!(birth.start, Start::Fifo(_)) && start_hooks(birth).is_empty() {
         return Ok(false);
     }
     let task = birth.task;
@@ -29,7 +31,22 @@ pub fn early(birth: &Birth<'_>) -> Result<bool> {
     filter(task).map(|()| true)
 }
 
-/// From here on only execve is left to do.
+/// The programs of the container that run before its own.
+pub fn start_hooks<'a>(birth: &Birth<'a>) -> &'a [Hook] {
+    birth.home.as_ref().map_or(&[], |home| &home.hooks.start_container)
+}
+
+/// Of a startContainer hook: the filter may be why.
+pub fn explained(error: Error, task: &Task) -> Error {
+    match error.errno() {
+        Some(errno) if task.seccomp.is_some() && errno != libc::ENOENT => error.cure(
+            "the hook runs under the container's seccomp profile, which must allow what starting a program takes",
+        ),
+        _ => error,
+    }
+}
+
+/// From here on only execve is left to do, or startContainer hooks and execve.
 pub fn last(task: &Task) -> Result<()> {
     no_new_privileges(task)?;
     filter(task)
@@ -80,7 +97,7 @@ fn left_to_do(birth: &Birth<'_>) -> Vec<Call> {
         calls.extend(AT_THE_FIFO.map(Call::any));
         calls.push(mask());
     }
-    if birth.home.as_ref().is_some_and(|home| !home.hooks.start_container.is_empty()) {
+    if !start_hooks(birth).is_empty() {
         calls.extend(FOR_HOOKS.map(Call::any));
         let started = libc::CLONE_VM as u64 | libc::CLONE_VFORK as u64 | libc::SIGCHLD as u64;
         calls.push(Call::with("clone", [Some(started)]));
