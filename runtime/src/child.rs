@@ -1,8 +1,8 @@
 //! The parent's hold of a process that it sends into a container, init as a rule, from its birth on: who it is, what it says, and how long that may take.
 //!
-//! Whoever lives in the PID namespace that a process enters can stop it (SIGSTOP), trace it, or freeze the cgroup that it is in. None of
-//! that may hold up a command, nor the lock that the command has: a process that was stopped is told to go on, and one that
-//! does not come to its program in time is killed.
+//! Whoever lives in the PID namespace that a process enters can stop it (SIGSTOP), trace it, take its descriptors (pidfd_getfd), or freeze
+//! the cgroup that it is in. None of that may hold up a command, nor the lock that the command has: a process that was stopped is told to
+//! go on, one that does not come to its program in time is killed, and that it has come there is seen, whoever holds the link open.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::link::{Link, Message};
-use crate::state;
+use crate::state::{self, Progress};
 use crate::step::lacks;
 use crate::sys::pidfd;
 
@@ -22,7 +22,7 @@ use crate::sys::pidfd;
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often it is looked at, while nothing is heard of it; as soon again, if it had been stopped.
-const LOOK: Duration = Duration::from_millis(50);
+pub const LOOK: Duration = Duration::from_millis(50);
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// How long a killed process is waited for.
@@ -47,9 +47,13 @@ pub struct Child {
 struct Watch {
     /// Whether time counts before the process in between has ended.
     from_the_start: bool,
-    /// Whether time does not count at all.
+    patience: Patience,
+}
+
+/// With a process that others can hold up on its way to its program.
+#[derive(Debug, Default)]
+pub struct Patience {
     unhurried: bool,
-    /// The container's cgroup: frozen, it is paused, and nobody holds up anybody.
     paused: Option<PathBuf>,
     waited: Duration,
 }
@@ -68,15 +72,13 @@ impl Child {
 
     /// Others have a hold on it from the start: it is in their cgroup.
     pub fn among_others(mut self, paused: Option<PathBuf>) -> Self {
-        self.watch = Some(Watch { from_the_start: true, paused, ..Watch::default() });
+        self.watch = Some(Watch { from_the_start: true, patience: Patience::new(false, paused) });
         self
     }
 
-    /// From here on it may take as long as it likes: it runs hooks.
+    /// From here on it may take as long as it likes: it runs hooks, programs of the container that see it.
     pub fn unhurried(&mut self) {
-        if let Some(watch) = &mut self.watch {
-            watch.unhurried = true;
-        }
+        self.watch.get_or_insert_default().patience.unhurried = true;
     }
 
     /// Waits for a message; `None`: the other side is gone. Where others can hold it up, not for ever.
@@ -88,32 +90,36 @@ impl Child {
                 if self.link.has_word(look)? {
                     break;
                 }
+                // ORDER: what it has said before is there by now.
+                if self.is_done() {
+                    if self.link.has_word(Duration::ZERO)? {
+                        break;
+                    }
+                    return Ok(None);
+                }
                 look = if self.urge(since.elapsed())? { LOOK_AGAIN } else { LOOK };
             }
         }
         self.link.receive()
     }
 
+    /// Whether it has come to its program, or to its end: somebody else holds its end of the link, if that is still open.
+    fn is_done(&self) -> bool {
+        let done = |progress| matches!(progress, Progress::Executed | Progress::Gone);
+        !self.in_between && done(state::progress(self.pid.as_raw()))
+    }
+
     /// Lets it go on if it is stopped, which is said. An error if it has had its time.
     fn urge(&mut self, waited: Duration) -> Result<bool> {
         let still_outside = self.in_between && !self.has_ended();
-        let Some(watch) = &mut self.watch else { return Ok(false) };
-        if still_outside && !watch.from_the_start || watch.is_paused() {
+        let Some(watch) = &self.watch else { return Ok(false) };
+        if still_outside && !watch.from_the_start {
             return Ok(false);
         }
-        watch.waited += waited;
-        let patience = if lacks("patience") { PATIENCE / 15 } else { PATIENCE };
-        if watch.waited > patience && !watch.unhurried {
-            return Err(held_up(patience));
-        }
-        let mut stopped = false;
-        for (pid, pidfd) in self.inside() {
-            if state::is_stopped(pid.as_raw()) {
-                stopped = true;
-                let _ = pidfd_send_signal(&pidfd, Signal::CONT);
-            }
-        }
-        Ok(stopped)
+        let inside = self.inside();
+        let Some(watch) = &mut self.watch else { return Ok(false) };
+        let seen = inside.iter().map(|(pid, pidfd)| (state::progress(pid.as_raw()), pidfd));
+        watch.patience.urge(seen, waited)
     }
 
     fn has_ended(&self) -> bool {
@@ -170,7 +176,37 @@ impl Child {
     }
 }
 
-impl Watch {
+impl Patience {
+    /// `unhurried`: it runs hooks, which take as long as they like: only time in which somebody holds it counts. `paused`: the
+    /// container's cgroup: frozen, it is paused, and nobody holds up anybody.
+    pub fn new(unhurried: bool, paused: Option<PathBuf>) -> Self {
+        Self { unhurried, paused, waited: Duration::ZERO }
+    }
+
+    /// After a while in which nothing was heard: lets them go on who were stopped; whether somebody was. An error once it is over.
+    pub fn urge<'a>(
+        &mut self,
+        seen: impl Iterator<Item = (Progress, &'a OwnedFd)>,
+        waited: Duration,
+    ) -> Result<bool> {
+        if self.is_paused() {
+            return Ok(false);
+        }
+        let (mut stopped, mut traced) = (false, false);
+        for (progress, pidfd) in seen {
+            traced |= progress == Progress::Traced;
+            if progress == Progress::Stopped {
+                stopped = true;
+                let _ = pidfd_send_signal(pidfd, Signal::CONT);
+            }
+        }
+        if !self.unhurried || stopped || traced {
+            self.waited += waited;
+        }
+        let most = if lacks("patience") { PATIENCE / 15 } else { PATIENCE };
+        if self.waited > most { Err(held_up(most)) } else { Ok(stopped) }
+    }
+
     fn is_paused(&self) -> bool {
         let events = self.paused.as_ref().map(|cgroup| cgroup.join("cgroup.events"));
         events.is_some_and(|file| std::fs::read_to_string(file).is_ok_and(|text| text.contains("frozen 1")))
@@ -192,11 +228,16 @@ impl Drop for Child {
     }
 }
 
+/// Kills who has not come to its program in time: so that nobody takes it for a container that runs.
+pub fn give_up(pidfd: &OwnedFd) {
+    let _ = pidfd_send_signal(pidfd, Signal::KILL);
+    let _ = pidfd::wait_exit(pidfd, DEATH);
+}
+
 /// Kills a child and reaps it. KERNEL: a tracer may hold who is dying (PTRACE_O_TRACEEXIT) and who is dead for as long as he likes;
 /// process 1 will reap then.
 fn end(pid: Pid, pidfd: &OwnedFd) {
-    let _ = pidfd_send_signal(pidfd, Signal::KILL);
-    let _ = pidfd::wait_exit(pidfd, DEATH);
+    give_up(pidfd);
     let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
 }
 

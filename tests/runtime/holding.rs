@@ -154,3 +154,172 @@ fn time_stands_still_while_the_container_is_paused() {
     exec.wait().exits(7);
     container.delete();
 }
+
+/// A container whose processes may trace those of others with which it shares its PIDs.
+fn neighbour<'a>(victim: &Victim<'a>, case: &Case) -> Running<'a> {
+    let mut bundle = case.bundle();
+    let all: Vec<&str> = config::DEFAULT_CAPABILITIES.iter().chain(&["CAP_SYS_PTRACE"]).copied().collect();
+    bundle.capabilities(&all).args(["/probe", "sleep"]);
+    victim.start(&bundle)
+}
+
+/// A created container beside it.
+fn created_beside<'a>(
+    victim: &Victim<'_>,
+    neighbour: &Running<'_>,
+    case: &'a Case,
+    bundle: &Bundle,
+) -> Running<'a> {
+    bundle.write();
+    let with = format!("{}=pid", neighbour.id());
+    let create = victim.call(["create", "--share", &with, "--bundle"]).arg(bundle.dir()).arg(bundle.id());
+    Running::new(case, bundle.id(), create)
+}
+
+/// Somebody in the neighbour does this until he is dropped.
+fn in_the_neighbour(victim: &Victim<'_>, neighbour: &Running<'_>, verb: &[&str], says: &str) -> Started {
+    let args: Vec<&str> = ["/probe"].iter().chain(verb).copied().collect();
+    let exec = victim.exec(neighbour, &[], &args).spawn();
+    until("it has begun", || exec.stdout().contains(says).then_some(()));
+    exec
+}
+
+fn start(victim: &Victim<'_>, container: &Running<'_>) -> Output {
+    impatient(victim.call(["start", container.id()])).run()
+}
+
+#[test]
+fn start_comes_back_whoever_keeps_the_descriptors_of_the_process() {
+    only_rt!("it has fail points");
+    let case = case!();
+    let victim = Victim::with(&case, failpoints());
+    let neighbour = neighbour(&victim, &case);
+    let keeps = |container: &Running<'_>| {
+        let keeper = in_the_neighbour(&victim, &neighbour, &["keep", "60"], "keeping");
+        assert!(keeper.stdout().trim() > "keeping 0", "{}", container.id());
+        keeper
+    };
+    // A program that goes on.
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    let container = created_beside(&victim, &neighbour, &case, &bundle);
+    let keeper = keeps(&container);
+    start(&victim, &container).ok();
+    assert_eq!(container.status(), "running");
+    let exe = std::fs::read_link(format!("/proc/{}/exe", container.pid())).expect("it lives");
+    assert!(exe.ends_with("probe"), "{}", exe.display());
+    keeper.end(nix::sys::signal::Signal::SIGTERM);
+    container.delete();
+    // One that can't be executed.
+    let mut bundle = case.bundle();
+    bundle.file("/text", "no program").mode("/text", 0o755).args(["/text"]);
+    let container = created_beside(&victim, &neighbour, &case, &bundle);
+    let keeper = keeps(&container);
+    start(&victim, &container).exits(1).fails(&["exec /text", "exec format error"]);
+    assert_eq!(container.status(), "stopped");
+    keeper.end(nix::sys::signal::Signal::SIGTERM);
+    container.delete();
+    // One that is killed before.
+    let mut bundle = case.bundle();
+    bundle.config["hooks"] = json!({ "startContainer": [
+        { "path": "/probe", "args": ["probe", "write", "/hook", "yes"] },
+        { "path": "/probe", "args": ["probe", "sleep", "300"] } ] });
+    let container = created_beside(&victim, &neighbour, &case, &bundle);
+    let keeper = keeps(&container);
+    let started = impatient(victim.call(["start", container.id()])).spawn();
+    until("the first hook has run", || bundle.host_path("/hook").exists().then_some(()));
+    container.delete();
+    started.wait().exits(1).fails(&["its process has died"]);
+    keeper.end(nix::sys::signal::Signal::SIGTERM);
+    neighbour.delete();
+}
+
+#[test]
+fn start_ends_whoever_takes_its_word_away() {
+    only_rt!("it has fail points");
+    let case = case!();
+    let victim = Victim::with(&case, failpoints());
+    let neighbour = neighbour(&victim, &case);
+    let mut lost = 0;
+    // Who is quicker is a matter of luck.
+    for _ in 0..20 {
+        let mut bundle = case.bundle();
+        bundle.args(["/probe", "sleep"]);
+        let container = created_beside(&victim, &neighbour, &case, &bundle);
+        let eater = in_the_neighbour(&victim, &neighbour, &["keep", "60", "eat"], "keeping");
+        let started = start(&victim, &container);
+        if started.code() == 0 {
+            assert_eq!(container.status(), "running");
+        } else {
+            lost += 1;
+            assert!([TOO_LONG, "died", "FIFO"].iter().any(|why| started.stderr.contains(why)), "{started}");
+            assert_eq!(container.status(), "stopped");
+        }
+        eater.end(nix::sys::signal::Signal::SIGTERM);
+        container.delete();
+        if lost == 2 {
+            break;
+        }
+    }
+    assert!(lost > 0, "nobody took it");
+    neighbour.delete();
+}
+
+#[track_caller]
+fn start_ends(case: &Case, how: &str, hooks: bool) -> Output {
+    let victim = Victim::with(case, failpoints());
+    let neighbour = neighbour(&victim, case);
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    if hooks {
+        bundle.config["hooks"] =
+            json!({ "startContainer": [{ "path": "/probe", "args": ["probe", "exit", "0"] }] });
+    }
+    let container = created_beside(&victim, &neighbour, case, &bundle);
+    let pid = container.pid();
+    let holder = in_the_neighbour(&victim, &neighbour, &["hold", "60", how], "held");
+    until("the process is held", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+        stat.contains([") t", ") T"].iter().find(|state| stat.contains(**state))?).then_some(())
+    });
+    let started = start(&victim, &container);
+    let done = ends(&started);
+    // With `trace-exit` its end is held up, too.
+    holder.end(nix::sys::signal::Signal::SIGTERM);
+    container.wait_for(if done { "running" } else { "stopped" });
+    container.delete();
+    neighbour.delete();
+    started
+}
+
+#[test]
+fn start_ends_whoever_traces_the_process() {
+    only_rt!("it has fail points");
+    for (how, hooks) in [("all-trace", false), ("all-trace", true), ("all-trace-exit", false)] {
+        start_ends(&Case::new(&format!("{}.{how}.{hooks}", test_name!())), how, hooks).fails(&[TOO_LONG]);
+    }
+}
+
+#[test]
+fn start_ends_whoever_stops_the_process() {
+    only_rt!("it has fail points");
+    for hooks in [false, true] {
+        start_ends(&Case::new(&format!("{}.{hooks}", test_name!())), "all-stop", hooks);
+    }
+}
+
+// Its hook leaves somebody behind who has the link.
+#[test]
+fn run_comes_back_whoever_keeps_the_descriptors_of_the_process() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    let all: Vec<&str> = config::DEFAULT_CAPABILITIES.iter().chain(&["CAP_SYS_PTRACE"]).copied().collect();
+    bundle.capabilities(&all).args(["/probe", "sleep"]);
+    bundle.config["hooks"] =
+        json!({ "startContainer": [{ "path": "/probe", "args": ["probe", "leave-keeper", "60"] }] });
+    bundle.write();
+    let run = case.call(["run", "--detach", "--bundle"]).arg(bundle.dir()).arg(bundle.id());
+    let container = Running::new(&case, bundle.id(), run.deadline(IN_TIME));
+    assert_eq!(container.status(), "running");
+    container.delete();
+}

@@ -307,6 +307,7 @@ fn record(id: &Id, plan: &Plan, spec: Spec, berth: &Berth<'_>) -> Record {
         poststop: hooks.poststop,
         ..Hooks::default()
     });
+    record.start_hooks = !plan.hooks.start_container.is_empty();
     record.process = spec.process;
     record.seccomp = plan.task.seccomp.is_some().then(|| SECCOMP.to_owned());
     record.cgroup = berth.record(None);

@@ -33,6 +33,12 @@ impl ProcessId {
         Ok(stat.is_some_and(|s| s.start_time == self.start_time && !matches!(s.state, b'Z' | b'X' | b'x')))
     }
 
+    /// How far it has come.
+    pub fn progress(self) -> Progress {
+        let stat = read_stat(self.pid).ok().flatten().filter(|stat| stat.start_time == self.start_time);
+        stat.map_or(Progress::Gone, |stat| stat.progress())
+    }
+
     /// A descriptor of it, `None` if it is gone. Opened before the check, so that what was checked is what is held.
     pub fn open(self) -> Result<Option<OwnedFd>> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
@@ -44,9 +50,24 @@ impl ProcessId {
     }
 }
 
-/// Whether a process is stopped by a signal, not by a tracer. The caller holds it: the number can't be another's.
-pub fn is_stopped(pid: i32) -> bool {
-    matches!(read_stat(pid), Ok(Some(Stat { state: b'T', .. })))
+/// Where a process is that was cloned to execute a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// On its way.
+    OnItsWay,
+    /// Stopped by a signal.
+    Stopped,
+    /// Stopped by its tracer.
+    Traced,
+    /// It has executed a program.
+    Executed,
+    /// It has ended, without that.
+    Gone,
+}
+
+/// Of a process that the caller holds: the number can't be another's.
+pub fn progress(pid: i32) -> Progress {
+    read_stat(pid).ok().flatten().map_or(Progress::Gone, |stat| stat.progress())
 }
 
 /// All children of this process. KERNEL: /proc/PID/task/TID/children is not in every kernel.
@@ -60,7 +81,23 @@ pub fn children() -> Result<Vec<i32>> {
 struct Stat {
     state: u8,
     parent: i32,
+    flags: u64,
     start_time: u64,
+}
+
+impl Stat {
+    /// Told by the kernel alone, also of who may not be looked at; nobody who traces it can change it but by an execution.
+    fn progress(&self) -> Progress {
+        /// KERNEL: include/linux/sched.h, PF_FORKNOEXEC: "forked but didn't exec"; each clone sets it, each execve clears it.
+        const FORKED_NOT_EXECUTED: u64 = 0x40;
+        match self.state {
+            _ if self.flags & FORKED_NOT_EXECUTED == 0 => Progress::Executed,
+            b'Z' | b'X' | b'x' => Progress::Gone,
+            b'T' => Progress::Stopped,
+            b't' => Progress::Traced,
+            _ => Progress::OnItsWay,
+        }
+    }
 }
 
 /// `None` if there is no such process.
@@ -89,8 +126,9 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let mut fields = rest.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
     let parent = fields.next()?.parse().ok()?;
-    let start_time = fields.nth(22 - 5)?.parse().ok()?;
-    Some(Stat { state, parent, start_time })
+    let flags = fields.nth(9 - 5)?.parse().ok()?;
+    let start_time = fields.nth(22 - 10)?.parse().ok()?;
+    Some(Stat { state, parent, flags, start_time })
 }
 
 #[cfg(test)]
@@ -101,7 +139,8 @@ mod tests {
     fn comm_can_not_fake_other_fields() {
         let line = b"89653 (x) S 1 1 (y) R 89630 89653 89653 0 -1 4194560 29689 28896 0 3 146 32 76 19 20 0 1 0 2971844 52965376 3920 1\n";
         let stat = parse_stat(line).unwrap();
-        assert_eq!((stat.state, stat.parent, stat.start_time), (b'R', 89630, 2_971_844));
+        let fields = (stat.state, stat.parent, stat.flags, stat.start_time);
+        assert_eq!(fields, (b'R', 89630, 4_194_560, 2_971_844));
         for broken in [&b""[..], b"1", b"1 (x", b"1 (x)", b"1 (x) S 1 2 3", b"1 (x) S \xff"] {
             assert!(parse_stat(broken).is_none());
         }
@@ -113,6 +152,26 @@ mod tests {
         assert!(me.is_alive().unwrap() && me.open().unwrap().is_some());
         let former = ProcessId { start_time: me.start_time - 1, ..me };
         assert!(!former.is_alive().unwrap() && former.open().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_process_has_executed_its_program_once_it_has() {
+        let us = std::process::id().cast_signed();
+        assert_eq!(
+            (progress(us), ProcessId::of(us).unwrap().progress()),
+            (Progress::Executed, Progress::Executed)
+        );
+        let mut child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        assert_eq!(progress(pid), Progress::Executed);
+        child.wait().unwrap();
+        assert_eq!(progress(pid), Progress::Gone);
+        let line = |state: char| format!("1 (x) {state} 1 1 1 0 -1 4194368 0 0 0 0 0 0 0 0 20 0 1 0 7 0 0\n");
+        let of = |state| parse_stat(line(state).as_bytes()).unwrap().progress();
+        assert_eq!(
+            ['S', 'T', 't', 'Z'].map(of),
+            [Progress::OnItsWay, Progress::Stopped, Progress::Traced, Progress::Gone]
+        );
     }
 
     #[test]

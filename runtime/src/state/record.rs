@@ -52,6 +52,9 @@ pub struct Record {
     /// Only those that later commands run: poststart (`start`), poststop (`delete`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hooks: Option<Hooks>,
+    /// Whether init runs hooks once it is started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub start_hooks: bool,
     /// What `exec` starts from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
@@ -109,6 +112,7 @@ impl Record {
             uid_mappings: Vec::new(),
             gid_mappings: Vec::new(),
             hooks: None,
+            start_hooks: false,
             process: None,
             personality: None,
             seccomp: None,

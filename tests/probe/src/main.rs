@@ -32,7 +32,8 @@ probe eat-memory BYTES | spin SECONDS | fork COUNT | orphan | tty-size
 probe hook FILE [exit=N] [sleep=S]  writes what a hook is given (argv, env, stdin, namespaces) as JSON to FILE
 probe hunt MARK                     looks into whatever process comes, until SIGTERM; MARK: a file of the host
 probe watch SECONDS WORKERS KEY=VALUE…  what of the host all others in this PID namespace show; see judge.rs for the keys
-probe hold SECONDS stop|trace|trace-exit    whoever is new in this PID namespace, again and again
+probe hold SECONDS [all-]stop|trace|trace-exit    whoever is new in this PID namespace, or everybody, again and again
+probe keep SECONDS [eat] | leave-keeper SECONDS   descriptors of all others, and what is in them; by a process that is left behind
 probe reach MARKER | hit            what the working directory leads to | exit 42, and a file /hit
 probe lease SECONDS [PID] | overwrite SECONDS [PID] | usurp SECONDS PID     of the executable of PID or of all others
 probe exchange SECONDS A B [A B…]   swaps each A with its B as fast as it can
@@ -61,6 +62,8 @@ fn one(verb: &str, rest: &[String]) -> Result<i32, String> {
         "hook" => acts::hook(rest),
         "hunt" => hunt::hunt(rest.first().ok_or("a mark is missing")?),
         "hold" => hold::hold(rest),
+        "keep" => hold::keep(rest),
+        "leave-keeper" => hold::leave_keeper(rest),
         "watch" => watch::watch(rest),
         "reach" => links::reach(rest),
         "hit" => links::hit(),
