@@ -2,6 +2,8 @@
 //!
 //! What mounts must not do to the host is in `escapes`.
 
+use nix::sys::stat::{major as rdev_major, minor as rdev_minor};
+use std::os::unix::fs::MetadataExt;
 use tests::*;
 
 #[test]
@@ -194,4 +196,91 @@ fn mount_without_options_or_source_works() {
     let mut bundle = case.bundle();
     bundle.mount(json!({ "destination": "/m", "type": "tmpfs" }));
     assert_eq!(case.see(&mut bundle).mount("/m").kind(), "tmpfs");
+}
+
+/// A disk of its own: a small ext4 with a file, behind a loop device.
+struct Disk {
+    device: String,
+}
+
+impl Disk {
+    /// None, with the reason, where this host has no tools for it.
+    fn new(case: &Case) -> Result<Self, String> {
+        let (image, content) = (case.dir().join("disk.img"), case.dir().join("disk"));
+        std::fs::create_dir(&content).expect("make a directory");
+        std::fs::write(content.join("hello"), "from the disk\n").expect("write");
+        std::fs::File::create(&image).and_then(|file| file.set_len(4 << 20)).expect("make an image");
+        let run = |program: &str, args: &[&std::ffi::OsStr]| {
+            let output = std::process::Command::new(program).args(args).output();
+            let output = output.map_err(|error| format!("{program}: {error}"))?;
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let ok = output.status.success().then_some(output.stdout);
+            ok.ok_or_else(|| format!("{program}: {said}"))
+        };
+        run("/usr/sbin/mkfs.ext4", &["-q".as_ref(), "-d".as_ref(), content.as_ref(), image.as_ref()])?;
+        let device = run("/usr/sbin/losetup", &["--find".as_ref(), "--show".as_ref(), image.as_ref()])?;
+        Ok(Self { device: String::from_utf8_lossy(&device).trim().to_owned() })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("/usr/sbin/losetup").args(["--detach", &self.device]).status();
+    }
+}
+
+// The container's device rules, which refuse the disk, are in force while its init makes the mounts.
+#[test]
+fn disk_is_mounted_whatever_the_device_rules_say_and_whenever() {
+    only_rt!("it stops at a step of rt");
+    let case = case!();
+    let disk = match Disk::new(&case) {
+        Ok(disk) => disk,
+        Err(why) => skip!("{why}"),
+    };
+    let number = std::fs::metadata(&disk.device).expect("a device").rdev();
+    let (major, minor) = (rdev_major(number), rdev_minor(number));
+    let victim = Victim::with(&case, failpoints());
+    let mut bundle = case.bundle();
+    bundle.config["mounts"].as_array_mut().expect("mounts").push(json!({
+        "destination": "/disk", "type": "ext4", "source": disk.device, "options": ["ro", "nosuid", "noexec"] }));
+    bundle.config["linux"]["devices"] =
+        json!([{ "path": "/dev/disk", "type": "b", "major": major, "minor": minor }]);
+    let open = ["try-syscall", "openat", "0", "s:/dev/disk", "0"];
+    bundle.args(["/probe", "chain", "read", "/disk/hello", ","].into_iter().chain(open));
+    bundle.write();
+    let call = victim.call(["run", "--bundle"]).arg(bundle.dir()).arg(bundle.id());
+    let run = call.env("RT_STOP_AT", "mounts").spawn();
+    let children = || std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.pid()));
+    let init: i32 = until("init is about to mount", || {
+        let pid: i32 = children().ok()?.trim().parse().ok()?;
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        (name.trim() == "mounts").then_some(pid)
+    });
+    until("rt has set the rules, and waits", || {
+        let call = std::fs::read_to_string(format!("/proc/{}/syscall", run.pid())).ok()?;
+        call.starts_with(&format!("{} ", nix::libc::SYS_recvmsg)).then_some(())
+    });
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(init), nix::sys::signal::Signal::SIGCONT)
+        .expect("a process that waits");
+    let output = run.wait().ok();
+    assert_eq!(output.stdout, "from the disk\nerrno 1\n", "{output}");
+}
+
+// It may mount nothing of devices: init tries, and the kernel refuses.
+#[test]
+fn container_with_a_user_namespace_gets_no_disk_of_the_hosts() {
+    let case = case!();
+    let disk = match Disk::new(&case) {
+        Ok(disk) => disk,
+        Err(why) => skip!("{why}"),
+    };
+    let mut bundle = case.bundle();
+    bundle.user_namespace(100_000, 65_536);
+    bundle.config["mounts"]
+        .as_array_mut()
+        .expect("mounts")
+        .push(json!({ "destination": "/disk", "type": "ext4", "source": disk.device, "options": ["ro"] }));
+    bundle.args(["/probe", "read", "/disk/hello"]);
+    case.run(&bundle).exits(1).fails(&["ext4", "/disk", "operation not permitted"]);
 }

@@ -5,10 +5,11 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::plan::mount_options::{Options, attr};
 
 /// Filesystems whose `ro` is the mount's alone: their superblock is shared, or is still written to by us.
@@ -34,6 +35,36 @@ pub fn create(
     }
     let tree = draft.mount(if options.copy_up { 0 } else { options.attributes.set })?;
     Ok((tree, draft))
+}
+
+/// Whether it is made from devices of the host's, which only the host's side may open: the container's device rules are not about what
+/// the config mounts, and nobody in the container shall have use of such a device for a moment.
+pub fn is_of_devices(fstype: &CStr, source: &CStr) -> Result<bool> {
+    if VIRTUAL.contains(&fstype.to_bytes()) {
+        return Ok(false);
+    }
+    let source = rustix::fs::stat(source);
+    if source.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice) {
+        return Ok(true);
+    }
+    // Several of them, or none.
+    if let Some(takes) = takes_devices(fstype)? {
+        return Ok(takes);
+    }
+    // This loads its module, if there is one.
+    Draft::open(fstype)?;
+    Ok(takes_devices(fstype)? == Some(true))
+}
+
+/// `None`: not a filesystem that the kernel knows now. SPEC: filesystems(5)
+fn takes_devices(fstype: &CStr) -> Result<Option<bool>> {
+    const TABLE: &str = "/proc/filesystems";
+    let table = std::fs::read_to_string(TABLE).what(|| format!("read {TABLE}"))?;
+    // `fuse.sshfs` is a fuse.
+    let name = fstype.to_bytes().split(|byte| *byte == b'.').next();
+    let lines = table.lines().filter_map(|line| line.split_once('\t'));
+    let mut known = lines.filter(|(_, known)| Some(known.as_bytes()) == name);
+    Ok(known.next().map(|(word, _)| word != "nodev"))
 }
 
 /// fsopen(2)'s context.
@@ -116,5 +147,23 @@ impl Draft {
             "" => error,
             said => error.cure(format!("the kernel says: {said}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_says_which_filesystems_take_devices() {
+        assert_eq!(takes_devices(c"tmpfs").unwrap(), Some(false));
+        assert_eq!(takes_devices(c"tmpfs.sub").unwrap(), Some(false));
+        assert_eq!(takes_devices(c"no-such-filesystem").unwrap(), None);
+        assert!(!is_of_devices(c"tmpfs", c"tmpfs").unwrap());
+        assert!(is_of_devices(c"no-such-filesystem", c"none").is_err());
+        let table = std::fs::read_to_string("/proc/filesystems").unwrap();
+        let Some(name) = table.lines().find_map(|line| line.strip_prefix('\t')) else { return };
+        let name = std::ffi::CString::new(name).unwrap();
+        assert!(is_of_devices(&name, c"one:another").unwrap());
     }
 }

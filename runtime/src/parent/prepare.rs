@@ -3,6 +3,7 @@
 //! They are cloned here, before the container's mount namespace exists: shared mounts keep their peers, and neither a user
 //! namespace nor the permissions on the way to a source stand in between. A descriptor that is dropped takes its mount with it.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -58,6 +59,8 @@ pub fn prepare(plan: &Plan, site: Option<&Site>, joined: &[(Namespace, OwnedFd)]
                 let made = procfs::make(nearby, &mount.options);
                 made.what(|| format!("mount proc at {}", mount.target.display()))?
             }
+            Content::Filesystem { fstype, source } => host_filesystem(plan, mount, (fstype, source))
+                .what(|| format!("mount {} at {}", fstype.to_string_lossy(), mount.target.display()))?,
             _ => source(mount, &mut mappings)?,
         });
     }
@@ -72,6 +75,16 @@ pub fn prepare(plan: &Plan, site: Option<&Site>, joined: &[(Namespace, OwnedFd)]
         null: if around.masked.is_empty() { None } else { Some(null()?) },
         devices: host_devices(plan, around)?,
     })
+}
+
+/// What takes devices of the host's is made here, outside of the container's cgroup. In a user namespace of its own the container is as
+/// the kernel has it: its init makes such a mount, which is forbidden.
+fn host_filesystem(plan: &Plan, mount: &Mount, (fstype, source): (&CStr, &CStr)) -> Result<Option<OwnedFd>> {
+    if plan.task.namespaces.has(Namespace::User) || !filesystem::is_of_devices(fstype, source)? {
+        return Ok(None);
+    }
+    let label = plan.surroundings.mount_label.as_deref();
+    filesystem::create(fstype, source, &mount.options, label).map(|(tree, _)| Some(tree))
 }
 
 /// Whether the root filesystem is mounted at its path, and not used as it is: always in a mount namespace of the container's own;

@@ -35,7 +35,7 @@ pub enum Content {
         /// With the mounts below it.
         recursive: bool,
     },
-    /// A new instance of a filesystem, made from inside the container's namespaces.
+    /// A new instance of a filesystem, made from inside the container's namespaces, but for what takes devices of the host's.
     Filesystem {
         /// As in /proc/filesystems.
         fstype: CString,
