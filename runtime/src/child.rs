@@ -14,7 +14,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::link::{Link, Message};
-use crate::state::{self, Progress};
+use crate::state::{self, ProcessId, Progress};
 use crate::step::lacks;
 use crate::sys::pidfd;
 
@@ -39,6 +39,8 @@ pub struct Child {
     pub link: Link,
     kept: bool,
     in_between: bool,
+    /// Children of whoever executed this program, who has left them to us.
+    others: Vec<ProcessId>,
     watch: Option<Watch>,
 }
 
@@ -59,9 +61,15 @@ pub struct Patience {
 }
 
 impl Child {
-    /// Born just now. `in_between`: who goes on is yet to be cloned by it.
-    pub fn new((pid, pidfd): (Pid, OwnedFd), link: Link, in_between: bool) -> Self {
-        Self { pid, pidfd, link, kept: false, in_between, watch: None }
+    /// Born just now.
+    pub fn new((pid, pidfd): (Pid, OwnedFd), link: Link) -> Self {
+        Self { pid, pidfd, link, kept: false, in_between: false, others: Vec::new(), watch: None }
+    }
+
+    /// Who goes on is yet to be cloned by it: none of those who were children of ours before.
+    pub fn in_between(mut self, before: Vec<ProcessId>) -> Self {
+        (self.in_between, self.others) = (true, before);
+        self
     }
 
     /// Others see it as soon as the process in between has cloned it.
@@ -126,7 +134,7 @@ impl Child {
         pidfd::wait_exit(&self.pidfd, Duration::ZERO).is_ok()
     }
 
-    /// Who entered the container: not always known yet. Only who was cloned for it is another child of ours in another PID namespace.
+    /// Who entered the container: not always known yet. Only who was cloned for it is another new child of ours in another PID namespace.
     fn inside(&self) -> Vec<(Pid, OwnedFd)> {
         let opened = |pid: i32| Some((Pid::from_raw(pid), pidfd::open_child(pid).ok()?));
         if !self.in_between {
@@ -135,7 +143,8 @@ impl Child {
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let ours = namespace("self");
         let children = state::children().unwrap_or_default().into_iter();
-        let others = children.filter(|pid| *pid != self.pid.as_raw()).filter_map(opened);
+        let new = children.filter(|child| child.pid != self.pid.as_raw() && !self.others.contains(child));
+        let others = new.filter_map(|child| opened(child.pid));
         // ORDER: asked after it was opened, and so of this very process.
         others.filter(|(pid, _)| namespace(&pid.to_string()).is_some_and(|its| Some(its) != ours)).collect()
     }

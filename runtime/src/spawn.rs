@@ -21,6 +21,7 @@ use crate::init::{Door, sibling};
 use crate::link::{Link, Message};
 use crate::plan::Task;
 use crate::plan::namespaces::{Join, Kind, Namespaces};
+use crate::state;
 use crate::step::Step;
 use crate::sys::clone::{Clone3, Side};
 use crate::sys::process::{exit_now, namespace_type};
@@ -111,6 +112,7 @@ fn bear(
         ours.ask_who(true)?;
     }
     let at_once = if matches!(birth, Birth::Direct | Birth::Beside) { new } else { 0 };
+    let before = if in_between { state::children()? } else { Vec::new() };
     let born = Clone3 { namespaces: at_once, cgroup: cradle.cgroup, sibling: false }.call();
     if let Ok(Side::Child) = born {
         drop(ours);
@@ -134,7 +136,8 @@ fn bear(
         .map_err(cloning)?
     {
         Side::Parent(pid, pidfd) => {
-            let child = Child::new((pid, pidfd), ours, in_between);
+            let child = Child::new((pid, pidfd), ours);
+            let child = if in_between { child.in_between(before) } else { child };
             Ok(if matches!(birth, Birth::Beside | Birth::BesideForeign) { child.seen() } else { child })
         }
         Side::Child => Err(Error::new(ErrorKind::Internal, "the child came back")),
@@ -151,6 +154,7 @@ pub fn spawn_beside(
 ) -> Result<Child> {
     let (ours, theirs) = Link::pair()?;
     let in_between = which.contains(CloneFlags::CLONE_NEWPID);
+    let before = if in_between { state::children()? } else { Vec::new() };
     let born = Clone3 { namespaces: 0, cgroup, sibling: false }.call();
     if let Ok(Side::Child) = born {
         drop(ours);
@@ -159,7 +163,10 @@ pub fn spawn_beside(
     }
     drop(theirs);
     match born.what(|| "clone into the container's cgroup").map_err(cloning)? {
-        Side::Parent(pid, pidfd) => Ok(Child::new((pid, pidfd), ours, in_between).among_others(paused)),
+        Side::Parent(pid, pidfd) => {
+            let child = Child::new((pid, pidfd), ours).among_others(paused);
+            Ok(if in_between { child.in_between(before) } else { child })
+        }
         Side::Child => Err(Error::new(ErrorKind::Internal, "the child came back")),
     }
 }

@@ -220,6 +220,19 @@ fn script_without_its_interpreter_is_an_error_and_no_other_program() {
     assert!(output.code() != 7 && output.stderr.contains("no such file or directory"), "{output}");
 }
 
+// Who executed the runtime may have left it children, in PID namespaces of theirs: they are nobody who has entered the container.
+#[test]
+fn children_of_the_caller_outlive_an_exec_that_fails() {
+    let case = case!();
+    let container = case.start_sleeping(&mut case.bundle());
+    let call = case.program(probe()).arg("bequeath").arg(Runtime::under_test().path());
+    let call = call.arg("--root").arg(case.state_root()).args(["exec", container.id(), "/none"]);
+    let output = call.run();
+    let output = output.fails(&["/none"]);
+    let pid = nix::unistd::Pid::from_raw(output.stdout.trim().parse().expect("the child's pid"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it lives");
+}
+
 #[test]
 fn exec_reads_stdin() {
     let case = case!();

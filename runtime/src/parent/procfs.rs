@@ -21,6 +21,7 @@ use crate::plan::mount_options::Options;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::seccomp::{self, Arch};
 use crate::spec::{Seccomp, SyscallRule};
+use crate::state;
 use crate::step::{Step, lacks};
 use crate::sys::clone::{Alone, Clone3, Side};
 use crate::sys::mount::{Depth, MountAttr, is_procfs, mount_setattr, pivot};
@@ -66,6 +67,7 @@ fn opened_inside(pids: BorrowedFd<'_>, nearby: Nearby<'_>) -> Result<Draft> {
     let (ours, theirs) = Link::pair()?;
     // Who has no user id in his own namespace can't say who he is: it is asked for beforehand.
     ours.ask_who(true)?;
+    let before = state::children()?;
     let born = Clone3::default().call().what(|| "clone a process that enters the pid namespace")?;
     let Side::Parent(pid, pidfd) = born else {
         drop(ours);
@@ -77,7 +79,7 @@ fn opened_inside(pids: BorrowedFd<'_>, nearby: Nearby<'_>) -> Result<Draft> {
         exit_now(i32::from(theirs.send(&said).is_err()));
     };
     drop(theirs);
-    let mut child = Child::new((pid, pidfd), ours, true).among_others(None);
+    let mut child = Child::new((pid, pidfd), ours).in_between(before).among_others(None);
     match child.receive()? {
         Some(Message::Opened(context, sender)) => {
             // ORDER: looked at before it is used: who traces the process may have taken its end of the link.

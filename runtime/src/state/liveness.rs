@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
@@ -71,11 +71,20 @@ pub fn progress(pid: i32) -> Progress {
 }
 
 /// All children of this process. KERNEL: /proc/PID/task/TID/children is not in every kernel.
-pub fn children() -> Result<Vec<i32>> {
+pub fn children() -> Result<Vec<ProcessId>> {
     let us = std::process::id().cast_signed();
+    // As a rule there are none, and all of /proc would be read to find that.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    if let Err(rustix::io::Errno::CHILD) = waitid(WaitId::All, look) {
+        return Ok(Vec::new());
+    }
     let all = std::fs::read_dir("/proc").what(|| "read /proc")?.flatten();
     let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    Ok(pids.filter(|pid| matches!(read_stat(*pid), Ok(Some(stat)) if stat.parent == us)).collect())
+    let child = |pid: i32| {
+        let stat = read_stat(pid).ok().flatten().filter(|stat| stat.parent == us)?;
+        Some(ProcessId { pid, start_time: stat.start_time })
+    };
+    Ok(pids.filter_map(child).collect())
 }
 
 struct Stat {

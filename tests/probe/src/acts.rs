@@ -8,6 +8,8 @@ use serde_json::json;
 use std::ffi::CString;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -48,6 +50,7 @@ pub fn act(verb: &str, rest: &[String]) -> Done {
         "spin" => spin(first()?),
         "fork" => fork(first()?),
         "orphan" => orphan(),
+        "bequeath" => bequeath(first()?, &rest[1..]),
         "tty-size" => say(&format!("{:?}", sys::terminal(0))),
         _ => Err("no such verb".to_owned()),
     }
@@ -243,6 +246,23 @@ fn fork(count: &str) -> Done {
         sys::kill(pid, libc::SIGKILL).map_err(|e| format!("kill: errno {e}"))?;
     }
     Ok(0)
+}
+
+/// A child in a PID namespace of its own, whose pid is printed; then this process is that program.
+fn bequeath(program: &str, args: &[String]) -> Done {
+    let errno = |e| format!("a new pid namespace: errno {e}");
+    let ours = std::fs::File::open("/proc/self/ns/pid").map_err(|e| format!("/proc/self/ns/pid: {e}"))?;
+    let new_pids = sys::Arg::Number(libc::CLONE_NEWPID.into());
+    sys::syscall(libc::SYS_unshare, &mut [new_pids]).map_err(errno)?;
+    let child = sys::fork().map_err(errno)?;
+    if child == 0 {
+        let _ = sleep(None);
+        sys::leave(0);
+    }
+    let back = [ours.as_raw_fd().into(), libc::CLONE_NEWPID.into()].map(sys::Arg::Number);
+    sys::syscall(libc::SYS_setns, &mut { back }).map_err(errno)?;
+    say(&child.to_string())?;
+    Err(format!("{program}: {}", std::process::Command::new(program).args(args).exec()))
 }
 
 /// A grandchild whose parent is gone: prints its pid; it ends when told to (SIGTERM).
