@@ -90,6 +90,7 @@ fn create_ends(case: &Case, lacks: &str, how: &str) {
         let _ = victim.call(["delete", "--force", bundle.id()]).deadline(IN_TIME).run();
         assert!(!case.state_root().join(bundle.id()).exists(), "it left its record");
     }
+    assert!(container.stdout().contains("held "), "nobody was caught: {}", container.stdout());
     container.delete();
 }
 
