@@ -210,6 +210,28 @@ fn exec_has_the_filter_of_the_container() {
     assert_eq!(container.exec_report(&[])["seccomp"], 2);
 }
 
+// What rt itself still calls is known when the filter is judged: else exec would be killed by it, before the program.
+#[test]
+fn exec_works_whatever_call_the_profile_kills_for() {
+    let case = case!();
+    for call in
+        ["getpid", "getuid", "getgid", "close", "setsid", "sendmsg", "recvmsg", "poll", "capset", "ioctl"]
+    {
+        let mut profile = refuse(&[call]);
+        profile["syscalls"][0]["action"] = json!("SCMP_ACT_KILL_PROCESS");
+        let mut bundle = bundle(&case, profile);
+        bundle.config["process"]["noNewPrivileges"] = json!(true);
+        // A program that needs none of them.
+        bundle.args(["/probe", "sleep"]);
+        let container = case.start(&bundle);
+        println!("{call}");
+        container.exec(&["/probe", "exit", "7"]).exits(7);
+        let (_ours, theirs) = terminal::pair(30, 90);
+        container.call_with("exec", &["--tty"], &["/probe", "exit", "7"]).terminal(theirs).run().exits(7);
+        container.delete();
+    }
+}
+
 #[test]
 fn filter_flags_are_accepted() {
     unless!("runc 1.1", "it has no flags");

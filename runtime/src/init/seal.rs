@@ -85,13 +85,17 @@ fn left_to_do(birth: &Birth<'_>) -> Vec<Call> {
     if birth.seen {
         let zero = Some(0);
         calls.push(Call::with("clone", [Some(SIBLING), zero, zero, zero, zero]));
-        calls.push(Call::any("setsid"));
+        calls.extend(BORN.map(Call::any));
         if task.process.rlimits.iter().any(|(number, ..)| *number == NPROC) {
             calls.push(Call::with("prlimit64", [zero, Some(NPROC.into()), None, zero]));
         }
         if task.process.terminal.is_some() {
             calls.push(Call::with("ioctl", [zero, Some(TIOCSCTTY)]));
         }
+    }
+    if task.process.terminal.is_some() {
+        // Our copy of the terminal, once it is sent.
+        calls.push(Call::any("close"));
     }
     if let Start::Fifo(_) = birth.start {
         calls.extend(AT_THE_FIFO.map(Call::any));
@@ -111,6 +115,9 @@ const TIOCSCTTY: u64 = 0x540e;
 
 /// The link, the program, and the end where that fails.
 const ALWAYS: [&str; 4] = ["sendmsg", "recvmsg", "execve", "exit_group"];
+
+/// Who it is, for the message that says that it is there; a session.
+const BORN: [&str; 4] = ["getpid", "getuid", "getgid", "setsid"];
 
 const AT_THE_FIFO: [&str; 6] = ["signalfd4", "poll", "ppoll", "read", "write", "close"];
 
