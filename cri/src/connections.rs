@@ -1,11 +1,17 @@
 //! The connections of one listener: so many at once and no more. When there is no room, the one that has asked for nothing for the
-//! longest leaves for who comes; those that are being served stay. It reads and writes nothing.
+//! longest leaves for who comes; after those, the one that nobody has listened to for the longest, whose client may have gone long ago:
+//! what it said last and nobody has taken hides that. All others that are being served stay. It reads and writes nothing.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// A client that has said something and is not listened to for so long has to make room, or counts as gone if its connection has ended.
+pub const UNHEARD: Duration = Duration::from_secs(10);
 
 /// The connections of a listener.
 #[derive(Debug)]
@@ -28,6 +34,21 @@ struct Entry {
     /// When it was last idle: rises.
     since: u64,
     leave: Arc<Notify>,
+    heard: Arc<Heard>,
+}
+
+/// Since when nobody waits for what a client says, though it has said something; none while somebody does.
+#[derive(Debug, Default)]
+struct Heard(Mutex<Option<Instant>>);
+
+impl Heard {
+    fn is(&self, heard: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = heard;
+    }
+
+    fn not_for(&self) -> Option<Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+    }
 }
 
 /// A connection. Dropped: it is gone.
@@ -35,6 +56,7 @@ struct Entry {
 pub struct Guest {
     number: u64,
     leave: Arc<Notify>,
+    heard: Arc<Heard>,
     of: Arc<Connections>,
 }
 
@@ -62,10 +84,12 @@ impl Connections {
         } else if !is_local && of_peer >= self.most.div_ceil(2) {
             inside.dismiss(peer)?;
         }
-        let leave = Arc::new(Notify::new());
+        let (leave, heard) = (Arc::new(Notify::new()), Arc::default());
         let number = inside.number();
-        inside.all.insert(number, Entry { peer, works: 0, since: number, leave: Arc::clone(&leave) });
-        Some(Guest { number, leave, of: Arc::clone(self) })
+        let entry =
+            Entry { peer, works: 0, since: number, leave: Arc::clone(&leave), heard: Arc::clone(&heard) };
+        inside.all.insert(number, entry);
+        Some(Guest { number, leave, heard, of: Arc::clone(self) })
     }
 }
 
@@ -75,11 +99,18 @@ impl Inside {
         self.next
     }
 
-    /// Sends the one away that has been idle for the longest, of one peer if that is said.
+    /// Sends the one away that has been idle for the longest, or unheard, of one peer if that is said.
     fn dismiss(&mut self, peer: Option<IpAddr>) -> Option<()> {
-        let idle = self.all.iter().filter(|(_, entry)| entry.works == 0);
-        let fits = idle.filter(|(_, entry)| peer.is_none() || entry.peer == peer);
-        let number = fits.min_by_key(|(_, entry)| entry.since).map(|(number, _)| *number)?;
+        let fits = || self.all.iter().filter(|(_, entry)| peer.is_none() || entry.peer == peer);
+        let idle = fits().filter(|(_, entry)| entry.works == 0);
+        let unheard = || {
+            let unheard = fits().filter_map(|(number, entry)| Some((number, entry.heard.not_for()?)));
+            unheard.filter(|(_, long)| *long >= UNHEARD).max_by_key(|(_, long)| *long)
+        };
+        let number = match idle.min_by_key(|(_, entry)| entry.since) {
+            Some((number, _)) => *number,
+            None => *unheard()?.0,
+        };
         self.all.remove(&number)?.leave.notify_one();
         Some(())
     }
@@ -93,6 +124,21 @@ impl Guest {
             entry.works += 1;
         }
         Stay(Arc::clone(self))
+    }
+
+    /// Somebody waits for what its client says.
+    pub fn is_heard(&self) {
+        self.heard.is(None);
+    }
+
+    /// Its client has said something, and nobody waits for more yet.
+    pub fn is_not_heard(&self) {
+        self.heard.is(Some(Instant::now()));
+    }
+
+    /// For how long nobody has.
+    pub fn unheard(&self) -> Option<Duration> {
+        self.heard.not_for()
     }
 
     /// Waits until somebody else needs its place.
@@ -149,6 +195,22 @@ mod tests {
         drop((first, second, stays));
         assert_eq!(connections.inside().all.len(), 0);
         let _again = connections.enter(None).expect("room");
+    }
+
+    #[test]
+    fn one_that_nobody_listens_to_makes_room_though_it_is_served() {
+        let connections = Connections::new(3);
+        let all = [(); 3].map(|()| Arc::new(connections.enter(None).expect("room")));
+        let _all_stay = all.each_ref().map(Guest::stay);
+        let unheard = |guest: &Guest, long| guest.heard.is(Instant::now().checked_sub(long));
+        unheard(&all[0], UNHEARD * 2);
+        unheard(&all[1], UNHEARD * 3);
+        unheard(&all[2], UNHEARD / 2);
+        all[1].is_heard();
+        let fourth = Arc::new(connections.enter(None).expect("the first makes room"));
+        let _stays = fourth.stay();
+        assert_eq!(all.each_ref().map(|guest| leaves(guest)), [true, false, false]);
+        assert!(connections.enter(None).is_none(), "a process may take its time");
     }
 
     #[test]

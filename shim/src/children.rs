@@ -37,6 +37,11 @@ impl Children {
         self.processes.extend(born);
     }
 
+    /// Nobody wants to know of its end any more: it is reaped as a stranger.
+    pub fn disown(&mut self, pid: u32) {
+        self.processes.remove(&pid);
+    }
+
     /// Reaps all that may be reaped. Gives the processes of the pod that have ended, with their exit codes; programs are told.
     pub fn reap(&mut self) -> Vec<(Target, i32)> {
         let mut programs = Vec::new();

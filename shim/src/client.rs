@@ -120,6 +120,15 @@ impl Client {
         self.done("Remove", request, WORK).await
     }
 
+    /// Forgets an exec that runs and whose client has gone; its process goes on. Unknown: fine.
+    ///
+    /// # Errors
+    /// `Unimplemented` of an older shim; `FailedPrecondition` before it was started.
+    pub async fn let_go(&self, id: &str, exec_id: &str) -> Result<()> {
+        let request = api::LetGoRequest { id: id.to_owned(), exec_id: exec_id.to_owned() };
+        self.done("LetGo", &request, QUICK).await
+    }
+
     /// Changes a container's limits; `resources` is the runtime-spec's LinuxResources as JSON.
     ///
     /// # Errors

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use tests::shim::POD;
-use tests::shim::api::pod;
+use tests::shim::api::{pod, task};
+use tests::shim::{POD, TASK, runtimes, shell};
 use tests::*;
 
 /// Attached to a container's output; what it has to read.
@@ -142,6 +142,58 @@ fn an_exec_that_is_removed_by_force_takes_along_what_it_started() {
     let _: pod::Empty = shim.client().ask(POD, "Remove", &remove);
     until("the container is alone", || (processes() == format!("{own}\n")).then_some(()));
     assert_eq!(stdout.read(&mut [0]).expect("the end"), 0);
+    shim.stop(bundle.id(), 0);
+    shim.remove(bundle.id());
+}
+
+/// A client that types what nobody reads, and goes: neither its places nor its descriptors are kept, while its processes go on.
+#[test]
+fn an_exec_whose_client_has_gone_gives_all_back_and_goes_on() {
+    const MOST: usize = 1024;
+    const LEFT: usize = 10;
+    let case = case!();
+    let shim = case.shim();
+    let mut bundle = case.bundle();
+    shim.start_sleeping(&mut bundle);
+    let cgroup = &shim.watch(0, 0).containers[0].cgroup;
+    let processes = case.cgroup_dir(cgroup).join("cgroup.procs");
+    let processes = || fs::read_to_string(&processes).expect("the container's processes").lines().count();
+    let small = json!({ "args": ["/bin/true"], "cwd": "/", "user": { "uid": 0, "gid": 0 } });
+    let spec =
+        prost_types::Any { type_url: "types.containerd.io/x".into(), value: small.to_string().into_bytes() };
+    let mut client = shim.client();
+    for number in 1..MOST {
+        let (id, exec_id) = (bundle.id().to_owned(), format!("e{number}"));
+        let request =
+            task::ExecProcessRequest { id, exec_id, spec: Some(spec.clone()), ..Default::default() };
+        let _: task::ExecProcessResponse = client.ask(TASK, "Exec", &request);
+    }
+    until("those that were launched ahead are given up", || runtimes(shim.pid()).is_empty().then_some(()));
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", shim.pid())).expect("its descriptors").count();
+    let before = descriptors();
+    for (round, terminal) in (0..LEFT).zip([false, true].into_iter().cycle()) {
+        // The one place that is left, by the same name.
+        let script = shell(bundle.id(), "left", "trap '' HUP; echo on; sleep 1000");
+        let exec = pod::ExecRequest { stdin: true, stdout: true, stderr: !terminal, terminal, ..script };
+        let started: pod::ExecResponse = client.ask(POD, "Exec", &exec);
+        let names = if terminal { &["stdout", "stdin"][..] } else { &["stdin", "stdout", "stderr"] };
+        let streams: Vec<_> =
+            names.iter().map(|name| shim.client().into_stream(&started.token, name)).collect();
+        (&streams[usize::from(!terminal)]).read_exact(&mut [0; 2]).expect("its word");
+        let mut types = &streams[usize::from(terminal)];
+        types.set_nonblocking(true).expect("a socket");
+        // More than the pipe and the socket hold.
+        while types.write(&[b'x'; 60_000]).is_ok() {}
+        drop(streams);
+        let gone = pod::LetGoRequest { id: bundle.id().to_owned(), exec_id: "left".to_owned() };
+        let _: pod::Empty = client.ask(POD, "LetGo", &gone);
+        assert!(processes() >= 2 + round, "its processes go on");
+    }
+    until("no descriptor is kept", || (descriptors() <= before).then_some(()));
+    assert!(processes() > LEFT, "they go on");
+    let started = pod::LetGoRequest { id: bundle.id().to_owned(), exec_id: "e1".to_owned() };
+    let refused = client.call::<pod::Empty>(POD, "LetGo", &started).expect_err("it has not been started");
+    assert_eq!(refused.code, 9, "{refused:?}");
     shim.stop(bundle.id(), 0);
     shim.remove(bundle.id());
 }

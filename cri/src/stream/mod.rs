@@ -19,6 +19,7 @@ pub mod remote;
 pub mod room;
 pub mod rpc;
 mod server;
+mod socket;
 pub mod spdy;
 #[cfg(test)]
 mod tests;

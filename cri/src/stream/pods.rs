@@ -1,6 +1,6 @@
 //! What streaming needs, done by the pods' shims: execs, attached streams, and connections from inside a pod's network namespace.
 //!
-//! An exec is forgotten in its shim when it has ended, whether its client is still there or not.
+//! An exec is forgotten in its shim when it has ended, or when its client has gone.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -70,25 +70,56 @@ async fn begin(node: &Arc<Node>, exec: &Exec) -> Result<Session> {
         stderr,
         ..Default::default()
     };
-    let started = client.exec(&request).await?;
+    let (begun, started) = oneshot::channel();
     let (told, end) = watch::channel(None);
     let (opening, opened) = oneshot::channel();
-    tokio::spawn(outlive(client.clone(), (container.id.clone(), id.clone()), opened, told));
-    let process = Running { client: client.clone(), container: container.id.clone(), exec: id, end };
+    let (here, gone) = oneshot::channel();
+    let process = Running {
+        client: client.clone(),
+        container: container.id.clone(),
+        exec: id.clone(),
+        end,
+        _here: here,
+    };
+    let (runs, named) = (client.clone(), (container.id.clone(), id));
+    // A task of its own: a client that goes while its process is being made leaves it to nobody else.
+    shim::client::spawn(async move {
+        let answer = runs.exec(&request).await;
+        let is_there = answer.is_ok();
+        let _ = begun.send(answer); // nobody waits any more: `gone` says so too
+        if is_there {
+            outlive(runs, named, (opened, gone), told).await;
+        }
+    });
+    let started = started.await.map_err(|_| Error::internal("start the process: its task ended"))??;
     let session = session(&client, &started.token, exec.streams, Box::new(process)).await;
     // Also when nobody waits for the session any more.
     drop::<oneshot::Sender<()>>(opening);
     session
 }
 
-/// Waits for an exec's end, tells it, and has the shim forget the exec, once its streams are open: a brief one may end before.
+/// Waits for an exec's end, tells it, and has the shim forget the exec, once its streams are open: a brief one may end before. When its
+/// session goes before that, nobody is left to be told: its place in the shim is given back at once, and the process goes on.
 async fn outlive(
     client: Client,
     (container, exec): (String, String),
-    opened: oneshot::Receiver<()>,
+    (opened, gone): (oneshot::Receiver<()>, oneshot::Receiver<()>),
     told: watch::Sender<Option<Result<i32>>>,
 ) {
-    let end = match client.wait(&container, &exec, FOREVER).await {
+    let wait = || client.wait(&container, &exec, FOREVER);
+    let ended = tokio::select! {
+        biased;
+        ended = wait() => ended,
+        _ = gone => match client.let_go(&container, &exec).await {
+            Ok(()) => return,
+            // An older shim: it keeps it until its end.
+            Err(error) => {
+                tracing::debug!("let go of an exec: {error}");
+                wait().await
+            }
+        },
+    };
+    let end = match ended {
         Ok(Some(ended)) => Ok(ended.exit_code),
         Ok(None) => Err(Error::new(Kind::Timeout, "wait for the process: a year is over")),
         Err(status) => Err(Error::from(status)),
@@ -135,12 +166,13 @@ async fn session(
     })
 }
 
-/// An exec.
+/// An exec. Dropped: its session has gone, and [`outlive`] gives back what it had in the shim.
 struct Running {
     client: Client,
     container: String,
     exec: String,
     end: watch::Receiver<Option<Result<i32>>>,
+    _here: oneshot::Sender<()>,
 }
 
 impl Process for Running {

@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::backend::{Backend, Exec, Streams};
+use super::socket::Socket;
 use super::token::{Tokens, Weight};
 use super::wire::Wire;
 use super::{Config, forward, remote, spdy, tls, websocket};
@@ -169,6 +170,7 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, server: Arc<Ser
                 let (server, tls) = (server.clone(), tls.clone());
                 tokio::spawn(async move {
                     let guest = Arc::new(guest);
+                    let socket = Socket::new(socket, guest.clone());
                     tokio::select! {
                         () = serve_guest(socket, tls, server, guest.clone()) => {}
                         () = guest.told_to_leave() => tracing::debug!(%peer, "a silent client made room"),
@@ -195,21 +197,23 @@ fn watch_over(socket: &TcpStream) {
     }
 }
 
-async fn serve_guest(socket: TcpStream, tls: Option<TlsAcceptor>, server: Arc<Server>, guest: Arc<Guest>) {
-    let Some(tls) = tls else { return connection(socket, server, guest).await };
+async fn serve_guest(socket: Socket, tls: Option<TlsAcceptor>, server: Arc<Server>, guest: Arc<Guest>) {
+    let client = (socket.clone(), guest);
+    let Some(tls) = tls else { return connection(socket, server, client).await };
     match timeout(HEAD, tls.accept(socket)).await {
-        Ok(Ok(socket)) => connection(socket, server, guest).await,
+        Ok(Ok(socket)) => connection(socket, server, client).await,
         Ok(Err(error)) => tracing::debug!(%error, "TLS handshake"),
         Err(_) => tracing::debug!("TLS handshake: not done in time"),
     }
 }
 
-async fn connection<Socket>(socket: Socket, server: Arc<Server>, guest: Arc<Guest>)
+/// One request of a client's, whose bytes may come in TLS.
+async fn connection<Io>(socket: Io, server: Arc<Server>, client: (Socket, Arc<Guest>))
 where
-    Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let service = service_fn(|request| {
-        let answer = server.answer(request, &guest);
+        let answer = server.answer(request, &client);
         async move { Ok::<_, Infallible>(answer) }
     });
     let served = http1::Builder::new()
@@ -227,7 +231,7 @@ where
 type Answer = Response<Full<Bytes>>;
 
 impl Server {
-    fn answer(&self, mut request: Request<Incoming>, guest: &Arc<Guest>) -> Answer {
+    fn answer(&self, mut request: Request<Incoming>, (socket, guest): &(Socket, Arc<Guest>)) -> Answer {
         let mut path = request.uri().path().trim_start_matches('/').splitn(2, '/');
         let (verb, token) = (path.next().unwrap_or_default(), path.next().unwrap_or_default());
         let Some(asked) = self.tokens.take(token).filter(|asked| asked.verb() == verb) else {
@@ -240,8 +244,15 @@ impl Server {
         let upgrade = hyper::upgrade::on(&mut request);
         let open = (crate::metrics::session(asked.verb()), guest.stay());
         let session = serve(upgrade, asked, chosen.transport, self.backend.clone());
+        let (socket, guest) = (socket.clone(), guest.clone());
         tokio::spawn(async move {
-            session.await;
+            tokio::select! {
+                () = session => {}
+                () = socket.gone() => tracing::debug!("a streaming client is gone, and nobody took what it said"),
+                () = guest.told_to_leave() => tracing::info!("a streaming client that nobody listened to made room"),
+            }
+            // Whatever else the session had begun ends with its connection, before its place is given back.
+            socket.end();
             drop(open);
         });
         chosen.answer
@@ -388,8 +399,8 @@ impl Remote {
 }
 
 fn wire(upgraded: Upgraded) -> Wire {
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => Wire::tcp(parts.io.into_inner(), parts.read_buf),
+    match upgraded.downcast::<TokioIo<Socket>>() {
+        Ok(parts) => Wire::plain(parts.io.into_inner(), parts.read_buf),
         Err(upgraded) => Wire::new(TokioIo::new(upgraded), Bytes::new()),
     }
 }

@@ -24,6 +24,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// `echo CODE`: gives stdin back and exits with the code. `flood BYTES`: prints that many.
 struct Fake {
     sizes: watch::Sender<Option<Size>>,
+    /// Held by each deaf process.
+    here: Arc<()>,
 }
 
 struct Playing {
@@ -52,6 +54,16 @@ impl Backend for Fake {
                 "echo" => {
                     tokio::spawn(async move { tokio::io::copy(&mut typed, &mut printed).await });
                     number as i32
+                }
+                // Reads nothing and never ends, as long as its session is there.
+                "deaf" => {
+                    let here = self.here.clone();
+                    tokio::spawn(async move {
+                        let _here = here;
+                        let _ = printed.read(&mut [0]).await; // the end of the session
+                        drop(typed);
+                    });
+                    0
                 }
                 "flood" => {
                     tokio::spawn(async move { printed.write_all(&vec![b'x'; number]).await });
@@ -85,7 +97,8 @@ impl Backend for Fake {
 
 async fn server() -> (Arc<Server>, watch::Receiver<Option<Size>>) {
     let (sizes, seen) = watch::channel(None);
-    (Server::start(&Config::default(), Arc::new(Fake { sizes })).await.expect("a server"), seen)
+    let fake = Fake { sizes, here: Arc::default() };
+    (Server::start(&Config::default(), Arc::new(fake)).await.expect("a server"), seen)
 }
 
 fn exec(command: &[&str], tty: bool) -> Exec {
@@ -429,4 +442,32 @@ fn a_byte_of_a_large_frame_is_kept_in_a_byte() {
     read.extend_from_slice(b"x");
     let kept = super::channel::piece(read);
     assert!(kept.try_into_mut().expect("the only one").capacity() < 1024);
+}
+
+/// What it typed is more than its process takes: the end of its connection comes behind that, where nobody reads.
+#[tokio::test]
+async fn a_client_that_has_gone_is_missed_though_nobody_reads_what_it_typed() {
+    let (sizes, _seen) = watch::channel(None);
+    let fake = Fake { sizes, here: Arc::default() };
+    let here = Arc::downgrade(&fake.here);
+    let server = Server::start(&Config::default(), Arc::new(fake)).await.expect("a server");
+    let url = server.exec(exec(&["deaf", "0"], false)).expect("a URL");
+    let mut client = Client::upgrade(&url, "v4.channel.k8s.io").await;
+    client.open(&[("streamtype", "error")]).await;
+    let stdin = client.open(&[("streamtype", "stdin")]).await;
+    client.open(&[("streamtype", "stdout")]).await;
+    client.collect(REPLY, 3).await;
+    // What the session's queue and the process's socket don't hold stays in the connection, until that is full too.
+    while timeout(Duration::from_secs(1), client.send(stdin, &[b'x'; 60_000], false)).await.is_ok() {}
+    let runs = || here.strong_count() > 1;
+    assert!(runs());
+    // As that of a client that is killed before it has read all.
+    rustix::net::sockopt::set_socket_linger(&client.socket, Some(Duration::ZERO)).expect("an option");
+    drop(client);
+    let gone = async {
+        while runs() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(LIMIT, gone).await.expect("its session ends");
 }

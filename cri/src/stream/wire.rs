@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::room::Unfinished;
+use super::socket::Socket;
 
 /// How long a peer may take to close after we did.
 const LINGER: Duration = Duration::from_secs(5);
@@ -44,10 +44,9 @@ impl Wire {
         Self { read: buffered(before, read), write: Box::new(write) }
     }
 
-    /// The same for a plain TCP connection, whose halves need no lock.
-    pub fn tcp(socket: TcpStream, before: Bytes) -> Self {
-        let (read, write) = socket.into_split();
-        Self { read: buffered(before, read), write: Box::new(write) }
+    /// The same for a connection without TLS, whose halves need no lock.
+    pub fn plain(socket: Socket, before: Bytes) -> Self {
+        Self { read: buffered(before, socket.clone()), write: Box::new(socket) }
     }
 }
 

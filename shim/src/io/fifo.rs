@@ -79,9 +79,9 @@ impl FifoEnds {
     /// It has come.
     pub fn join(&mut self, terminal: &Arc<Async>, cutter: &Cutter) -> Result<()> {
         if let Some(input) = self.terminal_input.take() {
-            let (input, terminal) = (asynchronous(input)?, Arc::downgrade(terminal));
+            let (input, terminal, cut) = (asynchronous(input)?, Arc::downgrade(terminal), cutter.cut());
             tokio::spawn(async move {
-                pump::input(input, terminal).await;
+                pump::input(input, terminal, cut).await;
             });
         }
         let output = self.terminal_output.take().map(asynchronous).transpose()?.map(Arc::new);

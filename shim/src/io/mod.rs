@@ -23,7 +23,7 @@ use crate::rt::Ends;
 use attached::{Client, Guest};
 use fifo::FifoEnds;
 use output::{Opened, Output, Sources};
-use pump::{Async, Cutter, asynchronous};
+use pump::{Async, Cut, Cutter, asynchronous};
 
 /// How long an exec's output is read after its end, if nobody says.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -220,12 +220,12 @@ impl Held {
         }
     }
 
-    /// A connection for what the process reads. Gives both ends for [`pump::input`], and what counts it for as long.
-    pub fn input(&self, connection: UnixStream) -> Result<(Async, Weak<Async>, Guest)> {
+    /// A connection for what the process reads. Gives both ends for [`pump::input`], when it ends, and what counts it for as long.
+    pub fn input(&self, connection: UnixStream) -> Result<(Async, Weak<Async>, Cut, Guest)> {
         let Some(stdin) = &self.stdin else {
             return Err(Error::new(Kind::WrongStatus, "its stdin is closed, or it never had one"));
         };
-        Ok((from_client(connection)?, Arc::downgrade(stdin), self.guests.clone()))
+        Ok((from_client(connection)?, Arc::downgrade(stdin), self.cutter.cut(), self.guests.clone()))
     }
 
     /// A connection for what the process prints.

@@ -108,8 +108,17 @@ pub async fn output(from: Arc<Async>, to: Option<Arc<Async>>, mut cut: Cut) {
     }
 }
 
-/// From a client to a process's stdin, until either ends. Returns whether the client said that it was all.
-pub async fn input(from: Async, to: Weak<Async>) -> bool {
+/// From a client to a process's stdin, until either ends, or the cut: a process that reads nothing would keep what waits for it. Returns
+/// whether the client said that it was all.
+pub async fn input(from: Async, to: Weak<Async>, mut cut: Cut) -> bool {
+    tokio::select! {
+        biased;
+        all_said = typed(from, to) => all_said,
+        () = cut.wait() => false,
+    }
+}
+
+async fn typed(from: Async, to: Weak<Async>) -> bool {
     let mut buffer = Buffer::default();
     loop {
         let length = match buffer.read(&from).await {

@@ -118,6 +118,12 @@ impl Pod {
         self.ask(move |owner, answer| owner.remove(&target, running, answer)).await
     }
 
+    /// Forgets an exec that runs, or has ended: nobody will ask for it. Its process goes on without its streams. NotFound if there is none,
+    /// WrongStatus before it was started.
+    pub async fn let_go(&self, target: Target) -> Result<()> {
+        self.look(move |owner| owner.let_go(&target)).await
+    }
+
     /// Adds an exec that waits for [`Self::start`].
     pub async fn add_exec(&self, request: Exec) -> Result<()> {
         self.look(|owner| {

@@ -168,7 +168,7 @@ impl Owner {
         }
     }
 
-    fn forget(&mut self, target: &Target) {
+    pub(super) fn forget(&mut self, target: &Target) {
         match &target.exec {
             None => {
                 self.containers.remove(&target.container);

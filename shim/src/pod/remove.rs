@@ -41,6 +41,24 @@ impl Owner {
         }
     }
 
+    /// See [`super::Pod::let_go`]. What the shim had of it ends here: its place, its descriptors, and what watched over it.
+    pub fn let_go(&mut self, target: &Target) -> Result<()> {
+        let process = self.process(target)?;
+        let (pid, alive) = (process.pid, process.alive);
+        match process.state {
+            State::Running | State::Paused | State::Stopped if target.exec.is_some() => {}
+            state => {
+                let why = format!("let go of {target}: it is {state:?}, and no exec that was started");
+                return Err(Error::new(Kind::WrongStatus, why));
+            }
+        }
+        if alive {
+            self.children.disown(pid);
+        }
+        self.forget(target);
+        Ok(())
+    }
+
     fn kill_and_remove(&mut self, target: &Target, answer: Answer<Removed>) {
         let (line, target) = (self.line.clone(), target.clone());
         let (killed, end) = oneshot::channel();

@@ -80,10 +80,10 @@ impl Owner {
         let Some(streams) = &self.process(target)?.streams else {
             return Err(Error::not_found(format!("{target} has no streams")));
         };
-        let (from, to, guest) = streams.input(typist)?;
+        let (from, to, cut, guest) = streams.input(typist)?;
         let (line, target) = (self.line.clone(), target.clone());
         tokio::spawn(async move {
-            let all_said = pump::input(from, to).await;
+            let all_said = pump::input(from, to, cut).await;
             drop(guest);
             line.send(move |owner| owner.stdin_over(&target, all_said));
         });

@@ -34,6 +34,7 @@ impl Services {
             "Watch" => self.pod_watch(decode(payload)?).await?.encode_to_vec(),
             "Kill" => self.pod_kill(decode(payload)?).await.map(|()| empty)?,
             "Remove" => self.pod_remove(decode(payload)?).await.map(|()| empty)?,
+            "LetGo" => self.pod_let_go(decode(payload)?).await.map(|()| empty)?,
             "Update" => self.pod_update(decode(payload)?).await.map(|()| empty)?,
             "Resize" => self.pod_resize(decode(payload)?).await.map(|()| empty)?,
             "ReopenLog" => {
@@ -80,6 +81,14 @@ impl Services {
         match self.pod.remove(Target::of(request.id, request.exec_id), running).await {
             Err(error) if error.kind() == crate::error::Kind::NotFound => Ok(()),
             other => other.map(drop),
+        }
+    }
+
+    async fn pod_let_go(&self, request: api::LetGoRequest) -> Result<()> {
+        let exec = named(request.exec_id, "exec_id")?;
+        match self.pod.let_go(Target::of(request.id, exec)).await {
+            Err(error) if error.kind() == crate::error::Kind::NotFound => Ok(()),
+            other => other,
         }
     }
 
