@@ -74,6 +74,14 @@ impl Weight for Asked {
         };
         words.iter().map(|word| word.capacity() + size_of::<String>()).sum::<usize>() + size_of::<Self>()
     }
+
+    fn owner(&self) -> &str {
+        match self {
+            Self::Exec(exec) => &exec.container,
+            Self::Attach { container, .. } => container,
+            Self::Forward { sandbox } => sandbox,
+        }
+    }
 }
 
 /// The server. It lives as long as the process.

@@ -1,5 +1,6 @@
 //! Tokens: what a streaming URL ends with. Each is good for one connection, for one minute. What waits is bounded in number and in bytes,
-//! and goes when its minute is over, whether anybody asks again or not.
+//! and goes when its minute is over, whether anybody asks again or not. Nobody is refused for what others left waiting: the oldest of
+//! whoever has the most makes room.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -17,6 +18,9 @@ pub const LIFETIME: Duration = Duration::from_secs(60);
 /// Tokens that may wait at once.
 const WAITING_MAX: usize = 1000;
 
+/// Of one container, or pod: who fetches more doesn't mean to use the oldest.
+const WAITING_EACH: usize = 250;
+
 /// What the requests that wait may have together: two of the longest that can be executed, or a thousand of 12 kB.
 pub const BYTES_MAX: usize = 12 << 20;
 
@@ -24,6 +28,9 @@ pub const BYTES_MAX: usize = 12 << 20;
 pub trait Weight {
     /// What it keeps in memory.
     fn bytes(&self) -> usize;
+
+    /// Whom it is counted for.
+    fn owner(&self) -> &str;
 }
 
 /// Requests that wait for their connection.
@@ -60,6 +67,49 @@ impl<Request: Weight> Waiting<Request> {
         for token in over {
             self.take(&token);
         }
+        self.shrink();
+    }
+
+    /// Makes room for a request of so many bytes by what is counted for its own owner where that has all that one may, else by the oldest
+    /// of who has the most.
+    fn make_room(&mut self, owner: &str, more: usize) {
+        if self.of(owner).count() >= WAITING_EACH {
+            self.take_oldest(owner);
+        }
+        if self.requests.len() >= WAITING_MAX
+            && let Some(most) = self.greediest(|_| 1)
+        {
+            self.take_oldest(&most);
+        }
+        while self.bytes + more > BYTES_MAX
+            && let Some(most) = self.greediest(Weight::bytes)
+        {
+            self.take_oldest(&most);
+        }
+    }
+
+    fn of(&self, owner: &str) -> impl Iterator<Item = (&String, &Instant)> {
+        let theirs = self.requests.iter().filter(move |(_, (_, request))| request.owner() == owner);
+        theirs.map(|(token, (since, _))| (token, since))
+    }
+
+    fn take_oldest(&mut self, owner: &str) {
+        let oldest = self.of(owner).min_by_key(|(_, since)| **since).map(|(token, _)| token.clone());
+        if let Some(oldest) = oldest {
+            self.take(&oldest);
+        }
+    }
+
+    /// Who has the most, as it is counted.
+    fn greediest(&self, count: impl Fn(&Request) -> usize) -> Option<String> {
+        let mut all: HashMap<&str, usize> = HashMap::new();
+        for (_, request) in self.requests.values() {
+            *all.entry(request.owner()).or_default() += count(request);
+        }
+        all.into_iter().max_by_key(|(_, count)| *count).map(|(owner, _)| owner.to_owned())
+    }
+
+    fn shrink(&mut self) {
         if self.requests.is_empty() {
             // The table of a thousand goes too.
             self.requests.shrink_to_fit();
@@ -75,7 +125,7 @@ impl<Request: Weight> Tokens<Request> {
     /// Keeps a request and gives the token for it: 128 random bits in hexadecimal.
     ///
     /// # Errors
-    /// `Unavailable` if too many, or too much, wait already; `Os` if the kernel gives no random bytes.
+    /// `Invalid` for one that has more than all may; `Os` if the kernel gives no random bytes.
     pub fn put(&self, request: Request) -> Result<String> {
         let mut bytes = [0_u8; 16];
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
@@ -85,16 +135,15 @@ impl<Request: Weight> Tokens<Request> {
             text
         });
         let more = request.bytes();
+        if more > BYTES_MAX {
+            let why = format!(
+                "keep a streaming request until its connection comes: it takes {more} bytes of memory, all together have {BYTES_MAX}"
+            );
+            return Err(Error::invalid(why).cure("put what the command says into a file, or type it"));
+        }
         let mut waiting = self.waiting();
         waiting.expire(self.lifetime);
-        let (count, bytes) = (waiting.requests.len(), waiting.bytes);
-        if count >= WAITING_MAX || bytes + more > BYTES_MAX {
-            let why = format!(
-                "keep a streaming request of {more} bytes: {count} with {bytes} bytes wait for their connection already, \
-                 {WAITING_MAX} with {BYTES_MAX} bytes may"
-            );
-            return Err(Error::new(Kind::Unavailable, why).cure("try again in a minute"));
-        }
+        waiting.make_room(request.owner(), more);
         waiting.bytes += more;
         waiting.requests.insert(token.clone(), (Instant::now(), request));
         drop(waiting);
@@ -130,11 +179,19 @@ mod tests {
         fn bytes(&self) -> usize {
             self.len()
         }
+
+        fn owner(&self) -> &'static str {
+            "one"
+        }
     }
 
     impl Weight for usize {
         fn bytes(&self) -> usize {
             *self
+        }
+
+        fn owner(&self) -> &'static str {
+            "one"
         }
     }
 
@@ -176,24 +233,49 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_number_of_waiting_requests_is_bounded() {
-        let tokens = Tokens::default();
-        for _ in 0..WAITING_MAX {
-            tokens.put("").expect("a token");
+    /// Of an owner.
+    struct Of(&'static str, usize);
+
+    impl Weight for Of {
+        fn bytes(&self) -> usize {
+            self.1
         }
-        let error = tokens.put("").expect_err("one too many");
-        assert_eq!(error.kind(), Kind::Unavailable);
+
+        fn owner(&self) -> &str {
+            self.0
+        }
+    }
+
+    #[test]
+    fn who_leaves_urls_unused_loses_his_own_oldest_and_refuses_nobody() {
+        let tokens = Tokens::default();
+        let put = |owner, bytes| tokens.put(Of(owner, bytes)).expect("a token");
+        let quiet = put("quiet", 1);
+        let greedy: Vec<_> = (0..WAITING_EACH + 10).map(|_| put("greedy", 1)).collect();
+        assert_eq!(tokens.waiting().requests.len(), 1 + WAITING_EACH);
+        assert!(greedy[..10].iter().all(|token| tokens.take(token).is_none()), "the oldest went");
+        assert!(tokens.take(&greedy[10]).is_some() && tokens.take(&greedy[WAITING_EACH + 9]).is_some());
+        // As many as there may be, of several.
+        for owner in ["a", "b", "c", "d", "e"] {
+            (0..WAITING_EACH).for_each(|_| drop(put(owner, 1)));
+        }
+        let newest = put("another", 1);
+        let waiting = tokens.waiting().requests.len();
+        assert!(waiting <= WAITING_MAX, "{waiting}");
+        assert!(tokens.take(&quiet).is_some() && tokens.take(&newest).is_some(), "they have few");
     }
 
     #[test]
     fn the_bytes_of_waiting_requests_are_bounded_and_given_back() {
         let tokens = Tokens::default();
-        let half = tokens.put(BYTES_MAX / 2).expect("a token");
-        tokens.put(BYTES_MAX / 2).expect("a token");
-        let error = tokens.put(1).expect_err("a byte too many");
-        assert_eq!(error.kind(), Kind::Unavailable);
-        assert_eq!(tokens.take(&half), Some(BYTES_MAX / 2));
-        tokens.put(BYTES_MAX / 2).expect("there is room again");
+        let put = |owner, bytes| tokens.put(Of(owner, bytes)).expect("a token");
+        let small = put("small", 1000);
+        let large: Vec<_> = (0..5).map(|_| put("large", BYTES_MAX / 2)).collect();
+        assert!(tokens.waiting().bytes <= BYTES_MAX);
+        assert!(tokens.take(&small).is_some() && tokens.take(&large[4]).is_some());
+        put("small", BYTES_MAX);
+        assert_eq!(tokens.waiting().requests.len(), 1);
+        let Err(error) = tokens.put(Of("small", BYTES_MAX + 1)) else { panic!("more than all may") };
+        assert_eq!(error.kind(), Kind::Invalid);
     }
 }
