@@ -56,7 +56,7 @@ pub fn place(
     let owner = root_of(&sandbox.config);
     let config = &container.config;
     let dir = node.paths.container_record(&container.id);
-    let (cdi, cdi_nodes) = cdi(config)?;
+    let (cdi, cdi_unread, cdi_nodes) = cdi(config);
     Ok(ContainerPlace {
         id: container.id.clone(),
         root: node.paths.bundle(&container.id).join("rootfs"),
@@ -68,6 +68,7 @@ pub fn place(
         devices: devices(config)?,
         cdi_nodes,
         cdi,
+        cdi_unread,
         seccomp: read_seccomp(oci::container::seccomp_file(config)?)?,
         target_pid: target(node, container)?,
     })
@@ -144,14 +145,26 @@ fn devices(config: &api::ContainerConfig) -> Result<BTreeMap<String, Vec<oci::No
     config.devices.iter().map(nodes).collect()
 }
 
-type Cdi = (Vec<(PathBuf, Vec<u8>)>, BTreeMap<String, oci::Node>);
+/// Specifications, why others could not be read, and the nodes that they name.
+type Cdi = (Vec<(PathBuf, Vec<u8>)>, Vec<Error>, BTreeMap<String, oci::Node>);
 
-fn cdi(config: &api::ContainerConfig) -> Result<Cdi> {
+fn cdi(config: &api::ContainerConfig) -> Cdi {
     if config.cdi_devices.is_empty() {
-        return Ok(Cdi::default());
+        return Cdi::default();
     }
-    let mut files = Vec::new();
-    for directory in ["/etc/cdi", "/var/run/cdi"] {
+    let (files, unread) = specifications(&["/etc/cdi", "/var/run/cdi"].map(Path::new));
+    // A device that is nowhere, or a file that is wrong, is told when the edits are made.
+    let named = oci::container::cdi_nodes(config, &files).unwrap_or_default();
+    let look = |path: String| Some((host::nodes(Path::new(&path)).ok()?.pop()?, path));
+    let nodes = named.into_iter().filter_map(look).map(|(node, path)| (path, node)).collect();
+    (files, unread, nodes)
+}
+
+/// All that can be read of the directories. What can't be takes its own devices along, and nobody else's: it is warned of, and told to who
+/// wants one that is in no other.
+fn specifications(directories: &[&Path]) -> (Vec<(PathBuf, Vec<u8>)>, Vec<Error>) {
+    let (mut files, mut unread) = (Vec::new(), Vec::new());
+    for directory in directories {
         let mut paths: Vec<PathBuf> = std::fs::read_dir(directory)
             .into_iter()
             .flatten()
@@ -163,15 +176,17 @@ fn cdi(config: &api::ContainerConfig) -> Result<Cdi> {
             .collect();
         paths.sort();
         for path in paths {
-            let text = document::read(&path, document::MOST)?;
-            files.push((path, text));
+            match document::read(&path, document::MOST) {
+                Ok(text) => files.push((path, text)),
+                Err(error) => {
+                    let error = error.during("look for CDI devices");
+                    tracing::warn!("{error}");
+                    unread.push(error);
+                }
+            }
         }
     }
-    // A device that is nowhere, or a file that is wrong, is told when the edits are made.
-    let named = oci::container::cdi_nodes(config, &files).unwrap_or_default();
-    let look = |path: String| Some((host::nodes(Path::new(&path)).ok()?.pop()?, path));
-    let nodes = named.into_iter().filter_map(look).map(|(node, path)| (path, node)).collect();
-    Ok((files, nodes))
+    (files, unread)
 }
 
 /// With PID mode TARGET: the process whose namespace is joined.
@@ -194,5 +209,39 @@ fn target(node: &Node, container: &Container) -> Result<Option<u32>> {
             format!("target container {} is not running", target.id),
         )),
         pid => Ok(Some(pid)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_lies_among_cdi_specifications_takes_nobody_elses_devices_along() {
+        let dir = std::env::temp_dir().join(format!("rt-cdi-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("directory.json")).unwrap();
+        std::fs::write(dir.join("good.json"), r#"{"kind": "v/c", "devices": [{"name": "0"}]}"#).unwrap();
+        std::fs::write(dir.join("long.json"), vec![b' '; (document::MOST + 1) as usize]).unwrap();
+        nix::unistd::mkfifo(&dir.join("fifo.yaml"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (name, to) in
+            [("zero.json", "/dev/zero"), ("nowhere.yml", "/no/such"), ("kmsg.json", "/proc/kmsg")]
+        {
+            std::os::unix::fs::symlink(to, dir.join(name)).unwrap();
+        }
+        let (files, unread) = specifications(&[&dir, Path::new("/no/such/directory")]);
+        assert_eq!(files.len(), 1);
+        let all: String = unread.iter().map(|error| format!("{error}\n")).collect();
+        for name in ["directory.json", "long.json", "fifo.yaml", "zero.json", "nowhere.yml", "kmsg.json"] {
+            assert!(
+                all.contains(&format!("look for CDI devices: read {}: ", dir.join(name).display())),
+                "{all}"
+            );
+        }
+        let wanted = |name: &str| api::ContainerConfig {
+            cdi_devices: vec![api::CdiDevice { name: name.to_owned() }],
+            ..Default::default()
+        };
+        assert!(oci::container::cdi_nodes(&wanted("v/c=0"), &files).is_ok(), "its file can be read");
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -118,7 +118,8 @@ impl DeviceNode {
 
 /// Applies the edits of the request's CDI devices.
 pub fn apply(spec: &mut Spec, request: &Request<'_>) -> Result<()> {
-    for edits in edits(&request.config.cdi_devices, &request.place.cdi)? {
+    let place = request.place;
+    for edits in edits(&request.config.cdi_devices, &place.cdi, &place.cdi_unread)? {
         environment(spec, &edits);
         nodes(spec, &edits, request.place)?;
         for mount in &edits.mounts {
@@ -140,21 +141,21 @@ pub fn apply(spec: &mut Spec, request: &Request<'_>) -> Result<()> {
 
 /// The nodes of the host that have to be looked at before.
 pub fn host_nodes(wanted: &[api::CdiDevice], specs: &[(PathBuf, Vec<u8>)]) -> Result<Vec<String>> {
-    let edits = edits(wanted, specs)?;
+    let edits = edits(wanted, specs, &[])?;
     Ok(edits.iter().flat_map(|edits| &edits.device_nodes).map(|node| node.source().to_owned()).collect())
 }
 
 /// Those of the specifications, each once, and those of the devices. The last specification that has a device counts, so
 /// that /var/run/cdi comes before /etc/cdi. One that can't be read is no matter to devices of others.
-fn edits(wanted: &[api::CdiDevice], specs: &[(PathBuf, Vec<u8>)]) -> Result<Vec<Edits>> {
+fn edits(wanted: &[api::CdiDevice], specs: &[(PathBuf, Vec<u8>)], unread: &[Error]) -> Result<Vec<Edits>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
-    let (mut vendors, mut unreadable) = (Vec::new(), None);
+    let (mut vendors, mut unreadable) = (Vec::new(), unread.to_vec());
     for spec in specs {
         match parse(spec) {
             Ok(vendor) => vendors.push(vendor),
-            Err(error) => unreadable = Some(error),
+            Err(error) => unreadable.push(error),
         }
     }
     let mut all = Vec::new();
@@ -171,10 +172,12 @@ fn edits(wanted: &[api::CdiDevice], specs: &[(PathBuf, Vec<u8>)]) -> Result<Vec<
             })
             .next();
         let Some((at, vendor, device)) = found else {
-            return Err(unreadable.unwrap_or_else(|| {
-                Error::invalid(format!("unresolvable CDI device {name:?}"))
-                    .cure("its specification is looked for in /etc/cdi and /var/run/cdi")
-            }));
+            if unreadable.is_empty() {
+                let none = Error::invalid(format!("unresolvable CDI device {name:?}"));
+                return Err(none.cure("its specification is looked for in /etc/cdi and /var/run/cdi"));
+            }
+            let all: Vec<String> = unreadable.iter().map(ToString::to_string).collect();
+            return Err(Error::invalid(all.join("; ")));
         };
         if !used.contains(&at) {
             used.push(at);

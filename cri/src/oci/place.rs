@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::host::Node;
+use crate::error::Error;
 
 /// Where a sandbox comes to lie.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +66,8 @@ pub struct ContainerPlace {
     pub cdi_nodes: BTreeMap<String, Node>,
     /// CDI specifications as read, by file name; later ones win.
     pub cdi: Vec<(PathBuf, Vec<u8>)>,
+    /// Why others could not be read: what they may have is not said to exist nowhere.
+    pub cdi_unread: Vec<Error>,
     /// The Localhost seccomp profile that the request names, as read; see [`super::container::seccomp_file`].
     pub seccomp: Option<Vec<u8>>,
     /// With PID mode TARGET: the first process of the container that `target_id` names.

@@ -136,9 +136,17 @@ fn each_specification_of_a_vendor_brings_its_own_edits() {
     };
     let files = [file(1), file(2), ("/etc/cdi/broken.json".into(), b"{".to_vec())];
     let asked = ["v/c=1", "v/c=2", "v/c=both"].map(|name| api::CdiDevice { name: name.into() });
-    let all: Vec<String> = edits(&asked, &files).unwrap().into_iter().flat_map(|edits| edits.env).collect();
+    let all: Vec<String> =
+        edits(&asked, &files, &[]).unwrap().into_iter().flat_map(|edits| edits.env).collect();
     assert_eq!(all, ["FILE1=1", "DEVICE1=1", "FILE2=1", "DEVICE2=1", "BOTH=2"]);
     // What a broken file may have had is not said to exist nowhere.
-    let error = edits(&wanted("v/c=3"), &files).unwrap_err().to_string();
+    let error = edits(&wanted("v/c=3"), &files, &[]).unwrap_err().to_string();
     assert!(error.starts_with("read CDI specification /etc/cdi/broken.json: EOF"), "{error}");
+    let unread = [Error::invalid("read /etc/cdi/x.json: it is no regular file")];
+    assert!(edits(&asked, &files, &unread).is_ok(), "they are in others");
+    let error = edits(&wanted("v/c=3"), &files, &unread).unwrap_err().to_string();
+    assert!(
+        error.contains("/etc/cdi/x.json: it is no regular file; ") && error.contains("broken.json"),
+        "{error}"
+    );
 }
