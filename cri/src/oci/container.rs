@@ -191,6 +191,24 @@ fn limits(
     Ok(())
 }
 
+/// A client that names no paths to hide or to protect means it (a kubelet's procMount Unmasked), or has forgotten them.
+fn unmasked(context: &api::LinuxContainerSecurityContext) -> impl Iterator<Item = Degraded> {
+    let lists = [
+        (
+            "masked_paths",
+            &context.masked_paths,
+            "all of /proc and /sys can be seen, as it was not asked otherwise",
+        ),
+        (
+            "readonly_paths",
+            &context.readonly_paths,
+            "/proc/sys and the like can be written by the container's root, as it was not asked otherwise",
+        ),
+    ];
+    let empty = lists.into_iter().filter(|(_, list, _)| list.is_empty());
+    empty.map(|(field, _, what)| Degraded::new(format!("security_context.{field}"), "none", what))
+}
+
 /// Filter, profile and labels; a privileged container has none.
 fn confine(
     spec: &mut Spec,
@@ -206,6 +224,7 @@ fn confine(
         return Ok(());
     }
     degraded.append(&mut less);
+    degraded.extend(unmasked(context));
     let bounding = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
     let bounding = bounding.and_then(|sets| sets.bounding().clone()).unwrap_or_default();
     let filter = seccomp::filter(&choice, request.place.seccomp.as_deref(), &bounding)?;

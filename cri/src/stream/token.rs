@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 
 /// How long a token is good for.
 pub const LIFETIME: Duration = Duration::from_secs(60);
@@ -173,6 +173,7 @@ impl<Request: Weight> Tokens<Request> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use std::sync::Arc;
 
     impl Weight for &str {

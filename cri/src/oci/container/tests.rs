@@ -261,6 +261,33 @@ fn mistakes_are_named() {
     }
 }
 
+/// As a kubelet does, but for more paths.
+fn hide(case: &mut Case) {
+    let context = case.context();
+    context.masked_paths = vec!["/proc/kcore".into()];
+    context.readonly_paths = vec!["/proc/sys".into()];
+}
+
+#[test]
+fn what_a_client_forgot_to_hide_is_said_and_a_privileged_container_asked_for_it() {
+    let said = |case: &Case| {
+        let made = case.made().expect("a spec");
+        made.degraded.iter().map(|less| (less.field.clone(), less.asked.clone())).collect::<Vec<_>>()
+    };
+    let none = ["masked_paths", "readonly_paths"]
+        .map(|field| (format!("security_context.{field}"), "none".to_owned()));
+    let mut case = Case::new();
+    assert_eq!(said(&case), none);
+    case.context().masked_paths = vec!["/proc/kcore".into()];
+    assert_eq!(said(&case), none[1..]);
+    hide(&mut case);
+    assert_eq!(said(&case), []);
+    let mut case = Case::new();
+    super::super::testing::context(&mut case.pod).privileged = true;
+    case.context().privileged = true;
+    assert_eq!(said(&case), []);
+}
+
 #[test]
 fn the_default_apparmor_profile_is_applied_or_its_absence_is_said() {
     let profile = |case: &Case| {
@@ -269,6 +296,7 @@ fn the_default_apparmor_profile_is_applied_or_its_absence_is_said() {
         (process, made.degraded.iter().map(ToString::to_string).collect::<Vec<_>>())
     };
     let mut case = Case::new();
+    hide(&mut case);
     assert_eq!(profile(&case), (None, vec![]));
     case.host.apparmor = Some(AppArmor { lacking: None, profiles: Some(["rt-default".to_owned()].into()) });
     assert_eq!(profile(&case), (Some("rt-default".to_owned()), vec![]));
