@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 
 /// Of a profile, a specification or a list that somebody wrote: more than any has.
 pub const MOST: u64 = 4 << 20;
@@ -15,6 +15,14 @@ pub const MOST: u64 = 4 << 20;
 /// Reads a regular file of at most `most` bytes. A FIFO would never end, a device neither.
 pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     bounded(path, most).what(|| format!("read {}", path.display()))
+}
+
+/// The same of a file that a configuration names: one that is not there is a mistake in it, and says nothing of what is asked for.
+pub fn named(path: &Path, most: u64) -> Result<Vec<u8>> {
+    read(path, most).map_err(|error| match error.kind() {
+        Kind::NotFound => Error::invalid(error.to_string()),
+        _ => error,
+    })
 }
 
 /// The same, of UTF-8.
@@ -52,7 +60,6 @@ fn open(path: &Path) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
 
     #[test]
     fn only_a_regular_file_of_some_size_is_read() {

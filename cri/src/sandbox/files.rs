@@ -4,6 +4,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -11,7 +12,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use super::spec;
 use crate::api;
 use crate::document;
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::node::{Node, Sandbox};
 use crate::paths;
 
@@ -52,21 +53,44 @@ impl Files {
     }
 }
 
-/// Makes them.
-pub async fn create(node: &Node, sandbox: &Sandbox) -> Result<()> {
+/// Makes them. What reads and writes files is done away from the threads that answer; the mount is not, so that whoever undoes this after
+/// its time finds it made or not at all.
+pub async fn create(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
     let place = paths::pod_files(sandbox.dir());
     paths::own_dir(&place)?;
     let (bytes, files) = match sandbox.is_on_host_ipc() {
         false => (BYTES, FILES),
-        true => (BYTES_OF_FILES + 2 * hosts(node, sandbox)?.len(), FEW_FILES),
+        true => {
+            let long = blocking(node, sandbox, hosts).await?.len();
+            (BYTES_OF_FILES + 2 * long, FEW_FILES)
+        }
     };
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let options = format!("mode=0700,size={bytes},nr_inodes={files}");
     mount(Some("shm"), &place, Some("tmpfs"), flags, Some(options.as_str()))
         .what(|| format!("mount tmpfs at {}", place.display()))?;
+    blocking(node, sandbox, fill).await
+}
+
+/// Writes what depends on the pod's network: resolv.conf and hosts.
+pub async fn write_network_files(node: &Arc<Node>, sandbox: &Arc<Sandbox>) -> Result<()> {
+    blocking(node, sandbox, network_files).await
+}
+
+async fn blocking<T: Send + 'static>(
+    node: &Arc<Node>,
+    sandbox: &Arc<Sandbox>,
+    work: fn(&Node, &Sandbox) -> Result<T>,
+) -> Result<T> {
+    let (node, sandbox) = (node.clone(), sandbox.clone());
+    let done = tokio::task::spawn_blocking(move || work(&node, &sandbox)).await;
+    done.map_err(|error| Error::internal(format!("make a pod's files: {error}")))?
+}
+
+fn fill(node: &Node, sandbox: &Sandbox) -> Result<()> {
     let files = Files::of(sandbox);
     let owner = spec::root_of(&sandbox.config);
-    write_network_files(node, sandbox)?;
+    network_files(node, sandbox)?;
     write(&files.hostname, format!("{}\n", hostname(node, sandbox)).as_bytes(), owner)?;
     if let Some(shm) = &files.shm {
         paths::own_dir(shm)?;
@@ -77,8 +101,7 @@ pub async fn create(node: &Node, sandbox: &Sandbox) -> Result<()> {
     Ok(())
 }
 
-/// Writes what depends on the pod's network: resolv.conf and hosts.
-pub fn write_network_files(node: &Node, sandbox: &Sandbox) -> Result<()> {
+fn network_files(node: &Node, sandbox: &Sandbox) -> Result<()> {
     let (files, owner) = (Files::of(sandbox), spec::root_of(&sandbox.config));
     write(&files.resolv_conf, resolv_conf(node, sandbox)?.as_bytes(), owner)?;
     write(&files.hosts, hosts(node, sandbox)?.as_bytes(), owner)

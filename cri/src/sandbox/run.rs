@@ -114,7 +114,7 @@ async fn all(node: &Arc<Node>, sandbox: &Arc<Sandbox>, stages: &Stages) -> Resul
     if adopted.is_some() {
         stages.at("set up network", NETWORK, network::attach(node, sandbox, adopted.as_deref())).await?;
         // Addresses come from the network, and name servers may.
-        stages.at("write network files", QUICK, async { files::write_network_files(node, sandbox) }).await?;
+        stages.at("write network files", QUICK, files::write_network_files(node, sandbox)).await?;
     }
     let ready = |status: &mut SandboxStatus| {
         status.stage = SandboxStage::Ready;

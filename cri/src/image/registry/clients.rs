@@ -1,7 +1,8 @@
 //! HTTP clients by how certificates are judged: by what the files of a host's configuration hold, not by their names.
 
 use super::hosts::Tls;
-use crate::error::{Context, Error, Result};
+use crate::document;
+use crate::error::{Error, Result};
 use crate::image::digest::{Digest, Hasher};
 use reqwest::{Client, redirect};
 use std::collections::HashMap;
@@ -40,7 +41,7 @@ struct Files {
 
 impl Files {
     fn read(tls: &Tls) -> Result<Self> {
-        let read = |path: &Path| std::fs::read(path).what(|| format!("read {}", path.display()));
+        let read = |path: &Path| document::named(path, document::MOST);
         let identity = match &tls.client {
             None => None,
             Some((certificate, key)) => {

@@ -1,7 +1,9 @@
 //! Who we are towards a registry: what the caller sent, else docker's `config.json` and its helper programs. It sends nothing.
 
 use super::hosts::Endpoint;
-use crate::error::{Error, Result};
+use crate::document;
+use crate::error::{Error, Kind, Result};
+use crate::image::blocking::blocking;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -129,13 +131,12 @@ struct DockerConfig {
 /// The host's login in docker's configuration, asking helper programs where it names them.
 async fn docker_login(configured: &Path, host: &str) -> Result<Option<Login>> {
     let Some(path) = docker_config(configured) else { return Ok(None) };
-    let text = match tokio::fs::read(&path).await {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && configured.as_os_str().is_empty() => {
-            return Ok(None);
-        }
-        Err(error) => return Err(Error::invalid(format!("read {}: {error}", path.display()))),
+    let (file, may_lack) = (path.clone(), configured.as_os_str().is_empty());
+    let read = move || match document::read(&file, document::MOST) {
+        Err(error) if error.kind() == Kind::NotFound && may_lack => Ok(None),
+        _ => document::named(&file, document::MOST).map(Some),
     };
+    let Some(text) = blocking(read).await? else { return Ok(None) };
     let config: DockerConfig = serde_json::from_slice(&text)
         .map_err(|error| Error::invalid(format!("read {}: {error}", path.display())))?;
     let host = host_of(host);

@@ -1,6 +1,7 @@
 //! Which hosts are asked for an image, in order and how: containerd's `HOST/hosts.toml`. It connects to none.
 
-use crate::error::{Error, Result};
+use crate::document;
+use crate::error::{Error, Kind, Result};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
@@ -49,17 +50,17 @@ impl Endpoint {
 pub fn endpoints(config_path: &[PathBuf], host: &str) -> Result<Vec<Endpoint>> {
     for directory in candidates(config_path, host) {
         let file = directory.join("hosts.toml");
-        match std::fs::read_to_string(&file) {
+        match document::text(&file, document::MOST) {
             Ok(text) => {
                 let parsed = parse(&text, &directory, host);
                 return parsed.map_err(|error| error.during(format!("read {}", file.display())));
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == Kind::NotFound => {
                 if let Some(tls) = certificates(&directory) {
                     return Ok(vec![own(host, tls)]);
                 }
             }
-            Err(error) => return Err(Error::invalid(format!("read {}: {error}", file.display()))),
+            Err(error) => return Err(error),
         }
     }
     Ok(vec![own(host, Tls::default())])

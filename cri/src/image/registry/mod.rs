@@ -9,6 +9,8 @@ mod credentials;
 mod download;
 mod follow;
 mod hosts;
+#[cfg(test)]
+mod named;
 mod pace;
 mod token;
 
@@ -18,6 +20,7 @@ pub use download::Download;
 pub use hosts::{Endpoint, Tls, endpoints};
 
 use crate::error::{Error, Kind, Result};
+use crate::image::blocking::blocking;
 use crate::image::config::RegistryConfig;
 use crate::image::digest::{Digest, Verified};
 use crate::image::manifest::Descriptor;
@@ -45,21 +48,30 @@ pub struct Document {
 /// All registries: connections by how they are secured.
 pub struct Registries {
     config: RegistryConfig,
-    clients: Clients,
+    clients: Arc<Clients>,
 }
 
 impl Registries {
     /// Connects to none yet.
     pub fn new(config: RegistryConfig) -> Self {
-        Self { config, clients: Clients::default() }
+        Self { config, clients: Arc::default() }
     }
 
     /// The repository of a reference, with the hosts that serve it.
     pub async fn repository(&self, of: &Reference, sent: Option<&Credentials>) -> Result<Repository> {
         let pace = Pace::new(self.config.stall_seconds, self.config.least_bytes_per_second);
         let mut connections = Vec::new();
-        for endpoint in endpoints(&self.config.config_path, &of.host)? {
-            let client = self.clients.of(&endpoint.tls, pace.window)?;
+        // Files are read at each pull, and away from the threads that answer.
+        let (config_path, host, clients) =
+            (self.config.config_path.clone(), of.host.clone(), self.clients.clone());
+        let found = move || {
+            let with_client = |endpoint: Endpoint| {
+                let client = clients.of(&endpoint.tls, pace.window)?;
+                Ok((endpoint, client))
+            };
+            endpoints(&config_path, &host)?.into_iter().map(with_client).collect::<Result<Vec<_>>>()
+        };
+        for (endpoint, client) in blocking(found).await? {
             let login = HostLogin::find(&endpoint, (&of.host, sent), &self.config.docker_config).await?;
             connections.push(Arc::new(Connection::new(endpoint, (client, pace), (of, login))));
         }
