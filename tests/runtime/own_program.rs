@@ -269,3 +269,55 @@ fn executables_that_a_container_sees_can_not_be_written() {
     }
     victim.is_unharmed();
 }
+
+/// A tmpfs that is gone with the value.
+struct Tmpfs(std::path::PathBuf);
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+// Who calls the runtime may say what he likes in its environment: words by which it once knew its own copy.
+#[test]
+fn runtime_on_a_read_only_filesystem_is_copied_whatever_its_environment_says() {
+    let case = case!();
+    for whole in [true, false] {
+        let room = Tmpfs(case.dir().join(format!("room-{whole}")));
+        std::fs::create_dir(&room.0).expect("make a directory");
+        let mount = |flags: nix::mount::MsFlags| {
+            nix::mount::mount(Some("room"), &room.0, Some("tmpfs"), flags, None::<&str>)
+                .expect("mount a tmpfs");
+        };
+        mount(nix::mount::MsFlags::empty());
+        let runtime = room.0.join("rt");
+        copy_program(Runtime::under_test().path(), &runtime);
+        // The filesystem, or but the mount.
+        let bind = if whole { nix::mount::MsFlags::empty() } else { nix::mount::MsFlags::MS_BIND };
+        mount(nix::mount::MsFlags::MS_REMOUNT | nix::mount::MsFlags::MS_RDONLY | bind);
+        let file = std::fs::metadata(&runtime).expect("the runtime");
+        let identity = format!("{}:{}", file.dev(), file.ino());
+        for (at, mark) in ["", "1", &identity].iter().enumerate() {
+            let call = |args: &[&str]| {
+                let call = case.program(&runtime).arg("--root").arg(case.state_root()).args(args);
+                if mark.is_empty() { call } else { call.env("_RT_SEALED", mark) }
+            };
+            let mut bundle = case.bundle();
+            bundle.args(["/probe", "sleep"]).write();
+            let create = call(&["create", "--bundle"]).arg(bundle.dir()).arg(bundle.id());
+            let container = Running::new(&case, bundle.id(), create);
+            let exe = std::fs::metadata(format!("/proc/{}/exe", container.pid())).expect("its executable");
+            assert_ne!(
+                format!("{}:{}", exe.dev(), exe.ino()),
+                identity,
+                "{whole}, {at}: the file of the host"
+            );
+            assert_eq!(exe.nlink(), 0, "{whole}, {at}: it has a name");
+            call(&["start", bundle.id()]).run().ok();
+            let mapped = format!("/proc/{}/environ", container.pid());
+            assert!(!String::from_utf8_lossy(&std::fs::read(mapped).expect("read")).contains("_RT_SEALED"));
+            container.delete();
+        }
+    }
+}

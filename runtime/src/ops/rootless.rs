@@ -91,7 +91,7 @@ impl Own {
 
     /// Executes this program again with the same arguments: root of a user namespace has all rights over it after that.
     fn begin_anew(&self) -> Result<()> {
-        let (args, env) = again::arguments_and_environment(MARK, &self.uid.to_string());
+        let (args, env) = again::arguments_and_environment(Some((MARK, &self.uid.to_string())));
         let errno = execve(c"/proc/self/exe", &args, &env);
         Err(Error::os(errno as i32, "start again as root of a user namespace"))
     }
