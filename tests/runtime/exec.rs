@@ -233,6 +233,22 @@ fn children_of_the_caller_outlive_an_exec_that_fails() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("it lives");
 }
 
+// -1 is "as it is" to the kernel: root would stay root.
+#[test]
+fn exec_as_nobodys_id_is_refused() {
+    unless!("crun", "it runs as root");
+    unless!("runc", "it says so in other words");
+    let case = case!();
+    let container = case.start_sleeping(&mut case.bundle());
+    for user in [json!({ "uid": u32::MAX, "gid": 0 }), json!({ "uid": 5, "gid": u32::MAX })] {
+        let process = json!({ "args": ["/probe", "report"], "cwd": "/", "user": user });
+        let path = case.dir().join("process.json");
+        std::fs::write(&path, process.to_string()).expect("write");
+        let call = container.call_with("exec", &["--process", &path.to_string_lossy()], &[]);
+        call.run().exits(255).fails(&["4294967295 is nobody's"]);
+    }
+}
+
 #[test]
 fn exec_reads_stdin() {
     let case = case!();

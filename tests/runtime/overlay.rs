@@ -227,9 +227,9 @@ fn two_containers_of_one_layer_do_not_see_each_other() {
     assert!(run(&case, &two, &[&overlay]).ok().stdout.contains("errno"));
 }
 
-/// The annotation with these mounts, as a caller that only writes config.json has it.
-fn annotate(bundle: &mut Bundle, mounts: &Value) {
-    bundle.config["annotations"] = json!({ "run.rt.rootfs": mounts.to_string() });
+/// The field with these mounts, as a caller that only writes config.json has it.
+fn mounted_from(bundle: &mut Bundle, mounts: &Value) {
+    bundle.config["run.rt.rootfs"] = mounts.clone();
 }
 
 /// What a snapshotter sends for two layers and a writable one.
@@ -244,15 +244,26 @@ fn snapshot(case: &Case, lowers: &[&Path], more: &[&str]) -> (Value, PathBuf) {
     (json!([{ "type": "overlay", "source": "overlay", "options": options }]), upper)
 }
 
+// Engines copy annotations of images and pods into config.json: podman all but a few, CRI-O all of them.
 #[test]
-fn annotation_of_a_snapshotter_is_the_root() {
+fn annotation_chooses_no_root_filesystem() {
+    let case = case!();
+    let mut bundle = case.bundle();
+    let all = json!([{ "type": "bind", "source": "/", "options": ["rbind"] }]).to_string();
+    bundle.config["annotations"] = json!({ "run.rt.rootfs": all });
+    bundle.args(["/probe", "stat", "/etc/shadow"]);
+    assert!(case.run(&bundle).ok().stdout.contains("errno"));
+}
+
+#[test]
+fn list_of_a_snapshotter_is_the_root() {
     only_rt!("the annotation is its own");
     let case = case!();
     let base = base(&case);
     let top = layer(&case, "top", &[("etc/who", "top")]);
     let (mounts, upper) = snapshot(&case, &[&top, &base], &[]);
     let mut bundle = case.bundle();
-    annotate(&mut bundle, &mounts);
+    mounted_from(&mut bundle, &mounts);
     bundle.args(["/probe", "chain", "read", "/etc/who", ",", "write", "/etc/new", "n"]);
     assert_eq!(run(&case, &bundle, &[]).ok().stdout, "top");
     assert_eq!(std::fs::read_to_string(upper.join("etc/new")).expect("the change"), "n");
@@ -260,12 +271,12 @@ fn annotation_of_a_snapshotter_is_the_root() {
 }
 
 #[test]
-fn annotation_may_be_a_read_only_bind_and_need_no_mount_point() {
+fn list_of_root_mounts_may_be_a_read_only_bind_and_need_no_mount_point() {
     only_rt!("the annotation is its own");
     let case = case!();
     let base = base(&case);
     let mut bundle = case.bundle();
-    annotate(&mut bundle, &json!([{ "type": "bind", "source": base, "options": ["rbind", "ro"] }]));
+    mounted_from(&mut bundle, &json!([{ "type": "bind", "source": base, "options": ["rbind", "ro"] }]));
     bundle.config["root"]["path"] = json!("not-there");
     bundle.args(["/probe", "chain", "read", "/etc/who", ",", "open", "/note", "wc"]);
     assert_eq!(run(&case, &bundle, &[]).ok().stdout.trim(), "baseerrno 30");
@@ -278,11 +289,11 @@ fn the_last_of_several_root_mounts_is_seen() {
     let base = base(&case);
     let mut bundle = case.bundle();
     let tmpfs = json!({ "type": "tmpfs", "options": ["size=64k"] });
-    annotate(&mut bundle, &json!([tmpfs, { "type": "bind", "source": base, "options": ["rbind"] }]));
+    mounted_from(&mut bundle, &json!([tmpfs, { "type": "bind", "source": base, "options": ["rbind"] }]));
     bundle.args(["/probe", "read", "/etc/who"]);
     assert_eq!(run(&case, &bundle, &[]).ok().stdout, "base");
     let overlaid = run(&case, &bundle, &["--overlay"]);
-    overlaid.exits(1).fails(&["--overlay and the annotation run.rt.rootfs exclude each other"]);
+    overlaid.exits(1).fails(&["--overlay and run.rt.rootfs of config.json exclude each other"]);
 }
 
 #[test]
@@ -297,7 +308,7 @@ fn layers_of_roots_are_mapped_for_a_user_namespace() {
         std::os::unix::fs::chown(&upper, Some(100_000), Some(100_000)).expect("chown");
         let mut bundle = case.bundle();
         bundle.user_namespace(100_000, 65_536);
-        annotate(&mut bundle, &mounts);
+        mounted_from(&mut bundle, &mounts);
         bundle.args([
             "/probe",
             "chain",

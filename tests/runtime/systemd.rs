@@ -142,12 +142,12 @@ fn a_create_that_fails_leaves_no_unit() {
     let call = case.call(["--systemd-cgroup", "create", "--bundle"]).arg(bundle.dir()).arg(bundle.id());
     call.run().exits(1);
     is_gone(&case, &unit);
-    bundle.config["annotations"] = json!({ "org.systemd.property.Nonsense": "true" });
+    bundle.config["annotations"] = json!({ "org.systemd.property.CollectMode": "'nonsense'" });
     bundle.args(["/probe", "sleep"]);
     bundle.write();
     let call = case.call(["--systemd-cgroup", "create", "--bundle"]).arg(bundle.dir()).arg(bundle.id());
     let output = call.run().exits(1);
-    assert!(output.stderr.contains("Nonsense"), "{output}");
+    assert!(output.stderr.contains("CollectMode"), "{output}");
     is_gone(&case, &unit);
 }
 

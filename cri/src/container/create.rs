@@ -194,7 +194,7 @@ async fn bundle(
             host: &host::now(&node.host(), config),
         };
         let made = oci::container::spec(&request)?;
-        spec::write_bundle(&node.paths.bundle(&container.id), &made.spec)?;
+        spec::write_bundle(&node.paths.bundle(&container.id), &made.config())?;
         Ok(made)
     });
     made.await.map_err(|error| Error::internal(format!("make the spec: {error}")))?

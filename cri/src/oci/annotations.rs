@@ -1,5 +1,5 @@
 //! Annotations of our specs: containerd's names, since tools look for them. Those of pods and containers are not handed on: some
-//! are orders to the runtime (`run.rt.rootfs`), which are not for pods to give.
+//! are orders to the runtime (`org.systemd.property.`), which are not for pods to give.
 
 use std::collections::HashMap;
 

@@ -61,12 +61,13 @@ pub fn spec(request: &Request<'_>) -> Result<Made> {
     let mut spec = empty::spec();
     spec.set_process(Some(first_process(request, &context, &user, &mut degraded)?))
         .set_root(Some(empty::root(&request.place.root, context.readonly_rootfs)))
-        .set_annotations(Some(notes(request, &pod)?));
+        .set_annotations(Some(notes(request)));
+    let rootfs = rootfs::overlay(request.image.layers, request.place, pod.idmap.map(|_| request.host))?;
     surroundings(&mut spec, request, &context, &pod)?;
     limits(&mut spec, request, &context, &mut degraded)?;
     confine(&mut spec, request, &context, &mut degraded)?;
     cdi::apply(&mut spec, request)?;
-    Ok(Made { spec, user, degraded })
+    Ok(Made { spec, rootfs, user, degraded })
 }
 
 fn context(config: &api::ContainerConfig) -> api::LinuxContainerSecurityContext {
@@ -127,13 +128,10 @@ fn first_process(
     Ok(made)
 }
 
-fn notes(request: &Request<'_>, pod: &Modes) -> Result<std::collections::HashMap<String, String>> {
+fn notes(request: &Request<'_>) -> std::collections::HashMap<String, String> {
     let name = request.config.metadata.as_ref().map_or("", |metadata| &metadata.name);
     let subject = annotations::Subject::Container { name, image: request.image.name };
-    let mut all = annotations::of(&request.sandbox.id, request.sandbox_config, subject);
-    let mapped = pod.idmap.map(|_| request.host);
-    all.insert(rootfs::ANNOTATION.to_owned(), rootfs::overlay(request.image.layers, request.place, mapped)?);
-    Ok(all)
+    annotations::of(&request.sandbox.id, request.sandbox_config, subject)
 }
 
 /// Namespaces and mounts.

@@ -224,7 +224,7 @@ pub fn container_spec(
 /// What comes of a request, to be compared; a spec goes through rt's planner, which may refuse it and may not panic.
 pub fn outcome(made: Result<Made>) -> std::result::Result<serde_json::Value, String> {
     let made = made.map_err(|error| error.to_string())?;
-    let mut spec = serde_json::to_value(&made.spec).expect("a spec as JSON");
+    let mut spec = serde_json::to_value(made.config()).expect("a spec as JSON");
     // Sets, in any order.
     for set in spec["process"]["capabilities"].as_object_mut().into_iter().flat_map(|sets| sets.values_mut())
     {

@@ -1,23 +1,20 @@
-//! The root filesystem as rt mounts it: the annotation `run.rt.rootfs`. It makes no directories.
+//! The root filesystem as rt mounts it: the field `run.rt.rootfs` of its config.json. It makes no directories.
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ContainerPlace, Host};
 use crate::error::{Error, Result};
 
-/// The annotation's name.
-pub const ANNOTATION: &str = "run.rt.rootfs";
-
 /// A directory that is bound read-only.
-pub fn bound(directory: &Path) -> Result<String> {
-    Ok(json!([{ "type": "bind", "source": text(directory)?, "options": ["bind", "ro"] }]).to_string())
+pub fn bound(directory: &Path) -> Result<Value> {
+    Ok(json!([{ "type": "bind", "source": text(directory)?, "options": ["bind", "ro"] }]))
 }
 
 /// An image's layers, lowest first, below the container's writable layer. Its files die with the container, so nothing waits for
 /// the disk (`volatile`).
-pub fn overlay(layers: &[PathBuf], place: &ContainerPlace, mapped: Option<&Host>) -> Result<String> {
+pub fn overlay(layers: &[PathBuf], place: &ContainerPlace, mapped: Option<&Host>) -> Result<Value> {
     if layers.is_empty() {
         return Err(Error::internal(format!(
             "make the root of container {}: its image has no layers",
@@ -38,7 +35,7 @@ pub fn overlay(layers: &[PathBuf], place: &ContainerPlace, mapped: Option<&Host>
         }
         options.push("idmap".to_owned());
     }
-    Ok(json!([{ "type": "overlay", "source": "overlay", "options": options }]).to_string())
+    Ok(json!([{ "type": "overlay", "source": "overlay", "options": options }]))
 }
 
 fn text(path: &Path) -> Result<&str> {

@@ -39,12 +39,10 @@ pub fn spec(config: &api::PodSandboxConfig, place: &SandboxPlace, host: &Host) -
             "tmpfs",
             &["nosuid", "noexec", "mode=755", "size=64k"],
         )]));
-    let mut notes = annotations::of(&place.id, config, annotations::Subject::Sandbox);
-    notes.insert(rootfs::ANNOTATION.to_owned(), rootfs::bound(&place.root)?);
-    spec.set_annotations(Some(notes));
+    spec.set_annotations(Some(annotations::of(&place.id, config, annotations::Subject::Sandbox)));
     linux_part(&mut spec, config, place, host)?;
     confine(&mut spec, context, place, host)?;
-    Ok(Made { spec, user, degraded })
+    Ok(Made { spec, rootfs: rootfs::bound(&place.root)?, user, degraded })
 }
 
 fn pause(

@@ -27,7 +27,7 @@ pub async fn write(node: &Node, sandbox: &Sandbox, netns: Option<PathBuf>) -> Re
         seccomp: seccomp.map_err(|error| Error::internal(format!("read a profile: {error}")))??,
     };
     let made = oci::sandbox::spec(&config, &place, &node.host())?;
-    write_bundle(&node.paths.bundle(&sandbox.id), &made.spec)?;
+    write_bundle(&node.paths.bundle(&sandbox.id), &made.config())?;
     Ok(made)
 }
 
@@ -58,11 +58,11 @@ pub fn root_of(config: &api::PodSandboxConfig) -> (u32, u32) {
 }
 
 /// Writes a bundle: `config.json`, and the empty directory that the root filesystem is mounted at.
-pub fn write_bundle(bundle: &Path, spec: &oci_spec::runtime::Spec) -> Result<()> {
+pub fn write_bundle(bundle: &Path, config: &oci::Config<'_>) -> Result<()> {
     paths::own_dir(bundle)?;
     paths::own_dir(&bundle.join("rootfs"))?;
     let path = bundle.join("config.json");
-    let text = serde_json::to_vec(spec).what(|| format!("serialize {}", path.display()))?;
+    let text = serde_json::to_vec(config).what(|| format!("serialize {}", path.display()))?;
     // It has the environment.
     paths::write_own(&path, &text)
 }

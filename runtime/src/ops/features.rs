@@ -96,7 +96,7 @@ const MOUNT_OPTIONS: &[&str] = &[
 ];
 
 /// Annotations that change what a container may do: callers must not pass them on from users unseen.
-const UNSAFE_ANNOTATIONS: [&str; 2] = ["org.systemd.property.", crate::plan::layers::ANNOTATION];
+const UNSAFE_ANNOTATIONS: [&str; 1] = ["org.systemd.property."];
 
 fn texts(list: &[&str]) -> Vec<String> {
     list.iter().map(|text| (*text).to_owned()).collect()

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::idmap::id;
 use super::mounts::{Content, Mount, inside};
 use crate::error::{Error, Result};
 use crate::spec;
@@ -107,8 +108,8 @@ fn node(at: usize, device: &spec::Device) -> Result<Device> {
         major,
         minor,
         mode: device.file_mode.unwrap_or(0o666) & 0o7777,
-        uid: device.uid.unwrap_or(0),
-        gid: device.gid.unwrap_or(0),
+        uid: id(&format!("{}: uid", place()), device.uid.unwrap_or(0))?,
+        gid: id(&format!("{}: gid", place()), device.gid.unwrap_or(0))?,
     })
 }
 

@@ -45,6 +45,14 @@ impl IdMap {
     }
 }
 
+/// The id of a user or group. CVE-2024-40635: KERNEL: 4294967295 is -1, which setresuid(2), setresgid(2) and chown(2) take for "as it is".
+pub fn id(place: &str, id: u32) -> Result<u32> {
+    if id == u32::MAX {
+        return Err(Error::invalid(format!("{place} {id} is nobody's")).cure("ids go up to 4294967294"));
+    }
+    Ok(id)
+}
+
 /// The lines of uid_map or gid_map.
 pub fn lines(mappings: &[IdMapping]) -> String {
     let mut text = String::new();

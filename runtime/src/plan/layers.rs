@@ -1,20 +1,20 @@
-//! A root filesystem that the runtime mounts itself: the annotation `run.rt.rootfs`, and `--overlay`, its short form.
+//! A root filesystem that the runtime mounts itself: the field `run.rt.rootfs`, and `--overlay`, its short form.
 //!
 //! Mounts are written as containerd's snapshotters write them. It opens nothing and doesn't know where the root comes to lie.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::idmap::IdMap;
 use super::mount_options::{self, Options};
 use super::mounts::MountIdMap;
 use crate::error::{Error, Result};
-use crate::spec::{Annotations, IdMapping};
+use crate::spec::{IdMapping, RootfsMount};
 
-/// A JSON list of `{"type", "source", "options"}`.
-pub const ANNOTATION: &str = "run.rt.rootfs";
+/// A field of config.json, a list of mounts.
+pub const FIELD: &str = "run.rt.rootfs";
 
 /// KERNEL: OVL_MAX_STACK
 const MOST_LAYERS: usize = 500;
@@ -86,30 +86,14 @@ pub enum Changes {
     },
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    #[serde(rename = "type", default)]
-    kind: String,
-    #[serde(default)]
-    source: String,
-    #[serde(default)]
-    options: Vec<String>,
-}
-
-/// The mounts of the annotation; none without it.
-pub fn annotated(annotations: Option<&Annotations>) -> Result<Vec<RootMount>> {
-    let Some(text) = annotations.and_then(|all| all.get(ANNOTATION)) else { return Ok(Vec::new()) };
-    let place = || format!("annotation {ANNOTATION}");
-    let entries: Vec<Entry> = serde_json::from_str(text).map_err(|error| {
-        Error::invalid(format!("{}: {error}", place()))
-            .cure("it is a JSON list of mounts: [{\"type\": …, \"source\": …, \"options\": […]}]")
-    })?;
-    if entries.is_empty() {
-        return Err(Error::invalid(format!("{}: the list is empty", place())));
+/// The mounts of the field; none without it.
+pub fn given(mounts: Option<&[RootfsMount]>) -> Result<Vec<RootMount>> {
+    let Some(mounts) = mounts else { return Ok(Vec::new()) };
+    if mounts.is_empty() {
+        return Err(Error::invalid(format!("{FIELD}: the list is empty")));
     }
-    let one = |(at, entry)| mount(entry).map_err(|error: Error| error.during(format!("{}[{at}]", place())));
-    entries.iter().enumerate().map(one).collect()
+    let one = |(at, given)| mount(given).map_err(|error: Error| error.during(format!("{FIELD}[{at}]")));
+    mounts.iter().enumerate().map(one).collect()
 }
 
 /// `--overlay`: layers topmost first, with changes in `upper` or in a tmpfs.
@@ -129,7 +113,7 @@ pub fn overlay(lowers: &[PathBuf], upper: Option<&Path>) -> Result<RootMount> {
     Ok(RootMount { content: Content::Overlay { lowers: lowers.to_vec(), changes }, options, idmap: None })
 }
 
-fn mount(entry: &Entry) -> Result<RootMount> {
+fn mount(entry: &RootfsMount) -> Result<RootMount> {
     let mut options = mount_options::parse(&entry.options)?;
     if !options.propagation.is_empty() {
         return Err(Error::invalid("the propagation of the root is not an option of its mounts")
@@ -261,7 +245,7 @@ mod tests {
     use super::*;
 
     fn from(text: &str) -> Result<Vec<RootMount>> {
-        annotated(Some(&[(ANNOTATION.to_owned(), text.to_owned())].into()))
+        given(Some(&serde_json::from_str::<Vec<_>>(text).unwrap()))
     }
 
     #[test]
@@ -288,7 +272,7 @@ mod tests {
         assert_eq!(mounts[0].content, Content::Bind { source: "/s/1/fs".into(), recursive: true });
         let device = Content::Filesystem { fstype: c"ext4".into(), source: c"/dev/mapper/x".into() };
         assert_eq!(mounts[1].content, device);
-        assert!(annotated(None).unwrap().is_empty());
+        assert!(given(None).unwrap().is_empty());
     }
 
     #[test]
@@ -316,41 +300,37 @@ mod tests {
         let many = vec!["/l"; 501].join(":");
         let many = format!(r#"[{{"type": "overlay", "options": ["lowerdir={many}"]}}]"#);
         for (text, message) in [
-            ("[]", "annotation run.rt.rootfs: the list is empty"),
-            (
-                "{",
-                "annotation run.rt.rootfs: invalid type: map, expected a sequence at line 1 column 0 (it is a JSON list of mounts: [{\"type\": …, \"source\": …, \"options\": […]}])",
-            ),
+            ("[]", "run.rt.rootfs: the list is empty"),
             (
                 r#"[{"source": "/x"}]"#,
-                "annotation run.rt.rootfs[0]: no type, and neither bind nor rbind among the options",
+                "run.rt.rootfs[0]: no type, and neither bind nor rbind among the options",
             ),
             (
                 r#"[{"type": "bind", "source": "x"}]"#,
-                "annotation run.rt.rootfs[0]: source \"x\" is not an absolute path",
+                "run.rt.rootfs[0]: source \"x\" is not an absolute path",
             ),
-            (r#"[{"type": "overlay"}]"#, "annotation run.rt.rootfs[0]: an overlay needs a lowerdir"),
+            (r#"[{"type": "overlay"}]"#, "run.rt.rootfs[0]: an overlay needs a lowerdir"),
             (
                 r#"[{"type": "overlay", "options": ["lowerdir=/a"]}]"#,
-                "annotation run.rt.rootfs[0]: one read-only layer is no overlay (bind it, or give an upperdir)",
+                "run.rt.rootfs[0]: one read-only layer is no overlay (bind it, or give an upperdir)",
             ),
             (
                 r#"[{"type": "overlay", "options": ["lowerdir=/a::/b"]}]"#,
-                "annotation run.rt.rootfs[0]: lowerdir is empty",
+                "run.rt.rootfs[0]: lowerdir is empty",
             ),
             (
                 r#"[{"type": "overlay", "options": ["lowerdir=/a", "upperdir=/u"]}]"#,
-                "annotation run.rt.rootfs[0]: upperdir without workdir (give an empty directory on the same filesystem)",
+                "run.rt.rootfs[0]: upperdir without workdir (give an empty directory on the same filesystem)",
             ),
             (
                 r#"[{"type": "overlay", "options": ["lowerdir=/a:/b", "uidmap=0:1"]}]"#,
-                "annotation run.rt.rootfs[0]: option \"uidmap=0:1\": it is not uidmap=CONTAINER:HOST:SIZE[,…]",
+                "run.rt.rootfs[0]: option \"uidmap=0:1\": it is not uidmap=CONTAINER:HOST:SIZE[,…]",
             ),
             (
                 r#"[{"type": "overlay", "options": ["lowerdir=/a:/b", "rslave"]}]"#,
-                "annotation run.rt.rootfs[0]: the propagation of the root is not an option of its mounts (it is linux.rootfsPropagation)",
+                "run.rt.rootfs[0]: the propagation of the root is not an option of its mounts (it is linux.rootfsPropagation)",
             ),
-            (&many, "annotation run.rt.rootfs[0]: 501 overlay layers, the kernel takes 500"),
+            (&many, "run.rt.rootfs[0]: 501 overlay layers, the kernel takes 500"),
         ] {
             assert_eq!(from(text).unwrap_err().to_string(), message);
         }

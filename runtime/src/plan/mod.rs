@@ -168,8 +168,8 @@ impl Plan {
         let rootfs = &mut self.surroundings.rootfs;
         if !rootfs.mounts.is_empty() {
             return Err(Error::invalid(format!(
-                "--overlay and the annotation {} exclude each other",
-                layers::ANNOTATION
+                "--overlay and {} of config.json exclude each other",
+                layers::FIELD
             )));
         }
         let own = [rootfs.path.clone()];
@@ -257,10 +257,7 @@ fn own_namespace(spec: &Spec, linux: &spec::Linux, namespaces: &Namespaces) -> R
     }
     let asked = [
         ("linux.rootfsPropagation", linux.rootfs_propagation.as_deref().is_some_and(|word| !word.is_empty())),
-        (
-            "the annotation run.rt.rootfs",
-            spec.annotations.as_ref().is_some_and(|all| all.contains_key(layers::ANNOTATION)),
-        ),
+        (layers::FIELD, spec.rootfs.is_some()),
     ];
     match asked.iter().find(|(_, asked)| *asked) {
         None => Ok(()),
@@ -278,9 +275,7 @@ fn idmaps(mounts: &[mounts::Mount], rootfs: &rootfs::Rootfs, namespaces: &Namesp
     }
     let place = match mounts.iter().position(|mount| as_container(&mount.idmap)) {
         Some(at) => format!("mounts[{at}] ({})", mounts[at].target.display()),
-        None if rootfs.mounts.iter().any(|mount| as_container(&mount.idmap)) => {
-            format!("annotation {}", layers::ANNOTATION)
-        }
+        None if rootfs.mounts.iter().any(|mount| as_container(&mount.idmap)) => layers::FIELD.to_owned(),
         None => return Ok(()),
     };
     Err(Error::invalid(format!("{place}: option idmap without mappings of its own needs a user namespace"))

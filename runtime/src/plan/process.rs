@@ -5,6 +5,7 @@ use std::ffi::CString;
 use serde::Serialize;
 
 use super::capabilities::{self, Capabilities};
+use super::idmap::id;
 use super::scheduling::{self, Scheduling};
 use super::text;
 use crate::error::{Error, Result};
@@ -102,6 +103,7 @@ pub fn plan(process: &spec::Process, warnings: &mut Vec<String>) -> Result<Proce
         ));
         capabilities.ambient &= !in_vain;
     }
+    let groups = user.additional_gids.0.into_iter().map(|group| id("process.user.additionalGids", group));
     Ok(Process {
         args,
         env: environment(&process.env)?,
@@ -109,9 +111,9 @@ pub fn plan(process: &spec::Process, warnings: &mut Vec<String>) -> Result<Proce
         terminal: process
             .terminal
             .then(|| process.console_size.map_or((0, 0), |size| (size.height, size.width))),
-        uid: user.uid,
-        gid: user.gid,
-        groups: user.additional_gids.0,
+        uid: id("process.user.uid", user.uid)?,
+        gid: id("process.user.gid", user.gid)?,
+        groups: groups.collect::<Result<_>>()?,
         umask: user.umask.unwrap_or(0o022) & 0o777,
         rlimits: rlimits(&process.rlimits)?,
         oom_score_adj: oom_score_adj(process.oom_score_adj)?,

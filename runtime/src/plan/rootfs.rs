@@ -55,7 +55,7 @@ pub fn plan(bundle: &Path, spec: &spec::Spec, linux: &spec::Linux, entry: Entry)
     };
     Ok(Rootfs {
         path: bundle.join(&root.path),
-        mounts: layers::annotated(spec.annotations.as_ref())?,
+        mounts: layers::given(spec.rootfs.as_deref())?,
         readonly: root.readonly,
         propagation,
         entry,

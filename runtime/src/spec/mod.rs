@@ -46,6 +46,22 @@ pub struct Spec {
     pub annotations: Option<Annotations>,
     /// The Linux part.
     pub linux: Option<Linux>,
+    /// What is mounted at `root.path`. Not the specification's; and no annotation, since engines copy those from images and pods.
+    #[serde(rename = "run.rt.rootfs", skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<Vec<RootfsMount>>,
+}
+
+/// As containerd's snapshotters write mounts.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RootfsMount {
+    /// Filesystem type, `overlay` or `bind`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What.
+    pub source: String,
+    /// Options as in fstab(5).
+    pub options: Vec<String>,
 }
 
 /// SPEC: config.md#root

@@ -110,14 +110,21 @@ pub fn signal_on_parent_death(signal: i32) -> nix::Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, [signal as _, 0, 0, 0]).map(drop)
 }
 
+/// KERNEL: -1 would leave them all as they are, and whoever asked for it what he was.
+fn is_an_id(id: u32) -> nix::Result<()> {
+    if id == u32::MAX { Err(nix::errno::Errno::EINVAL) } else { Ok(()) }
+}
+
 /// Real, effective and saved user id of this thread. Raw: libc's own would signal all threads, and there is one.
 pub fn setresuid(uid: u32) -> nix::Result<()> {
+    is_an_id(uid)?;
     // SAFETY: three numbers.
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
 /// Real, effective and saved group id of this thread.
 pub fn setresgid(gid: u32) -> nix::Result<()> {
+    is_an_id(gid)?;
     // SAFETY: three numbers.
     check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::RootfsMount;
 use crate::error::{Context, Error, Result};
 
-/// The annotation in which `rt` looks for the mounts of a root file system.
+/// The field in which `rt` looks for the mounts of a root file system.
 const ROOTFS: &str = "run.rt.rootfs";
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -92,16 +92,10 @@ pub fn with_rootfs(bundle: &Path, mounts: &[RootfsMount], path: &Path) -> Result
         .iter()
         .map(|mount| json!({"type": mount.kind, "source": mount.source, "options": mount.options}))
         .collect();
-    let annotations = config.as_object_mut().map(|config| config.entry("annotations").or_insert(json!({})));
-    match annotations {
-        Some(Value::Object(annotations)) => {
-            annotations.insert(ROOTFS.into(), Value::from(Value::from(list).to_string()));
-        }
-        Some(null @ Value::Null) => *null = json!({ ROOTFS: Value::from(list).to_string() }),
-        _ => {
-            return Err(Error::invalid(format!("read {name}: it is no object, or its annotations are none")));
-        }
-    }
+    let Value::Object(fields) = &mut config else {
+        return Err(Error::invalid(format!("read {name}: it is no object")));
+    };
+    fields.insert(ROOTFS.into(), list.into());
     std::fs::write(path, config.to_string()).what(|| format!("write {}", path.display()))
 }
 
@@ -128,17 +122,16 @@ mod tests {
     }
 
     #[test]
-    fn mounts_become_an_annotation() {
+    fn mounts_become_a_field() {
         let dir = std::env::temp_dir().join(format!("shim-bundle-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let mounts =
             [RootfsMount { kind: "overlay".into(), source: "o".into(), options: vec!["a=b".into()] }];
-        for before in [r#"{"x":1}"#, r#"{"x":1,"annotations":null}"#, r#"{"x":1,"annotations":{"y":"z"}}"#] {
+        for before in [r#"{"x":1}"#, r#"{"x":1,"run.rt.rootfs":null}"#, r#"{"x":1,"run.rt.rootfs":[{}]}"#] {
             std::fs::write(dir.join("config.json"), before).unwrap();
             with_rootfs(&dir, &mounts, &dir.join("new")).unwrap();
             let new: Value = serde_json::from_slice(&std::fs::read(dir.join("new")).unwrap()).unwrap();
-            let list: Value = serde_json::from_str(new["annotations"][ROOTFS].as_str().unwrap()).unwrap();
-            assert_eq!(list, json!([{"type": "overlay", "source": "o", "options": ["a=b"]}]));
+            assert_eq!(new[ROOTFS], json!([{"type": "overlay", "source": "o", "options": ["a=b"]}]));
             assert_eq!(new["x"], 1);
         }
         std::fs::remove_dir_all(&dir).unwrap();

@@ -58,7 +58,7 @@ pub struct Create {
     pub bundle: PathBuf,
     /// Its streams.
     pub stdio: Stdio,
-    /// The root file system's mounts, as a snapshotter writes them; they go into the annotation `run.rt.rootfs`, so the host
+    /// The root file system's mounts, as a snapshotter writes them; they go into the field `run.rt.rootfs`, so the host
     /// never has them. Empty: as config.json says.
     pub rootfs_mounts: Vec<RootfsMount>,
     /// How `rt` is run for this container.

@@ -56,6 +56,29 @@ fn mistakes_of_the_bundle() {
                 says: "rt: run container \"{id}\": understand config {bundle}/config.json: invalid type: string \"root\", expected u32 at line 200 column 19",
             },
             Mistake {
+                name: "the user that means no change",
+                make: |b| b.config["process"]["user"]["uid"] = json!(u32::MAX),
+                says: "rt: run container \"{id}\": process.user.uid 4294967295 is nobody's (ids go up to 4294967294)",
+            },
+            Mistake {
+                name: "the group that means no change",
+                make: |b| b.config["process"]["user"]["gid"] = json!(u32::MAX),
+                says: "rt: run container \"{id}\": process.user.gid 4294967295 is nobody's (ids go up to 4294967294)",
+            },
+            Mistake {
+                name: "a further group that is none",
+                make: |b| b.config["process"]["user"]["additionalGids"] = json!([5, u32::MAX]),
+                says: "rt: run container \"{id}\": process.user.additionalGids 4294967295 is nobody's (ids go up to 4294967294)",
+            },
+            Mistake {
+                name: "a device of nobody's",
+                make: |b| {
+                    b.config["linux"]["devices"] =
+                        json!([{ "path": "/dev/x", "type": "c", "major": 1, "minor": 3, "uid": u32::MAX }])
+                },
+                says: "rt: run container \"{id}\": linux.devices[0] (/dev/x): uid 4294967295 is nobody's (ids go up to 4294967294)",
+            },
+            Mistake {
                 name: "negative id",
                 make: |b| b.config["process"]["user"]["uid"] = json!(-1),
                 says: "rt: run container \"{id}\": understand config {bundle}/config.json: invalid value: integer `-1`, expected u32 at line 200 column 15",

@@ -77,7 +77,7 @@ fn spec(bundle: &Path, source: &Source, users: &Users) -> Result<Value> {
             mount("/dev/mqueue", "mqueue", "nosuid,noexec,nodev"),
             mount("/sys", "sysfs", "nosuid,noexec,nodev,ro"),
         ],
-        "annotations": {"run.rt.rootfs": rootfs(bundle, source)?},
+        "run.rt.rootfs": rootfs(bundle, source)?,
         "linux": {
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
             "namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}],
@@ -87,8 +87,8 @@ fn spec(bundle: &Path, source: &Source, users: &Users) -> Result<Value> {
     }))
 }
 
-/// The annotation that `rt` mounts the root filesystem by: topmost layer first, as the kernel has it.
-fn rootfs(bundle: &Path, source: &Source) -> Result<String> {
+/// The mounts that `rt` makes the root filesystem of: topmost layer first, as the kernel has it.
+fn rootfs(bundle: &Path, source: &Source) -> Result<Value> {
     let text = |path: &Path| {
         let text = path
             .to_str()
@@ -104,7 +104,7 @@ fn rootfs(bundle: &Path, source: &Source) -> Result<String> {
         format!("upperdir={}", text(&bundle.join("upper"))?),
         format!("workdir={}", text(&bundle.join("upper.work"))?),
     ];
-    Ok(json!([{"type": "overlay", "source": "overlay", "options": options}]).to_string())
+    Ok(json!([{"type": "overlay", "source": "overlay", "options": options}]))
 }
 
 /// `USER[:GROUP]`, by name or number, with the groups that the image's files give the user.

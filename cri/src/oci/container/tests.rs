@@ -93,8 +93,8 @@ fn an_ordinary_container() {
     context.masked_paths = vec!["/proc/kcore".into()];
     context.readonly_paths = vec!["/proc/sys".into()];
     let made = case.made().unwrap();
-    golden("container", &made.spec);
-    accepted(&made.spec);
+    golden("container", &made.config());
+    accepted(&made.config());
     assert_eq!(made.degraded, []);
 }
 
@@ -107,8 +107,8 @@ fn a_privileged_container() {
     context.masked_paths = vec!["/proc/kcore".into()];
     context.seccomp = Some(api::SecurityProfile::default());
     let made = case.made().unwrap();
-    golden("container-privileged", &made.spec);
-    accepted(&made.spec);
+    golden("container-privileged", &made.config());
+    accepted(&made.config());
 }
 
 #[test]
@@ -157,8 +157,8 @@ fn a_container_that_asks_for_everything() {
         ..Default::default()
     });
     let made = case.made().unwrap();
-    golden("container-everything", &made.spec);
-    accepted(&made.spec);
+    golden("container-everything", &made.config());
+    accepted(&made.config());
     assert_eq!(made.user.supplemental_groups, [1000, 50, 9]);
 }
 
@@ -180,8 +180,8 @@ fn a_container_of_a_user_namespaced_pod() {
     let mount = case.mount("/data", "/data");
     (mount.uid_mappings, mount.gid_mappings) = (map.clone(), map);
     let made = case.made().unwrap();
-    golden("container-userns", &made.spec);
-    accepted(&made.spec);
+    golden("container-userns", &made.config());
+    accepted(&made.config());
     case.host.idmapped_mounts = false;
     assert_eq!(
         case.made().unwrap_err().to_string(),

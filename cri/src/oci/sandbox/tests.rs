@@ -24,8 +24,8 @@ fn a_pod_has_namespaces_of_its_own() {
     options(&mut pod).pid = Mode::Container.into();
     context(&mut pod).seccomp = Some(api::SecurityProfile::default());
     let made = spec(&pod, &place(), &host()).unwrap();
-    golden("sandbox", &made.spec);
-    let plan = accepted(&made.spec);
+    golden("sandbox", &made.config());
+    let plan = accepted(&made.config());
     assert_eq!(plan.task.process.oom_score_adj, Some(-998));
     assert_eq!((made.user.uid, made.degraded), (65535, vec![]));
 }
@@ -37,8 +37,8 @@ fn a_pod_can_share_all_with_the_host() {
     (modes.network, modes.pid, modes.ipc) = (Mode::Node.into(), Mode::Node.into(), Mode::Node.into());
     let clamped = Host { oom_score_adj: 0, lowers_oom_score: false, ..host() };
     let made = spec(&pod, &SandboxPlace { netns: None, ..place() }, &clamped).unwrap();
-    golden("sandbox-host", &made.spec);
-    accepted(&made.spec);
+    golden("sandbox-host", &made.config());
+    accepted(&made.config());
     let less: Vec<_> = made.degraded.iter().map(|less| (less.field.as_str(), less.asked.as_str())).collect();
     assert_eq!(less, [("resources.oom_score_adj", "-998"), ("hostname", "web")]);
 }
@@ -51,11 +51,11 @@ fn a_pod_can_have_ids_of_its_own() {
         Some(api::UserNamespace { mode: Mode::Pod.into(), uids: map.clone(), gids: map });
     let place = SandboxPlace { userns: Some("/proc/7/ns/user".into()), ..place() };
     let made = spec(&pod, &place, &host()).unwrap();
-    golden("sandbox-userns", &made.spec);
-    accepted(&made.spec);
+    golden("sandbox-userns", &made.config());
+    accepted(&made.config());
     // Without one that was made before, the sandbox makes it.
     let made = spec(&pod, &SandboxPlace { userns: None, ..place }, &host()).unwrap();
-    assert!(accepted(&made.spec).idmap.is_some());
+    assert!(accepted(&made.config()).idmap.is_some());
 }
 
 #[test]

@@ -246,14 +246,12 @@ mod tests {
     fn annotations_win() {
         let annotations = json!({
             "org.systemd.property.TimeoutStopSec": "uint64 5",
-            "org.systemd.property.Delegate": "false",
+            "org.systemd.property.Description": "'mine'",
             "other": "x",
         });
         let lines = shown(&planned(json!({}), Purpose::Create, annotations));
-        assert!(
-            lines.contains(&"Delegate=false".into()) && !lines.contains(&"Delegate=true".into()),
-            "{lines:?}"
-        );
+        let described: Vec<_> = lines.iter().filter(|line| line.starts_with("Description=")).collect();
+        assert_eq!(described, ["Description=\"mine\""]);
         assert!(lines.contains(&"TimeoutStopUSec=5000000".into()), "{lines:?}");
     }
 

@@ -1,9 +1,26 @@
 //! `org.systemd.property.NAME: VALUE` annotations: the text form of GLib's variants, as far as unit properties need it.
 
 use super::property::{Property, Value};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
-/// `name` is the annotation's whole name less `org.systemd.property.`. As for runc, `…Sec` in seconds becomes `…USec`.
+/// What an annotation may set: how the container's own unit ends, and what it is called. Engines hand on annotations of images and pods:
+/// none may choose another unit to start, to stop or to be in, nor lift a limit.
+const ALLOWED: [&str; 12] = [
+    "After",
+    "Before",
+    "CollectMode",
+    "Description",
+    "Documentation",
+    "FinalKillSignal",
+    "KillMode",
+    "KillSignal",
+    "RuntimeMaxUSec",
+    "SendSIGHUP",
+    "SendSIGKILL",
+    "TimeoutStopUSec",
+];
+
+/// One of those that an annotation may set. `name` is the annotation's whole name less `org.systemd.property.`. As for runc, `…Sec` in seconds becomes `…USec`.
 pub fn property(name: &str, text: &str) -> Result<Property> {
     let wrong = |why: &str| {
         Error::invalid(format!("annotation org.systemd.property.{name} {text:?}: {why}"))
@@ -13,13 +30,19 @@ pub fn property(name: &str, text: &str) -> Result<Property> {
         return Err(wrong("that is no name of a property"));
     }
     let value = parse(text.trim()).ok_or_else(|| wrong("the value can't be read"))?;
-    match name.strip_suffix("Sec").filter(|stem| !stem.ends_with('U')) {
-        None => Ok(Property { name: name.to_owned(), value }),
+    let property = match name.strip_suffix("Sec").filter(|stem| !stem.ends_with('U')) {
+        None => Property { name: name.to_owned(), value },
         Some(stem) => {
             let micros = micros(&value).ok_or_else(|| wrong("seconds must be a number, not below 0"))?;
-            Ok(Property { name: format!("{stem}USec"), value: Value::Uint64(micros) })
+            Property { name: format!("{stem}USec"), value: Value::Uint64(micros) }
         }
+    };
+    if ALLOWED.contains(&property.name.as_str()) {
+        return Ok(property);
     }
+    let what = format!("annotation org.systemd.property.{name}: an annotation may not set this property");
+    Err(Error::new(Kind::Denied, what)
+        .cure(format!("these it may: {}; limits are in linux.resources", ALLOWED.join(", "))))
 }
 
 fn micros(seconds: &Value) -> Option<u64> {
@@ -136,7 +159,7 @@ mod tests {
             ("['a', 'b.service']", list(&["a", "b.service"])),
             ("@as []", list(&[])),
         ] {
-            assert_eq!(property("Key", text).unwrap().value, value, "{text}");
+            assert_eq!(property("After", text).unwrap().value, value, "{text}");
         }
     }
 
@@ -160,8 +183,20 @@ mod tests {
         for text in
             ["", "maybe", "'a", "'a' 'b'", "['a' 'b']", "uint32 -1", "@a{sv} {}", "99999999999", "tru"]
         {
-            let error = property("Key", text).unwrap_err().to_string();
+            let error = property("After", text).unwrap_err().to_string();
             assert!(error.contains("the value can't be read"), "{text}: {error}");
+        }
+        for name in [
+            "Slice",
+            "Conflicts",
+            "PropagatesStopTo",
+            "Wants",
+            "Delegate",
+            "MemoryMax",
+            "ExecStopPost",
+            "BindsTo",
+        ] {
+            assert_eq!(property(name, "'x'").unwrap_err().kind(), Kind::Denied, "{name}");
         }
         assert!(property("a.b", "1").unwrap_err().to_string().contains("no name of a property"));
     }
