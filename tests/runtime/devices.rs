@@ -219,3 +219,31 @@ fn dev_bound_from_the_host_is_left_alone() {
         report["dev"].as_array().expect("a list").iter().filter_map(|d| d["path"].as_str()).collect();
     assert_eq!(names, ["/dev/mine", "/dev/null"], "engines bind the host's /dev: nothing may be made in it");
 }
+
+// Whoever is root of the host's ids owns the host's nodes: a container has them by mounts on which nothing of them can be changed.
+#[test]
+fn nodes_of_the_host_can_not_be_changed_from_a_container() {
+    unless!("crun", "masks and streams are the host's /dev/null");
+    unless!("runc", "in a user namespace the nodes are the host's");
+    let case = case!();
+    let mode = |path: &str| std::fs::metadata(path).expect("a node").permissions();
+    let before = ["/dev/null", "/dev/full"].map(mode);
+    // To what it is anyway: where that is possible nothing is lost.
+    let script = "for f in /proc/keys /proc/timer_list /proc/self/fd/0 $MORE; do \
+        chmod 666 $f && echo changed $f; chown 0:0 $f && echo given $f; echo x >$f || echo unwritable $f; done; cat <&0; echo end";
+    for (userns, more) in [(false, ""), (true, "/dev/null /dev/zero")] {
+        let mut bundle = case.bundle();
+        bundle.with_busybox().args(["/bin/sh", "-c", script]);
+        if userns {
+            bundle.user_namespace(0, 65_536);
+        }
+        bundle.config["process"]["env"] = json!(["PATH=/bin", format!("MORE={more}")]);
+        assert_eq!(case.run(&bundle).ok().stdout, "end\n", "user namespace {userns}");
+        let container = case.start_sleeping(&mut bundle);
+        let exec =
+            container.call_with("exec", &["--env", &format!("MORE={more}")], &["/bin/sh", "-c", script]);
+        assert_eq!(exec.run().ok().stdout, "end\n", "exec, user namespace {userns}");
+        container.delete();
+    }
+    assert_eq!(["/dev/null", "/dev/full"].map(mode), before);
+}

@@ -11,7 +11,7 @@ use super::birth::{self, Pace};
 use super::console::{self, Terminal};
 use super::gate::Gate;
 use super::options::{Exec, ExecChanges, ExecWhat, Global};
-use super::{attend, launch, rootless, sealed};
+use super::{attend, launch, rootless, sealed, streams};
 use crate::child::Child;
 use crate::error::{Context, Error, Kind, Result};
 use crate::init::{self, Birth};
@@ -34,6 +34,7 @@ const MAX_PROCESS: u64 = 16 << 20;
 /// Gives the command's exit code, or 0 if it leaves before.
 pub fn exec(global: &Global, options: &Exec) -> Result<i32> {
     sealed::ensure()?;
+    streams::protect()?;
     crate::sys::process::undumpable().what(|| "make this process undumpable")?;
     let gate = options.gate.map(Gate::take).transpose()?;
     let container = StateDir::new(&global.root).open(&options.id)?;

@@ -32,6 +32,7 @@ pub mod start;
 pub mod state;
 pub mod stats;
 mod stdout;
+pub mod streams;
 pub mod update;
 
 pub use stdout::print;

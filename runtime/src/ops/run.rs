@@ -8,7 +8,7 @@ use super::console::Terminal;
 use super::launch::{self, Caller, Launched, StartedBy};
 use super::notify::Listener;
 use super::options::{Global, Run};
-use super::{poststart, rootless, sealed};
+use super::{poststart, rootless, sealed, streams};
 use crate::error::{Context, Result};
 
 /// Gives the container's exit code, or 0 if it leaves before.
@@ -16,6 +16,7 @@ pub fn run(global: &Global, options: &Run) -> Result<i32> {
     let what = || format!("run container {:?}", options.id.as_str());
     // ORDER: before signals are blocked: a second life would take that for its caller's wish.
     sealed::ensure().what(what)?;
+    streams::protect().what(what)?;
     rootless::ensure(&options.launch).what(what)?;
     let before = if options.detach {
         SigSet::thread_get_mask().what(|| "read the signal mask")?

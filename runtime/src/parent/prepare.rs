@@ -203,9 +203,16 @@ fn clone(path: &Path, recursive: Recursive) -> rustix::io::Result<OwnedFd> {
 }
 
 /// CVE-2025-31133: the node is opened on the host, by us, and looked at.
-fn null() -> Result<OwnedFd> {
-    let tree = clone(Path::new("/dev/null"), Recursive::No).what(|| "open the host's /dev/null")?;
-    is_device(&tree, 1, 3).what(|| "open the host's /dev/null")?;
+pub fn null() -> Result<OwnedFd> {
+    node(Path::new("/dev/null"), (1, 3)).what(|| "open the host's /dev/null")
+}
+
+/// A node of the host's, on a read-only mount: it is read and written as before, and its mode, owner and times are the host's alone.
+fn node(path: &Path, (major, minor): (u32, u32)) -> Result<OwnedFd> {
+    let tree = clone(path, Recursive::No).what(|| "clone its mount")?;
+    is_device(&tree, major, minor)?;
+    let read_only = MountAttr { set: libc::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+    mount_setattr(&tree, c"", Depth::One, read_only).what(|| "make its mount read-only")?;
     Ok(tree)
 }
 
@@ -232,7 +239,5 @@ fn host_device(device: &Device) -> Result<Option<OwnedFd>> {
         return Ok(None); // FIFOs can be made in any user namespace.
     }
     let what = || format!("open the host's {} for a container with a user namespace", device.path.display());
-    let tree = clone(&device.path, Recursive::No).what(what)?;
-    is_device(&tree, device.major, device.minor).what(what)?;
-    Ok(Some(tree))
+    node(&device.path, (device.major, device.minor)).what(what).map(Some)
 }

@@ -1,0 +1,48 @@
+//! The standard streams that a container's process gets from the caller: where one is the host's /dev/null, it is so by a mount of its own.
+//!
+//! Whoever has a descriptor has the file: a container's root that is the host's could change the mode and the owner of the node
+//! through it (fchmod(2), chmod(2) of /proc/self/fd/0), for all of the host. By a read-only mount he can't, and reads and writes as before.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use crate::error::{Context, Result};
+use crate::parent::prepare;
+use crate::privilege::in_user_namespace;
+
+/// Whoever is not the host's root has no rights over the node in the first place.
+pub fn protect() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let (stdin, stdout, stderr) = (rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr());
+    let theirs = [is_null(stdin), is_null(stdout), is_null(stderr)];
+    if theirs == [false; 3] {
+        return Ok(());
+    }
+    let own = match prepare::null() {
+        Err(_) if in_user_namespace() => return Ok(()),
+        own => own?,
+    };
+    let what = || "open /dev/null on a mount of its own";
+    let name = format!("/proc/self/fd/{}", own.as_raw_fd());
+    let file = rustix::fs::open(name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).what(what)?;
+    if theirs[0] {
+        rustix::stdio::dup2_stdin(&file).what(what)?;
+    }
+    if theirs[1] {
+        rustix::stdio::dup2_stdout(&file).what(what)?;
+    }
+    if theirs[2] {
+        rustix::stdio::dup2_stderr(&file).what(what)?;
+    }
+    Ok(())
+}
+
+fn is_null(stream: impl AsFd) -> bool {
+    rustix::fs::fstat(stream).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) == (1, 3)
+    })
+}
