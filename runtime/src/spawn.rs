@@ -17,7 +17,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::child::{self, Child};
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
-use crate::init::{Door, sibling};
+use crate::init::{Door, Owner, sibling};
 use crate::link::{Link, Message};
 use crate::plan::Task;
 use crate::plan::namespaces::{Join, Kind, Namespaces};
@@ -145,9 +145,9 @@ fn bear(
 }
 
 /// Clones into the namespaces of a process that runs: `which` of them. In its PID namespace it is only [`Child::born`]. `cgroup`: where
-/// it is born; `paused`: the container's cgroup, in which its time stands still while that is frozen.
+/// it is born; `paused`: the container's cgroup, in which its time stands still while that is frozen. `owner`: who must have made them.
 pub fn spawn_beside(
-    beside: OwnedFd,
+    (beside, owner): (OwnedFd, Option<Owner>),
     which: CloneFlags,
     (cgroup, paused): (Option<BorrowedFd<'_>>, Option<PathBuf>),
     init: impl Fn(Link, Vec<Door>),
@@ -158,7 +158,7 @@ pub fn spawn_beside(
     let born = Clone3 { namespaces: 0, cgroup, sibling: false }.call();
     if let Ok(Side::Child) = born {
         drop(ours);
-        init(theirs, doors_of(beside, which));
+        init(theirs, doors_of(beside, which, owner));
         exit_now(1);
     }
     drop(theirs);
@@ -172,11 +172,11 @@ pub fn spawn_beside(
 }
 
 /// Joined with the host's rights as long as these are there: the user namespace last.
-fn doors_of(beside: OwnedFd, which: CloneFlags) -> Vec<Door> {
+fn doors_of(beside: OwnedFd, which: CloneFlags, owner: Option<Owner>) -> Vec<Door> {
     let user = which & CloneFlags::CLONE_NEWUSER;
     let second = if user.is_empty() { None } else { rustix::io::fcntl_dupfd_cloexec(&beside, 3).ok() };
-    let mut doors = vec![Door { fd: beside, which: which - user }];
-    doors.extend(second.map(|fd| Door { fd, which: user }));
+    let mut doors = vec![Door { fd: beside, which: which - user, owner }];
+    doors.extend(second.map(|fd| Door { fd, which: user, owner: None }));
     doors.retain(|door| !door.which.is_empty());
     doors
 }
@@ -195,7 +195,7 @@ fn join_all(cradle: &Cradle<'_>) -> Result<()> {
 
 fn doors(cradle: &Cradle<'_>) -> Vec<Door> {
     let fds = cradle.joined.iter().filter_map(|(_, fd)| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok());
-    fds.map(|fd| Door { fd, which: CloneFlags::empty() }).collect()
+    fds.map(|fd| Door { fd, which: CloneFlags::empty(), owner: None }).collect()
 }
 
 /// Whether the parent makes this namespace, because init must find it finished.

@@ -249,6 +249,29 @@ fn exec_as_nobodys_id_is_refused() {
     }
 }
 
+// What is in namespaces that an ordinary user made was put there by him: his /bin/id would be executed as the host's root.
+#[test]
+fn nobody_enters_namespaces_that_the_container_made_itself() {
+    unless!("crun", "it enters them");
+    unless!("runc", "it enters them");
+    let case = case!();
+    let mut bundle = case.bundle();
+    bundle.with_busybox().capabilities(&[]).args(["/bin/sh", "-c", "exec unshare -U -m -n /probe sleep"]);
+    bundle.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    let container = case.start(&bundle);
+    let user = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).expect("a process");
+    until("it is in its own", || (user(&container.pid().to_string()) != user("self")).then_some(()));
+    let words = ["gone to a user namespace of its own"];
+    let exec = container.call_with("exec", &["--user", "0:0"], &["/probe", "report"]);
+    exec.run().exits(255).fails(&words);
+    let mut other = case.bundle();
+    other.args(["/probe", "exit", "0"]).write();
+    let with = format!("{}=net", container.id());
+    let run = case.call(["run", "--share", &with, "--bundle"]).arg(other.dir()).arg(other.id());
+    run.run().exits(1).fails(&words);
+    container.delete();
+}
+
 #[test]
 fn exec_reads_stdin() {
     let case = case!();

@@ -43,7 +43,7 @@ use crate::step::{Step, reach};
 use crate::sys::clone::Alone;
 use crate::sys::start::forget_arguments_and_environment;
 pub use limits::{affinity, scheduler};
-pub use namespaces::Door;
+pub use namespaces::{Door, Owner};
 pub use sibling::sibling;
 use terminal::Console;
 

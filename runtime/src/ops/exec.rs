@@ -14,7 +14,7 @@ use super::options::{Exec, ExecChanges, ExecWhat, Global};
 use super::{attend, launch, rootless, sealed, streams};
 use crate::child::Child;
 use crate::error::{Context, Error, Kind, Result};
-use crate::init::{self, Birth};
+use crate::init::{self, Birth, Owner};
 use crate::link::Message;
 use crate::outfile::Name;
 use crate::parent::place;
@@ -119,8 +119,9 @@ fn bring_up(
     let which = flags(record);
     let spawn = |cgroup: Option<&OwnedFd>| {
         let beside = rustix::io::fcntl_dupfd_cloexec(&beside, 3).what(|| "duplicate a pidfd")?;
+        let owner = if which.contains(CloneFlags::CLONE_NEWUSER) { None } else { Some(Owner::of(init.pid)?) };
         let paused = record.cgroup.as_ref().map(|cgroup| cgroup.path.clone());
-        spawn_beside(beside, which, (cgroup.map(AsFd::as_fd), paused), |link, joined| {
+        spawn_beside((beside, owner), which, (cgroup.map(AsFd::as_fd), paused), |link, joined| {
             let start = if pace == Pace::Straight { init::Start::Straight } else { init::Start::Link };
             let (root, seen) = (root.as_ref(), which.contains(CloneFlags::CLONE_NEWPID));
             init::run(&Birth {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::options::{Global, Share, SharedNamespace};
 use crate::error::{Error, Kind, Result};
+use crate::init::Owner;
 use crate::parent::prepare::Prepared;
 use crate::parent::shared_memory;
 use crate::plan::Plan;
@@ -50,6 +51,10 @@ impl Partner {
         let what = || format!("share with container {:?}", self.sharing.with);
         if !self.init.is_alive()? {
             return Err(not_there(&what(), Status::Stopped));
+        }
+        if !self.sharing.namespaces.contains(&Namespace::User) {
+            let owner = Owner::of(self.init.pid).and_then(|owner| owner.check());
+            owner.map_err(|error| error.during(what()))?;
         }
         for (mount, source) in plan.surroundings.mounts.iter().zip(&mut prepared.sources) {
             if matches!(mount.content, Content::Lent { .. }) {
