@@ -15,7 +15,12 @@ fn waiting(case: &Case) -> (UnixDatagram, String) {
 
 fn hear(socket: &UnixDatagram) -> String {
     let mut text = [0; 4096];
-    let length = socket.recv(&mut text).expect("a message");
+    let length = loop {
+        match socket.recv(&mut text) {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            heard => break heard.expect("a message"),
+        }
+    };
     String::from_utf8_lossy(&text[..length]).into_owned()
 }
 
@@ -88,4 +93,45 @@ fn a_socket_that_the_config_brings_is_left_alone() {
     let call = case.call(["run", "--bundle"]).arg(bundle.dir()).arg(bundle.id()).env("NOTIFY_SOCKET", &path);
     let report = Report::parse(&call.run().ok().stdout);
     assert_eq!(report.env("NOTIFY_SOCKET").as_deref(), Some("/run/mine"));
+}
+
+// Whoever has the socket says what he likes, as often as he likes: that takes his time, not the host's.
+#[test]
+fn flood_costs_the_runtime_no_time() {
+    only_rt!("runc reads all of it");
+    let case = case!();
+    let (socket, path) = waiting(&case);
+    for by_run in [true, false] {
+        let mut bundle = case.bundle();
+        bundle.args(["/probe", "chain", "notify-flood", "3", ",", "notify", "READY=1", ",", "exit", "3"]);
+        bundle.write();
+        let made = |verb: &str| {
+            case.call([verb, "--bundle"]).arg(bundle.dir()).arg(bundle.id()).env("NOTIFY_SOCKET", &path)
+        };
+        let container = (!by_run).then(|| Running::new(&case, bundle.id(), made("create")));
+        let waits =
+            container.as_ref().map_or_else(|| made("run"), |it| it.call("start").env("NOTIFY_SOCKET", &path));
+        let waits = waits.spawn();
+        assert!(hear(&socket).contains("READY=1\n"));
+        let said = waits.wait().exits(if by_run { 3 } else { 0 }).stdout;
+        let said = container.map_or(said, |it| it.wait_for_output("\n"));
+        let sent: u64 = said.trim().parse().expect("how many were sent");
+        // Unread, they fill what the kernel keeps for a socket.
+        assert!((20..2000).contains(&sent), "run {by_run}: {sent} messages were read in 3 s");
+    }
+}
+
+// Nobody reads it any more: a socket that stays open would make its sender wait for ever.
+#[test]
+fn who_says_more_than_that_it_is_ready_does_not_wait() {
+    only_rt!("runc leaves its socket open");
+    let case = case!();
+    let (socket, path) = waiting(&case);
+    let mut bundle = case.bundle();
+    // More than the kernel keeps.
+    let more = [",", "notify", "STATUS=up"].repeat(40);
+    bundle.args(["/probe", "chain", "notify", "READY=1"].into_iter().chain(more)).write();
+    let call = case.call(["run", "--bundle"]).arg(bundle.dir()).arg(bundle.id()).env("NOTIFY_SOCKET", &path);
+    call.deadline(Duration::from_secs(20)).run().exits(1).fails(&["onnection refused"]);
+    assert_eq!(hear(&socket), "READY=1\n");
 }

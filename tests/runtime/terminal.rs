@@ -254,3 +254,26 @@ fn signals_are_heard_while_nobody_reads_what_is_typed() {
     std::thread::sleep(std::time::Duration::from_millis(500));
     exec.end(nix::sys::signal::Signal::SIGTERM).exits(128 + 15);
 }
+
+// Pipe and terminal are full when the container ends.
+#[test]
+fn last_words_are_not_offered_for_ever_to_who_does_not_read() {
+    only_rt!("others wait");
+    let case = case!();
+    let mut bundle = bundle(&case);
+    bundle.args(["/probe", "fill"]);
+    bundle.write();
+    let ended = case.dir().join("ended");
+    // Whoever holds the other end tells whether it had ended before he let go.
+    let script = format!(
+        "( '{}' --root '{}' run --bundle '{}' {}; echo $? >'{ended}' ) |
+         ( i=0; while test ! -s '{ended}' && test $i -lt 25; do sleep 1; i=$((i + 1)); done; cat '{ended}' >&2 )",
+        Runtime::under_test().path().display(),
+        case.state_root().display(),
+        bundle.dir().display(),
+        bundle.id(),
+        ended = ended.display(),
+    );
+    let said = case.program(Path::new("/bin/sh")).args(["-c", &script]).run();
+    assert_eq!(said.stderr, "0\n", "{said}");
+}

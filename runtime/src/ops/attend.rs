@@ -34,7 +34,7 @@ pub fn attend(
         let ended = reap(pid)?;
         // After the look at the process: its last word may have come right before its end.
         if let Some(notify) = &mut notify {
-            notify.pass_on(None);
+            if ended.is_some() { notify.pass_on_the_last(None) } else { notify.pass_on(None) }
         }
         if let Some(code) = ended {
             if let Some(relay) = &mut relay {
@@ -42,7 +42,8 @@ pub fn attend(
             }
             return Ok(code);
         }
-        let ready = notify.as_ref().and_then(Listener::waiting);
+        notify = notify.filter(|notify| !notify.is_done());
+        let ready = notify.as_ref().map_or((None, None), Listener::waiting);
         match &mut relay {
             None => relay::wait(signals.as_fd(), ready)?,
             Some(relay) => relay.turn(signals.as_fd(), ready)?,

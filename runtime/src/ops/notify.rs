@@ -10,8 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::options::Global;
 use crate::error::{Context, Result};
@@ -26,6 +27,12 @@ const NAME: &str = "notify.sock";
 
 /// The longest message that is read whole; sd_notify's are far shorter.
 const LONGEST: usize = 4096;
+
+/// How many messages are read in a while: who says more waits, and costs this process nothing. The kernel keeps a dozen.
+const MOST: u32 = 32;
+const WHILE: Duration = Duration::from_millis(250);
+/// How many of those that are there when the container has ended. KERNEL: net.unix.max_dgram_qlen, as far as it is usual.
+const LAST: u32 = 1024;
 
 /// Somebody waits for a container to be ready.
 #[derive(Debug)]
@@ -77,7 +84,7 @@ impl Notify {
         // Whoever the container's users are: the directory is nowhere but in the container and in ours.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).what(what)?;
         socket.set_nonblocking(true).what(what)?;
-        Ok(Some(Listener { host: self.host, socket, done: false }))
+        Ok(Some(Listener { host: self.host, socket, done: false, left: MOST, since: Instant::now() }))
     }
 }
 
@@ -87,19 +94,40 @@ pub struct Listener {
     host: OsString,
     socket: UnixDatagram,
     done: bool,
+    /// How many messages are still read in the while that began `since`.
+    left: u32,
+    since: Instant,
 }
 
 impl Listener {
-    /// What to poll; None once there is nothing more to pass on.
-    pub fn waiting(&self) -> Option<BorrowedFd<'_>> {
-        (!self.done).then(|| self.socket.as_fd())
+    /// Whether there is nothing more to pass on. To be dropped then: who says more would wait for ever for somebody who reads it.
+    pub fn is_done(&self) -> bool {
+        self.done
     }
 
-    /// Reads what there is, and says that the container is ready, if it is. The container runs, whether or not somebody hears of it.
+    /// What to poll, and for how long at most; nothing while enough was read.
+    pub fn waiting(&self) -> (Option<BorrowedFd<'_>>, Option<Duration>) {
+        if self.left > 0 {
+            return (Some(self.socket.as_fd()), None);
+        }
+        // At least a millisecond: less would be no wait.
+        let rest = WHILE.saturating_sub(self.since.elapsed());
+        (None, Some(rest.max(Duration::from_millis(1))))
+    }
+
+    /// Reads what there is, or as much of it as is read in a while, and says that the container is ready, if it is. The container runs,
+    /// whether or not somebody hears of it.
     pub fn pass_on(&mut self, main_pid: Option<i32>) {
+        if self.left < MOST && self.since.elapsed() >= WHILE {
+            self.left = MOST;
+        }
+        if self.left == MOST {
+            self.since = Instant::now();
+        }
         let mut message = [0; LONGEST];
-        while !self.done {
+        while !self.done && self.left > 0 {
             let Ok(length) = self.socket.recv(&mut message) else { return };
+            self.left -= 1;
             if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
                 self.done = true;
                 if let Err(error) = self.say(main_pid) {
@@ -109,19 +137,28 @@ impl Listener {
         }
     }
 
+    /// The same once the container has ended: its last word may have come right before.
+    pub fn pass_on_the_last(&mut self, main_pid: Option<i32>) {
+        (self.left, self.since) = (LAST, Instant::now());
+        self.pass_on(main_pid);
+    }
+
     /// Waits until it is ready or has ended (no pidfd: it has), for those who then leave.
     pub fn wait_ready(mut self, pid: i32, pidfd: Option<&OwnedFd>) -> Result<()> {
-        loop {
-            self.pass_on(Some(pid));
-            let (Some(socket), Some(pidfd)) = (self.waiting(), pidfd) else { return Ok(()) };
-            let mut fds =
-                [PollFd::from_borrowed_fd(socket, PollFlags::IN), PollFd::new(pidfd, PollFlags::IN)];
-            rustix::io::retry_on_intr(|| poll(&mut fds, None))
+        while let Some(pidfd) = pidfd.filter(|_| !self.done) {
+            let (socket, pause) = self.waiting();
+            let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
+            let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
+            fds.extend(socket.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)));
+            rustix::io::retry_on_intr(|| poll(&mut fds, pause.as_ref()))
                 .what(|| "wait for the container to be ready")?;
-            if fds[0].revents().is_empty() {
-                return Ok(());
+            if !fds[0].revents().is_empty() {
+                break;
             }
+            self.pass_on(Some(pid));
         }
+        self.pass_on_the_last(Some(pid));
+        Ok(())
     }
 
     fn say(&self, main_pid: Option<i32>) -> Result<()> {

@@ -4,8 +4,9 @@
 
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
@@ -32,8 +33,14 @@ struct Flow {
 
 const CHUNK: usize = 16 << 10;
 
+/// KERNEL: PIPE_BUF: a pipe that can be written to takes as much, though it be one that waits. A terminal gives no more either.
+const AT_ONCE: usize = 4096;
+
 /// More than a terminal keeps. KERNEL: TTYB_DEFAULT_MEM_LIMIT: 640 KiB
 const MOST_LEFT: usize = 1 << 20;
+
+/// For how long a container's last words are offered to somebody who does not read them.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Flow {
     fn new() -> Self {
@@ -59,8 +66,10 @@ impl Flow {
         Ok(())
     }
 
+    /// To what can be written to: no more than that makes nobody wait.
     fn pass(&mut self, to: BorrowedFd<'_>) {
-        match rustix::io::write(to, &self.buffer[self.sent..]) {
+        let end = self.buffer.len().min(self.sent + AT_ONCE);
+        match rustix::io::write(to, &self.buffer[self.sent..end]) {
             Ok(written) => self.sent += written,
             Err(Errno::AGAIN | Errno::INTR) => {}
             // Nobody reads any more: the container goes on, its output goes nowhere.
@@ -95,8 +104,8 @@ impl Relay {
         }
     }
 
-    /// Waits for bytes, a signal or `other`, and passes on what can be passed on.
-    pub fn turn(&mut self, signals: BorrowedFd<'_>, other: Option<BorrowedFd<'_>>) -> Result<()> {
+    /// Waits for bytes, a signal or `other`, at most for that long, and passes on what can be passed on.
+    pub fn turn(&mut self, signals: BorrowedFd<'_>, (other, pause): Other<'_>) -> Result<()> {
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
         let want = |yes: bool, flag: PollFlags| if yes { flag } else { PollFlags::empty() };
         let master_events = want(self.output.is_empty() && !self.output.ended, PollFlags::IN)
@@ -114,7 +123,8 @@ impl Relay {
         let input = add(stdin.as_fd(), want(read_input, PollFlags::IN));
         let output = add(stdout.as_fd(), want(!self.output.is_empty(), PollFlags::OUT));
         fds.extend(other.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        rustix::io::retry_on_intr(|| poll(&mut fds, None)).what(|| "wait for the terminal")?;
+        let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
+        rustix::io::retry_on_intr(|| poll(&mut fds, pause.as_ref())).what(|| "wait for the terminal")?;
         let ready = |at: Option<usize>| at.map_or(PollFlags::empty(), |at| fds[at].revents());
         let (master, input, output) = (ready(master), ready(input), ready(output));
         if !input.is_empty() {
@@ -132,16 +142,22 @@ impl Relay {
         Ok(())
     }
 
-    /// Passes on what the container wrote before it ended, and not all that others write after that.
+    /// Passes on what the container wrote before it ended, and not all that others write after that, to whoever still reads.
     pub fn drain(&mut self) {
         let stdout = std::io::stdout();
+        let end = Instant::now() + PATIENCE;
+        let ready = |fd: BorrowedFd<'_>, events, wait: Duration| {
+            let wait = Timespec::try_from(wait).ok();
+            poll(&mut [PollFd::from_borrowed_fd(fd, events)], wait.as_ref()).is_ok_and(|ready| ready > 0)
+        };
         for _ in 0..MOST_LEFT / CHUNK {
             while !self.output.is_empty() {
+                if !ready(stdout.as_fd(), PollFlags::OUT, end.saturating_duration_since(Instant::now())) {
+                    return;
+                }
                 self.output.pass(stdout.as_fd());
             }
-            let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
-            let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-            let more = poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0) && !self.output.ended;
+            let more = !self.output.ended && ready(self.master.as_fd(), PollFlags::IN, Duration::ZERO);
             if !more || self.output.fill(self.master.as_fd()).is_err() {
                 return;
             }
@@ -157,9 +173,13 @@ impl Drop for Relay {
     }
 }
 
-/// Waits for a signal or `other` only.
-pub fn wait(signals: BorrowedFd<'_>, other: Option<BorrowedFd<'_>>) -> Result<()> {
+/// What else is waited for, and for how long at most.
+type Other<'a> = (Option<BorrowedFd<'a>>, Option<Duration>);
+
+/// Waits for a signal or `other` only, at most for that long.
+pub fn wait(signals: BorrowedFd<'_>, (other, pause): Other<'_>) -> Result<()> {
     let mut fds = vec![PollFd::from_borrowed_fd(signals, PollFlags::IN)];
     fds.extend(other.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-    rustix::io::retry_on_intr(|| poll(&mut fds, None)).what(|| "wait for a signal").map(drop)
+    let pause = pause.and_then(|pause| Timespec::try_from(pause).ok());
+    rustix::io::retry_on_intr(|| poll(&mut fds, pause.as_ref())).what(|| "wait for a signal").map(drop)
 }

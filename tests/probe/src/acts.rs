@@ -45,7 +45,9 @@ pub fn act(verb: &str, rest: &[String]) -> Done {
         "sysv-read" => sysv(first()?, None),
         "signal-wait" => signal_wait(rest.first()),
         "notify" => notify(first()?),
+        "notify-flood" => notify_flood(first()?),
         "print-lines" => print_lines(first()?),
+        "fill" => fill(),
         "eat-memory" => eat_memory(first()?),
         "spin" => spin(first()?),
         "fork" => fork(first()?),
@@ -176,6 +178,33 @@ fn notify(text: &str) -> Done {
     let path = std::env::var("NOTIFY_SOCKET").map_err(|e| format!("NOTIFY_SOCKET: {e}"))?;
     let socket = std::os::unix::net::UnixDatagram::unbound().map_err(|e| e.to_string())?;
     socket.send_to(text.as_bytes(), &path).map(|_| 0).map_err(|e| format!("{path}: {e}"))
+}
+
+/// Writes to stdout until there has been no room for a second.
+fn fill() -> Done {
+    let mut flags = [1, libc::F_SETFL.into(), libc::O_NONBLOCK.into()].map(sys::Arg::Number);
+    sys::syscall(libc::SYS_fcntl, &mut flags).map_err(|e| format!("fcntl: errno {e}"))?;
+    let mut since = Instant::now();
+    while since.elapsed() < Duration::from_secs(1) {
+        if std::io::stdout().write(&[b'x'; 1000]).is_ok() {
+            since = Instant::now();
+        }
+    }
+    Ok(0)
+}
+
+/// As many messages as it can for so many seconds; prints how many.
+fn notify_flood(seconds: &str) -> Done {
+    let path = std::env::var("NOTIFY_SOCKET").map_err(|e| format!("NOTIFY_SOCKET: {e}"))?;
+    let socket = std::os::unix::net::UnixDatagram::unbound().map_err(|e| e.to_string())?;
+    socket.connect(&path).map_err(|e| format!("{path}: {e}"))?;
+    socket.set_nonblocking(true).map_err(|e| e.to_string())?;
+    let end = Instant::now() + Duration::from_secs_f64(parse(seconds)?);
+    let mut sent = 0u64;
+    while Instant::now() < end {
+        sent += u64::from(socket.send(b"STATUS=still here").is_ok());
+    }
+    say(&sent.to_string())
 }
 
 fn signal_wait(count: Option<&String>) -> Done {
