@@ -47,6 +47,20 @@ fn ready_reaches_who_waits_for_run() {
 }
 
 #[test]
+fn user_of_a_container_may_say_that_it_is_ready() {
+    only_rt!("runc binds its socket by its path, which is too long for an address here");
+    let case = case!();
+    let (socket, path) = waiting(&case);
+    let mut bundle = case.bundle();
+    bundle.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    says_ready(&mut bundle, ["exit", "3"]);
+    bundle.write();
+    let call = case.call(["run", "--bundle"]).arg(bundle.dir()).arg(bundle.id()).env("NOTIFY_SOCKET", &path);
+    call.run().exits(3);
+    assert_eq!(hear(&socket), "READY=1\n");
+}
+
+#[test]
 fn start_waits_until_it_is_ready_and_names_the_process() {
     unless!("crun", "it binds the caller's own socket");
     unless!("runc", "it binds its socket by its path, which is too long for an address here");

@@ -7,12 +7,12 @@ use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::Mode;
 
 use super::options::Global;
 use crate::error::{Context, Result};
@@ -80,9 +80,12 @@ impl Notify {
         // By descriptor: an address has but 108 bytes.
         let path = format!("/proc/self/fd/{}/{NAME}", std::os::fd::AsRawFd::as_raw_fd(&directory));
         let _ = std::fs::remove_file(&path);
-        let socket = UnixDatagram::bind(&path).what(what)?;
-        // Whoever the container's users are: the directory is nowhere but in the container and in ours.
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o777)).what(what)?;
+        // For whoever the container's users are: the directory is nowhere but in the container and in ours. ORDER: made with that mode:
+        // by its name one could change that of what somebody has put in its place.
+        let mask = rustix::process::umask(Mode::empty());
+        let socket = UnixDatagram::bind(&path);
+        rustix::process::umask(mask);
+        let socket = socket.what(what)?;
         socket.set_nonblocking(true).what(what)?;
         Ok(Some(Listener { host: self.host, socket, done: false, left: MOST, since: Instant::now() }))
     }

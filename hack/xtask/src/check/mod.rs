@@ -3,6 +3,7 @@
 //! Changes no file.
 
 mod crates;
+mod doors;
 mod layers;
 mod sources;
 
@@ -17,10 +18,11 @@ use sources::Source;
 /// A rule over the sources: what it found wrong, a line each.
 type Rule = fn(&[Source]) -> Vec<String>;
 
-const RULES: [(&str, Rule); 6] = [
+const RULES: [(&str, Rule); 7] = [
     ("layers of runtime", layers::order),
     ("plan is pure", layers::plan_is_pure),
     ("unsafe only where it may be", sources::unsafe_code),
+    ("files of runtime are written through doors", doors::written_files),
     ("size of files", sources::sizes),
     ("each file says what it is", sources::opening),
     ("words not used in names", sources::words),
