@@ -112,6 +112,23 @@ fn a_download_that_is_cut_goes_on_where_it_broke_off() {
 }
 
 #[test]
+fn a_registry_that_sends_another_part_than_was_asked_for_is_not_believed() {
+    let image = two_layers();
+    let blob: &'static str = Box::leak(digest(&image.layers[1]).into_boxed_str());
+    for (case, shift, more, why) in
+        [("later", 1, 0, "it answers from byte"), ("longer", 0, 100_000, "more than the")]
+    {
+        let (case, registry) = (Case::new(&format!("images::shifted_{case}")), Registry::start());
+        let name = registry.add("app:1", &image);
+        registry.when(blob, 1, Act::Cut(1000));
+        registry.when(blob, 8, Act::Shifted(shift, more));
+        images(&case, ["pull", &name]).run().fails(&[why]);
+        // Nothing of it is left in the way, once it is honest again.
+        tests::until("it is pulled", || (images(&case, ["pull", &name]).run().code() == 0).then_some(()));
+    }
+}
+
+#[test]
 fn a_registry_that_stops_sending_is_asked_again() {
     let (case, registry) = (case!(), Registry::start());
     let image = two_layers();

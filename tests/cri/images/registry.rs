@@ -118,6 +118,8 @@ pub enum Act {
     Redirect(String),
     /// 401 with this challenge.
     Want(String),
+    /// To a request for a part: what begins so many bytes later, as it says, and ends with so many that nobody asked for.
+    Shifted(usize, usize),
     /// A byte of the body each time.
     Drip(Duration),
     /// The body's first bytes, then waiting for ever.
@@ -380,8 +382,12 @@ fn serve(
         .headers
         .get("range")
         .and_then(|text| text.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-    let from = range.unwrap_or(0usize).min(bytes.len());
-    let mut body = bytes[from..].to_vec();
+    let (shift, more) = match (act, range) {
+        (Some(Act::Shifted(shift, more)), Some(_)) => (*shift, *more),
+        _ => (0, 0),
+    };
+    let from = (range.unwrap_or(0usize) + shift).min(bytes.len());
+    let mut body = [&bytes[from..], &vec![0; more]].concat();
     let length = body.len();
     let digest = if let Some(Act::Named(other)) = act { other.clone() } else { digest(bytes) };
     let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };

@@ -108,7 +108,15 @@ impl Download {
         let attempts = if last { self.repository.attempts } else { 1 };
         match self.repository.connections[host].send(&ask, attempts).await {
             Ok(response) => {
-                self.skip = self.offset - self.begin(&response);
+                let begin = self.begin(&response);
+                let Some(skip) = self.offset.checked_sub(begin) else {
+                    let text = format!(
+                        "read blob {}: it answers from byte {begin} on, and was asked from {}",
+                        self.digest, self.offset
+                    );
+                    return self.failed(Error::new(Kind::Unavailable, text)).await;
+                };
+                self.skip = skip;
                 self.response = Some(Paced::new(response, self.repository.pace));
                 Ok(())
             }
@@ -129,7 +137,8 @@ impl Download {
         let header = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
         let first =
             header.and_then(|text| text.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok());
-        first.filter(|first| *first <= self.offset).unwrap_or(self.offset)
+        // One that doesn't say it sends what it was asked for; the hash shows it.
+        first.unwrap_or(self.offset)
     }
 
     /// Waits a little, or goes to the next host, or gives up.
