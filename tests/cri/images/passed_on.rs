@@ -63,15 +63,46 @@ fn credentials_and_headers_end_at_a_redirect_to_another_host() {
 
 #[test]
 fn a_host_that_a_request_was_passed_on_to_can_not_ask_for_credentials() {
-    let (case, registry, other) = (case!(), Registry::start(), Registry::start());
     let image = two_layers();
-    let name = registry.add("app:1", &image);
-    let to = format!("http://{}/v2/app/blobs/{}", other.host(), digest(&image.layers[1]));
-    registry.when(leak(digest(&image.layers[1])), usize::MAX, Act::Redirect(to));
-    let realm = format!("Bearer realm=\"http://{}/token\",service=\"x\"", other.host());
-    other.when("/v2/", usize::MAX, Act::Want(realm));
-    images(&case, ["pull", "--creds", "user:secret", &name]).run().fails(&["401"]);
-    assert_eq!((other.asked("/token"), other.header("authorization")), (0, vec![]), "{:?}", other.log());
+    for (wish, tokens) in [("Bearer realm=\"http://HOST/token\",service=\"x\"", 1), ("Basic realm=\"x\"", 0)]
+    {
+        let case = Case::new(&format!("images::passed_on::other_wants_{tokens}"));
+        let (registry, other) = (Registry::start(), Registry::start());
+        let name = registry.add("app:1", &image);
+        let to = format!("http://{}/v2/app/blobs/{}", other.host(), digest(&image.layers[1]));
+        registry.when(leak(digest(&image.layers[1])), usize::MAX, Act::Redirect(to));
+        other.when("/v2/", usize::MAX, Act::Want(wish.replace("HOST", &other.host())));
+        images(&case, ["pull", "--creds", "user:secret", &name]).run().fails(&["401"]);
+        // What anybody gets it is asked for, once, and that token alone it is shown.
+        let shown = vec!["Bearer right"; tokens];
+        assert_eq!(
+            (other.asked("/token"), other.header("authorization")),
+            (tokens, shown.into_iter().map(str::to_owned).collect()),
+            "{:?}",
+            other.log()
+        );
+    }
+}
+
+/// A name of somebody's own, behind which a registry stands that wants a token of anybody.
+#[test]
+fn a_registry_that_another_passes_all_on_to_sells_its_own_tokens() {
+    let (case, vanity, real) = (case!(), Registry::start(), Registry::start());
+    let image = two_layers();
+    let name = vanity.add("app:1", &image);
+    real.add("app:1", &image);
+    real.when("/v2/app/", usize::MAX, Act::Challenge(vec!["right".to_owned()]));
+    let blobs = [image.id()].into_iter().chain(image.layers.iter().map(|layer| digest(layer)));
+    let manifests = ["1".to_owned(), digest(&image.manifest)].map(|which| format!("manifests/{which}"));
+    for path in manifests.into_iter().chain(blobs.map(|blob| format!("blobs/{blob}"))) {
+        let to = format!("http://{}/v2/app/{path}", real.host());
+        vanity.when(leak(path), usize::MAX, Act::Redirect(to));
+    }
+    images(&case, ["pull", "--creds", "user:secret", &name]).run().ok();
+    assert!(real.asked("/blobs/") >= 3, "{:?}", real.log());
+    let shown = real.header("authorization");
+    assert!(!shown.is_empty() && shown.iter().all(|value| value == "Bearer right"), "{shown:?}");
+    assert_eq!(vanity.header("authorization"), [""; 0], "it asked for nothing");
 }
 
 #[test]

@@ -1,13 +1,16 @@
 //! HTTP clients by how certificates are judged: by what the files of a host's configuration hold, not by their names.
 
+use super::follow;
 use super::hosts::Tls;
+use super::resolve::{self, Led, Named, Near};
 use crate::document;
 use crate::error::{Error, Result};
 use crate::image::digest::{Digest, Hasher};
-use reqwest::{Client, redirect};
+use reqwest::dns::Resolve;
+use reqwest::{Client, Url, redirect};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long connecting may take.
@@ -15,11 +18,32 @@ const CONNECT: Duration = Duration::from_secs(15);
 
 /// One client for each configuration, until what its files hold changes.
 #[derive(Default)]
-pub struct Clients(Mutex<HashMap<Tls, (Digest, Client)>>);
+pub struct Clients(Mutex<HashMap<Tls, (Digest, Pair)>>);
+
+/// The clients of one host's configuration, by who gave the name that is connected to. Connections are kept apart, so none that the user's
+/// name led to serves another's.
+#[derive(Clone)]
+pub struct Pair {
+    named: Client,
+    led: Client,
+    near: Arc<Near>,
+}
+
+impl Pair {
+    /// For a host that the user named, or that somebody elsewhere led to.
+    pub fn of(&self, is_named: bool) -> &Client {
+        if is_named { &self.named } else { &self.led }
+    }
+
+    /// Whether this machine itself, or its link, is there: by its address, or by what its name led to where the user gave it.
+    pub fn is_near(&self, url: &Url) -> bool {
+        follow::is_near(url) || url.host_str().is_some_and(|name| self.near.has(name))
+    }
+}
 
 impl Clients {
-    /// The client for hosts whose certificates are judged so.
-    pub fn of(&self, tls: &Tls, stall: Duration) -> Result<Client> {
+    /// The clients for hosts whose certificates are judged so.
+    pub fn of(&self, tls: &Tls, stall: Duration) -> Result<Pair> {
         let files = Files::read(tls)?;
         let digest = files.digest();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,7 +87,7 @@ impl Files {
         hasher.finish()
     }
 
-    fn client(&self, tls: &Tls, stall: Duration) -> Result<Client> {
+    fn client(&self, tls: &Tls, stall: Duration) -> Result<Pair> {
         // Another part of the program may have chosen already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let unfit =
@@ -96,9 +120,19 @@ impl Files {
             }
             builder
         };
-        let made = builder().tls_certs_merge(authorities.clone()).build();
-        // A host without any authorities: those of the configuration, or none, which refuses all https.
-        let made = made.or_else(|_| builder().tls_certs_only(authorities).build());
-        made.map_err(|error| Error::internal(format!("make http client: {error}")))
+        let near = Arc::<Near>::default();
+        let client = |is_named: bool| {
+            let resolver = || -> Arc<dyn Resolve> {
+                match is_named {
+                    true => Arc::new(Named(near.clone())),
+                    false => Arc::new(Led { proxies: resolve::proxies() }),
+                }
+            };
+            let made = builder().dns_resolver(resolver()).tls_certs_merge(authorities.clone()).build();
+            // A host without any authorities: those of the configuration, or none, which refuses all https.
+            let only = |_| builder().dns_resolver(resolver()).tls_certs_only(authorities.clone()).build();
+            made.or_else(only).map_err(|error| Error::internal(format!("make http client: {error}")))
+        };
+        Ok(Pair { named: client(true)?, led: client(false)?, near: near.clone() })
     }
 }

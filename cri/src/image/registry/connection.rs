@@ -2,6 +2,7 @@
 
 use super::Document;
 use super::challenge::Challenge;
+use super::clients::Pair;
 use super::credentials::{HostLogin, Login};
 use super::follow::{self, Outgoing, is_same_host, shown};
 use super::hosts::Endpoint;
@@ -15,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -69,30 +70,33 @@ impl Expected<'_> {
 pub struct Connection {
     /// Where and how.
     pub endpoint: Endpoint,
-    client: Client,
+    clients: Pair,
     repository: String,
     /// The image's own host, for mirrors.
     host: String,
     login: Option<HostLogin>,
     pace: Pace,
     authorization: Mutex<Option<HeaderValue>>,
+    /// Of a host that requests are passed on to.
+    elsewhere: Mutex<Option<(Url, HeaderValue)>>,
 }
 
 impl Connection {
     /// Nothing is sent yet.
     pub fn new(
         endpoint: Endpoint,
-        (client, pace): (Client, Pace),
+        (clients, pace): (Pair, Pace),
         (of, login): (&Reference, Option<HostLogin>),
     ) -> Self {
         let (repository, host) = (of.repository.clone(), of.host.clone());
-        Self { endpoint, client, repository, host, login, pace, authorization: Mutex::default() }
+        let (authorization, elsewhere) = Default::default();
+        Self { endpoint, clients, repository, host, login, pace, authorization, elsewhere }
     }
 
     /// Sends the request until there is an answer that is one, at most `attempts` times.
     pub async fn send(&self, ask: &Ask, attempts: u32) -> Result<Response> {
         let mut attempt = 1;
-        let mut authorized = false;
+        let (mut authorized, mut authorized_elsewhere) = (false, false);
         loop {
             let (error, wait) = match self.once(ask).await {
                 Ok(response) if response.status().is_success() => return Ok(response),
@@ -104,6 +108,16 @@ impl Connection {
                     // Once only: a registry that refuses its own token would be asked for ever.
                     authorized = true;
                     self.authorize(&response).await?;
+                    continue;
+                }
+                Ok(response)
+                    if response.status() == StatusCode::UNAUTHORIZED
+                        && !authorized_elsewhere
+                        && !self.is_own(&response)
+                        && challenge_of(&response).is_some_and(|wish| wish != Challenge::Basic) =>
+                {
+                    authorized_elsewhere = true;
+                    self.introduce(&response).await?;
                     continue;
                 }
                 Ok(response) => {
@@ -155,8 +169,10 @@ impl Connection {
             secrets.append(AUTHORIZATION, value);
         }
         let (method, url) = (ask.method.clone(), self.url(&ask.path)?);
-        let request = Outgoing { method, url, headers, secrets, form: None, is_proved: ask.is_proved };
-        follow::send(&self.client, request, self.pace.window).await
+        let also = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (form, is_named, is_proved) = (None, true, ask.is_proved);
+        let request = Outgoing { method, url, headers, secrets, form, is_named, also, is_proved };
+        follow::send(&self.clients, request, self.pace.window).await
     }
 
     /// Whether this host answered, and not one that it passed the request on to, whose wishes are none of ours.
@@ -176,11 +192,9 @@ impl Connection {
 
     /// Gets what the registry's 401 asks for.
     async fn authorize(&self, response: &Response) -> Result<()> {
-        let headers =
-            response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let what = || format!("authorize at {}", self.endpoint.base);
         let denied = |why: &str| Error::new(Kind::Denied, format!("{}: {why}", what()));
-        let challenge = Challenge::best(headers).ok_or_else(|| denied("it asks for something unknown"))?;
+        let challenge = challenge_of(response).ok_or_else(|| denied("it asks for something unknown"))?;
         let login =
             self.login.as_ref().filter(|login| login.is_for(&self.endpoint)).map(|login| &login.login);
         let unsafe_here = login.is_none() && self.login.is_some();
@@ -197,11 +211,24 @@ impl Connection {
             (Challenge::Bearer { realm, service, scope }, _) => {
                 let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.repository));
                 let registry = &self.url("")?;
-                let wanted = Wanted { realm: &realm, service, scope, registry, login };
-                header(&format!("Bearer {}", wanted.get(&self.client, self.pace).await.what(what)?))?
+                let wanted = Wanted { realm: &realm, service, scope, registry, is_own: true, login };
+                header(&format!("Bearer {}", wanted.get(&self.clients, self.pace).await.what(what)?))?
             }
         };
         *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        Ok(())
+    }
+
+    /// Gets what the 401 of a host asks for that a request was passed on to (a registry behind a name of somebody's own), as anybody would get
+    /// it: what is ours is for the first host.
+    async fn introduce(&self, response: &Response) -> Result<()> {
+        let host = response.url();
+        let Some(Challenge::Bearer { realm, service, scope }) = challenge_of(response) else { return Ok(()) };
+        let what = || format!("authorize at {}, which {} passed it on to", shown(host), self.endpoint.base);
+        let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.repository));
+        let wanted = Wanted { realm: &realm, service, scope, registry: host, is_own: false, login: None };
+        let token = header(&format!("Bearer {}", wanted.get(&self.clients, self.pace).await.what(what)?))?;
+        *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = Some((host.clone(), token));
         Ok(())
     }
 
@@ -220,6 +247,11 @@ impl Connection {
             _ => error,
         }
     }
+}
+
+fn challenge_of(response: &Response) -> Option<Challenge> {
+    let all = response.headers().get_all(WWW_AUTHENTICATE);
+    Challenge::best(all.iter().filter_map(|value| value.to_str().ok()))
 }
 
 pub(super) fn kind_of(status: StatusCode) -> Kind {

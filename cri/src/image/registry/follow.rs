@@ -3,9 +3,11 @@
 //! What only the first host may see (credentials, headers that an administrator wrote for it) ends at the first redirect to another one,
 //! and does not come back.
 
+use super::clients::Pair;
+use super::resolve;
 use crate::error::{Error, Kind, Result};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use reqwest::{Method, Response, StatusCode, Url};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -24,18 +26,29 @@ pub struct Outgoing {
     pub secrets: HeaderMap,
     /// A form with a secret in it; it is passed on to nobody.
     pub form: Option<String>,
+    /// The user gave the first host's name, or the one who did is near as that is.
+    pub is_named: bool,
+    /// For a host that it may be passed on to, and for no other: a token that this one's own server gave to anybody.
+    pub also: Option<(Url, HeaderValue)>,
     /// What comes is proved by its hash, so it may come without TLS where the first host has it.
     pub is_proved: bool,
 }
 
 /// Sends it until somebody answers; `wait` is for each one's headers.
-pub async fn send(client: &Client, request: Outgoing, wait: Duration) -> Result<Response> {
-    let Outgoing { method, mut url, headers, secrets, form, is_proved } = request;
+pub async fn send(clients: &Pair, request: Outgoing, wait: Duration) -> Result<Response> {
+    let Outgoing { method, mut url, headers, secrets, form, is_named, also, is_proved } = request;
     let mut is_first_host = true;
+    let first = url.clone();
     for _ in 0..=REDIRECTS {
-        let mut made = client.request(method.clone(), url.clone()).headers(headers.clone());
+        // Who is near may lead to what is.
+        let may_be_near = is_named && (url.host_str() == first.host_str() || clients.is_near(&first));
+        let mut made = clients.of(may_be_near).request(method.clone(), url.clone()).headers(headers.clone());
         if is_first_host {
             made = made.headers(secrets.clone());
+        } else if let Some((host, token)) = &also
+            && is_same_host(host, &url)
+        {
+            made = made.header(AUTHORIZATION, token.clone());
         }
         if let Some(form) = &form {
             made = made.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
@@ -53,7 +66,7 @@ pub async fn send(client: &Client, request: Outgoing, wait: Duration) -> Result<
         if url.scheme() == "https" && next.scheme() != "https" && !is_proved {
             return refused("without TLS");
         }
-        if is_inward(&url, &next) {
+        if is_inward(clients.is_near(&url), &next) {
             return refused("which only this machine reaches");
         }
         is_first_host &= is_same_host(&url, &next);
@@ -94,16 +107,16 @@ pub fn is_same_host(from: &Url, to: &Url) -> bool {
 }
 
 /// Whether somebody elsewhere names this machine itself, or its link: what answers there takes us for a neighbour, and is asked for nobody.
-pub fn is_inward(from: &Url, to: &Url) -> bool {
-    is_near(to) && !is_near(from)
+/// That is by its address: what a name leads to is seen when it is looked up.
+pub fn is_inward(is_from_near: bool, to: &Url) -> bool {
+    is_near(to) && !is_from_near
 }
 
-fn is_near(url: &Url) -> bool {
+/// Whether an address says so, or the one name that means it everywhere.
+pub fn is_near(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    match address.map(|address| address.to_canonical()) {
-        Ok(IpAddr::V4(v4)) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
-        Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        Ok(address) => resolve::is_near(address),
         Err(_) => {
             let name = host.trim_end_matches('.');
             name == "localhost" || name.ends_with(".localhost")
@@ -113,12 +126,16 @@ fn is_near(url: &Url) -> bool {
 
 /// A failure on the way, with its innermost reason.
 pub fn unreachable(error: &reqwest::Error, what: &str) -> Error {
-    let mut innermost: &dyn std::error::Error = error;
+    let mut innermost: &(dyn std::error::Error + 'static) = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
     let why = innermost.to_string();
-    let kind = if error.is_timeout() { Kind::Timeout } else { Kind::Unavailable };
+    let kind = match () {
+        () if innermost.is::<resolve::Inward>() => Kind::Denied,
+        () if error.is_timeout() => Kind::Timeout,
+        () => Kind::Unavailable,
+    };
     let error = Error::new(kind, format!("{what}: {why}"));
     match why.contains("certificate") || why.contains("UnknownIssuer") {
         true => error.cure("name its authority as `ca` in the host's hosts.toml"),
@@ -177,8 +194,52 @@ mod tests {
             ("http://127.0.0.1:5000/x", "http://localhost:5001/x", false),
         ] {
             let url = |text: &str| Url::parse(text).expect("an address");
-            assert_eq!(is_inward(&url(from), &url(to)), inward, "{from} {to}");
+            assert_eq!(is_inward(is_near(&url(from)), &url(to)), inward, "{from} {to}");
         }
+    }
+
+    /// `localhost` stands for any name that leads here: it is the address that is judged.
+    #[tokio::test]
+    async fn a_name_that_leads_to_this_machine_is_connected_to_for_the_user_alone() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let port = listener.local_addr().expect("an address").port();
+        let came = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = came.clone();
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let _ = socket.read(&mut [0; 4096]).await;
+                let answer = b"HTTP/1.1 204 No\r\nConnection: close\r\n\r\n";
+                let _ = socket.write_all(answer).await;
+            }
+        });
+        let clients = super::super::clients::Clients::default();
+        let clients = clients.of(&super::super::Tls::default(), Duration::from_secs(10)).expect("clients");
+        let ask = async |is_named| {
+            let request = Outgoing {
+                method: Method::GET,
+                url: Url::parse(&format!("http://localhost:{port}/x")).expect("an address"),
+                headers: HeaderMap::new(),
+                secrets: HeaderMap::new(),
+                form: None,
+                is_named,
+                also: None,
+                is_proved: false,
+            };
+            send(&clients, request, Duration::from_secs(10)).await
+        };
+        let refused = ask(false).await.expect_err("somebody else gave the name");
+        assert_eq!(refused.kind(), Kind::Denied, "{refused}");
+        assert!(
+            refused.to_string().contains("its name leads to what only this machine reaches"),
+            "{refused}"
+        );
+        assert_eq!(came.load(std::sync::atomic::Ordering::SeqCst), 0);
+        assert!(ask(true).await.is_ok());
+        // Now that the user's own connection may be waiting to be used again.
+        assert!(ask(false).await.is_err());
+        assert_eq!(came.load(std::sync::atomic::Ordering::SeqCst), 1);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod hosts;
 #[cfg(test)]
 mod named;
 mod pace;
+mod resolve;
 mod token;
 
 pub use challenge::{Challenge, token_of};

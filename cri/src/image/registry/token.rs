@@ -1,6 +1,7 @@
 //! A token from the token server that a registry names, and to which of them credentials are shown. It keeps none.
 
 use super::challenge::token_of;
+use super::clients::Pair;
 use super::connection::{basic, kind_of, reason};
 use super::credentials::Login;
 use super::follow::{self, Outgoing, shown};
@@ -8,7 +9,7 @@ use super::hosts::is_loopback;
 use super::pace::{Pace, body, words};
 use crate::error::{Error, Kind, Result};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
-use reqwest::{Client, Method, Url};
+use reqwest::{Method, Url};
 
 /// The largest token answer.
 const TOKEN: usize = 1 << 20;
@@ -25,18 +26,21 @@ pub struct Wanted<'a> {
     pub scope: String,
     /// The registry that named the server.
     pub registry: &'a Url,
+    /// It is the one that was asked, and none that it passed the request on to.
+    pub is_own: bool,
     /// What may be shown.
     pub login: Option<&'a Login>,
 }
 
 impl Wanted<'_> {
     /// Asks for it.
-    pub async fn get(self, client: &Client, pace: Pace) -> Result<String> {
-        let Self { realm, service, scope, registry, login } = self;
+    pub async fn get(self, clients: &Pair, pace: Pace) -> Result<String> {
+        let Self { realm, service, scope, registry, is_own, login } = self;
         let mut url = Url::parse(realm)
             .map_err(|error| Error::invalid(format!("read token server {realm:?}: {error}")))?;
         let denied = |why| Err(Error::new(Kind::Denied, format!("get token from {}: {why}", shown(&url))));
-        if follow::is_inward(registry, &url) {
+        let is_near = clients.is_near(registry);
+        if follow::is_inward(is_near, &url) {
             return denied("which only this machine reaches, and its registry is elsewhere");
         }
         if registry.scheme() == "https" && url.scheme() != "https" {
@@ -69,13 +73,15 @@ impl Wanted<'_> {
         }
         let what = format!("get token from {}", shown(&url));
         let method = if form.is_some() { Method::POST } else { Method::GET };
-        let request = Outgoing { method, url, headers: HeaderMap::new(), secrets, form, is_proved: false };
+        let is_named = is_near || is_own && url.host_str() == registry.host_str();
+        let (headers, also) = (HeaderMap::new(), None);
+        let request = Outgoing { method, url, headers, secrets, form, is_named, also, is_proved: false };
         let response =
-            follow::send(client, request, pace.window).await.map_err(|e| e.during(what.as_str()))?;
+            follow::send(clients, request, pace.window).await.map_err(|e| e.during(what.as_str()))?;
         let status = response.status();
         if !status.is_success() {
             // Words of others than the registry's are nobody's business: it may have named anybody.
-            let text = match follow::is_same_host(registry, response.url()) {
+            let text = match is_own && follow::is_same_host(registry, response.url()) {
                 true => reason(&words(response, WORDS).await),
                 false => String::new(),
             };
