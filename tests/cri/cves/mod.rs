@@ -53,7 +53,7 @@ fn probe<'p>(pod: &'p Pod<'_>, name: &str, image: &str, words: &[&str]) -> Conta
 }
 
 /// What the server has taken of memory at most, in bytes.
-fn most_memory(here: &Surroundings) -> u64 {
+pub fn most_memory(here: &Surroundings) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", here.server_pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its peak");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10

@@ -2,6 +2,7 @@
 
 mod bound;
 mod bundles;
+mod declared;
 mod docker;
 mod durable;
 mod magic_links;
