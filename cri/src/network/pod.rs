@@ -1,6 +1,6 @@
 //! What is known of a pod when it gets its network, and what it got. No effects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -121,9 +121,37 @@ impl PodNetwork {
             annotations: config.annotations.clone().into_iter().collect(),
         })
     }
+
+    /// Errors: a host port that shall lead to two ports of the pod. The same mapping twice is one.
+    pub fn check_ports(&self) -> Result<()> {
+        let mut taken = HashMap::new();
+        for port in &self.ports {
+            let first = *taken.entry(port.key()).or_insert(port.container);
+            if first != port.container {
+                let what = format!(
+                    "host port {} is asked for twice by this pod: for its ports {first} and {}",
+                    port.shown(),
+                    port.container
+                );
+                return Err(Error::invalid(what).cure("give each a host port of its own"));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Port {
+    /// What can lead to one place only.
+    pub fn key(&self) -> (Protocol, u16, Option<IpAddr>) {
+        (self.protocol, self.host, self.host_ip)
+    }
+
+    /// The host's side, for people: `8080/tcp`, `10.0.0.1 8080/tcp`.
+    pub fn shown(&self) -> String {
+        let address = self.host_ip.map(|ip| format!("{ip} ")).unwrap_or_default();
+        format!("{address}{}/{}", self.host, self.protocol.name())
+    }
+
     fn new(asked: &api::PortMapping) -> Result<Self> {
         let number = |what: &str, port: i32| match u16::try_from(port) {
             Ok(port) if port != 0 => Ok(port),
@@ -176,6 +204,29 @@ mod tests {
             Port { protocol: Protocol::Sctp, host: 9, container: 9, host_ip: Some([10, 0, 0, 1].into()) },
         ];
         assert_eq!(pod.ports, expected);
+    }
+
+    #[test]
+    fn a_host_port_that_is_asked_for_twice_is_named_with_both_its_ports() {
+        let check = |port_mappings| {
+            let config = api::PodSandboxConfig { port_mappings, ..Default::default() };
+            PodNetwork::new("a", &config, PathBuf::new()).unwrap().check_ports()
+        };
+        let error =
+            check(vec![asked(0, 80, 8080, ""), asked(0, 81, 8080, "0.0.0.0")]).unwrap_err().to_string();
+        assert!(
+            error.contains("host port 8080/tcp is asked for twice by this pod: for its ports 80 and 81"),
+            "{error}"
+        );
+        let bound = check(vec![asked(1, 53, 53, "10.0.0.1"), asked(1, 54, 53, "10.0.0.1")]);
+        assert!(bound.unwrap_err().to_string().contains("host port 10.0.0.1 53/udp is asked for twice"));
+        for fine in [
+            vec![asked(0, 80, 8080, ""), asked(0, 80, 8080, "")],
+            vec![asked(0, 80, 8080, ""), asked(1, 81, 8080, "")],
+            vec![asked(0, 80, 8080, ""), asked(0, 81, 8080, "10.0.0.1")],
+        ] {
+            check(fine).unwrap();
+        }
     }
 
     #[test]

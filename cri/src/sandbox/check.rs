@@ -54,7 +54,7 @@ pub fn config(config: &api::PodSandboxConfig) -> Result<()> {
     }
     crate::oci::namespaces::modes(config)?;
     // The same that sets the network up, and has to be able to take it back.
-    PodNetwork::new("", config, PathBuf::new()).map(drop)
+    PodNetwork::new("", config, PathBuf::new())?.check_ports()
 }
 
 /// A path each of whose parts can be a directory entry's name.
@@ -166,6 +166,19 @@ fn hostname(hostname: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_port_for_two_ports_of_one_pod_is_refused() {
+        let port = |container_port| api::PortMapping { host_port: 80, container_port, ..Default::default() };
+        let metadata = api::PodSandboxMetadata { name: "a".to_owned(), ..Default::default() };
+        let asked = api::PodSandboxConfig {
+            metadata: Some(metadata),
+            port_mappings: vec![port(8080), port(8081)],
+            ..Default::default()
+        };
+        let error = config(&asked).unwrap_err().to_string();
+        assert!(error.contains("host port 80/tcp is asked for twice"), "{error}");
+    }
 
     #[test]
     fn more_ports_than_a_pod_may_have_are_refused() {

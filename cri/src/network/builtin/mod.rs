@@ -245,19 +245,13 @@ fn limits(pod: &PodNetwork) -> Result<()> {
 
 /// No port may lead to two pods.
 fn free_ports(leases: &HashMap<String, Lease>, pod: &PodNetwork) -> Result<()> {
-    let key = |port: &Port| (port.protocol, port.host, port.host_ip);
-    let asked: HashSet<_> = pod.ports.iter().map(key).collect();
+    let asked: HashSet<_> = pod.ports.iter().map(Port::key).collect();
     if asked.is_empty() {
         return Ok(());
     }
     for (id, lease) in leases {
-        if let Some(port) = lease.ports.iter().find(|port| asked.contains(&key(port))) {
-            let address = port.host_ip.map(|ip| format!("{ip} ")).unwrap_or_default();
-            let what = format!(
-                "host port {address}{}/{} leads to pod {id} already",
-                port.host,
-                port.protocol.name()
-            );
+        if let Some(port) = lease.ports.iter().find(|port| asked.contains(&port.key())) {
+            let what = format!("host port {} leads to pod {id} already", port.shown());
             return Err(Error::new(Kind::Exists, what).cure("stop that pod first, or use another port"));
         }
     }
