@@ -123,9 +123,9 @@ pub fn add_bridge(name: &str, mac: [u8; 6], mtu: u32) -> Message {
         .nest(LINK_KIND, |kind| kind.put(KIND, b"bridge"))
 }
 
-/// Makes a pair of links in one request: the end here raised and in its bridge, the other in the pod.
+/// Makes a pair of links in one request: the end here raised, in its bridge and without ARP of its own, the other in the pod.
 pub fn add_pair(pair: &Pair<'_>) -> Message {
-    Message::new(NEW_LINK, CREATE | EXCL, &link_header(0, Raise::Yes))
+    Message::new(NEW_LINK, CREATE | EXCL, &link_header(0, Raise::WithoutArp))
         .text(NAME, pair.name)
         .u32(MTU, pair.mtu)
         .u32(MASTER, pair.bridge)
@@ -277,6 +277,7 @@ fn counters(value: &[u8]) -> Counters {
 #[derive(Clone, Copy)]
 enum Raise {
     Yes,
+    WithoutArp,
     No,
 }
 
@@ -284,10 +285,14 @@ enum Raise {
 fn link_header(index: u32, raise: Raise) -> [u8; 16] {
     let mut header = [0; 16];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
-    if let Raise::Yes = raise {
-        header[8..12].copy_from_slice(&(libc::IFF_UP as u32).to_ne_bytes());
-        header[12..16].copy_from_slice(&(libc::IFF_UP as u32).to_ne_bytes());
-    }
+    let flags = match raise {
+        Raise::Yes => libc::IFF_UP,
+        Raise::WithoutArp => libc::IFF_UP | libc::IFF_NOARP,
+        Raise::No => 0,
+    };
+    // Which are set, and which are to be.
+    header[8..12].copy_from_slice(&(flags as u32).to_ne_bytes());
+    header[12..16].copy_from_slice(&(flags as u32).to_ne_bytes());
     header
 }
 

@@ -110,7 +110,9 @@ impl Socket {
                 }
                 (read, _) => read?,
             };
-            for answer in messages(&bytes).filter(|answer| answer.kind == ERROR) {
+            // One that is left of an earlier transaction has a smaller number.
+            let of_this = |answer: &Received<'_>| answer.kind == ERROR && answer.sequence + 1 >= first;
+            for answer in messages(&bytes).filter(of_this) {
                 refused = refused.or_else(|| refusal(&answer, first));
                 // Answers come in the order of requests; one for the batch as a whole stands before them.
                 if answer.sequence == closing {

@@ -70,6 +70,12 @@ impl Message {
         self.put(kind, &value.to_be_bytes())
     }
 
+    /// A long number in network byte order.
+    #[must_use]
+    pub fn be64(self, kind: u16, value: u64) -> Self {
+        self.put(kind, &value.to_be_bytes())
+    }
+
     /// An attribute that holds what `inside` adds.
     #[must_use]
     pub fn nest(mut self, kind: u16, inside: impl FnOnce(Self) -> Self) -> Self {

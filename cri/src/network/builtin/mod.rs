@@ -6,6 +6,8 @@
 
 mod addresses;
 mod bridge;
+mod entries;
+mod guard;
 mod peace;
 mod rules;
 mod settings;
@@ -121,6 +123,10 @@ impl Builtin {
     /// Makes what was reserved. What fails half-way is taken back by [`Self::release`].
     pub fn attach(&self, pod: &PodNetwork, lease: &Lease) -> Result<()> {
         let namespace = netns::open(&pod.netns)?;
+        // ORDER: before the pod can send anything.
+        if self.rules.open(lease)?.is_none() {
+            self.rebuild(&self.lock())?;
+        }
         let bridge =
             self.lock().bridge.ok_or_else(|| Error::internal("attach a pod before the bridge is made"))?;
         match join(pod, lease, &bridge, &namespace) {
@@ -134,26 +140,21 @@ impl Builtin {
             }
             joined => joined?,
         }
-        address(lease, namespace)?;
-        if !lease.ports.is_empty() && self.rules.open_ports(lease.place, &lease.ports)?.is_none() {
-            self.rebuild(&self.lock())?;
-        }
-        Ok(())
+        settings::port(&lease.link).what(|| format!("set up network link {}", lease.link))?;
+        address(lease, namespace)
     }
 
     /// Takes back what a lease names. What is gone already is fine.
     pub fn release(&self, id: &str, lease: &Lease, when: When) -> Result<()> {
-        if !lease.ports.is_empty() {
-            self.rules.close_ports(lease.place, &lease.ports)?;
-        }
+        self.rules.close(lease)?;
         match when {
-            When::Now => remove_link(&lease.link)?,
+            When::Now => remove_port(&self.rules, &lease.link)?,
             // The kernel takes 50 ms to forget a link; the address is not given out again so soon, and the link goes with the
             // pod's namespace even if this thread never runs.
             When::Soon => {
-                let link = lease.link.clone();
+                let (rules, link) = (self.rules.clone(), lease.link.clone());
                 std::thread::spawn(move || {
-                    if let Err(error) = remove_link(&link) {
+                    if let Err(error) = remove_port(&rules, &link) {
                         tracing::warn!(link, %error, "a pod's network link stays until its namespace goes");
                     }
                 });
@@ -209,6 +210,10 @@ impl Builtin {
                 let kept = inner.leases.values().next().map(|lease| lease.ranges);
                 let bridge = bridge::ready(&self.config, kept)?;
                 inner.bridge = Some(bridge);
+                // Those of an earlier server, or of another version.
+                for lease in inner.leases.values() {
+                    settings::port(&lease.link)?;
+                }
                 let built = self.rebuild(inner);
                 if built.is_err() {
                     inner.bridge = None;
@@ -218,7 +223,7 @@ impl Builtin {
             }
         };
         if inner.peace.is_none_or(|last| last.elapsed() > PEACE) {
-            peace::keep(&self.config.bridge)?;
+            self.rules.with(|socket| peace::keep(socket, &self.config.bridge))?;
             inner.peace = Some(Instant::now());
         }
         Ok(bridge)
@@ -226,8 +231,7 @@ impl Builtin {
 
     fn rebuild(&self, inner: &Inner) -> Result<()> {
         let Some(bridge) = inner.bridge else { return Ok(()) };
-        let pods = inner.leases.values().map(|lease| (lease.place, lease.ports.as_slice()));
-        self.rules.rebuild(&bridge.ranges, pods)
+        self.rules.rebuild(&bridge.ranges, inner.leases.values())
     }
 }
 
@@ -258,13 +262,15 @@ fn free_ports(leases: &HashMap<String, Lease>, pod: &PodNetwork) -> Result<()> {
     Ok(())
 }
 
-fn remove_link(name: &str) -> Result<()> {
+/// Removes a pod's port, then what is known of it: until it is gone, nothing comes through.
+fn remove_port(rules: &Rules, name: &str) -> Result<()> {
     match Socket::route()?.send(vec![link::remove(name)])? {
         Err(refusal) if refusal.errno != libc::ENODEV => {
-            Err(refusal.during(format!("remove network link {name}")))
+            return Err(refusal.during(format!("remove network link {name}")));
         }
-        _ => Ok(()),
+        _ => {}
     }
+    rules.forget(name)
 }
 
 /// A name of 15 letters that says whose it is.
@@ -292,8 +298,7 @@ fn join(pod: &PodNetwork, lease: &Lease, bridge: &Bridge, namespace: &OwnedFd) -
 fn address(lease: &Lease, namespace: OwnedFd) -> Result<()> {
     // ORDER: before it is raised, as with the bridge.
     let mut socket = netns::inside(namespace, || {
-        settings::believe_nobody("all")?;
-        settings::believe_nobody(INTERFACE)?;
+        settings::pod(INTERFACE)?;
         Socket::route()
     })?;
     let link = link::find(&mut socket, INTERFACE)?;

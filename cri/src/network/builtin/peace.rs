@@ -15,12 +15,11 @@ use crate::error::{Context, Error, Result};
 const COMMENT: &str = "rt-cri: pods";
 
 /// Sees to it that forwarded packets of a bridge pass. Cheap where nothing is to be done.
-pub fn keep(bridge: &str) -> Result<()> {
-    let mut socket = Socket::netfilter()?;
+pub fn keep(socket: &mut Socket, bridge: &str) -> Result<()> {
     for family in [Family::Ip, Family::Ip6] {
         let table = Table { family, name: "filter" };
-        if drops(&mut socket, table)? && !accepted(&mut socket, table, bridge)? {
-            accept(&mut socket, table, bridge)?;
+        if drops(socket, table)? && !accepted(socket, table, bridge)? {
+            accept(socket, table, bridge)?;
         }
     }
     for (names, program) in LEGACY {

@@ -2,25 +2,27 @@
 //! to the host's loopback. Nothing outside this table is touched here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::super::link::octets;
-use super::super::nft::{Family, Hook, Is, Map, Part, Point, Rule, Side, Table, Verdict, joined};
-use super::super::pod::Port;
+use super::super::nft::{Family, Field, Hook, Is, Map, Part, Point, Rule, Side, Table, Verdict};
 use super::super::socket::{Refusal, Socket};
 use super::super::wire::Message;
-use super::addresses::{LENGTH6, Place, Ranges};
-use crate::error::{Error, Kind, Result};
+use super::addresses::{LENGTH6, Ranges};
+use super::entries::{Entry, LINKS, PODS, PODS6, by_map};
+use super::{Lease, entries, guard};
+use crate::error::{Context, Error, Kind, Result};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// The maps of host ports: those bound to an address come first.
-const MAPS: [(Map<'static>, IpAddr); 4] = [
+const MAPS: [(Map, IpAddr); 4] = [
     (
         Map {
             name: "bound",
             key: &[Part::Ip, Part::Protocol, Part::Service],
             value: &[Part::Ip, Part::Service],
+            above: None,
         },
         V4,
     ),
@@ -29,100 +31,99 @@ const MAPS: [(Map<'static>, IpAddr); 4] = [
             name: "bound6",
             key: &[Part::Ip6, Part::Protocol, Part::Service],
             value: &[Part::Ip6, Part::Service],
+            above: None,
         },
         V6,
     ),
-    (Map { name: "ports", key: &[Part::Protocol, Part::Service], value: &[Part::Ip, Part::Service] }, V4),
-    (Map { name: "ports6", key: &[Part::Protocol, Part::Service], value: &[Part::Ip6, Part::Service] }, V6),
+    (
+        Map {
+            name: "ports",
+            key: &[Part::Protocol, Part::Service],
+            value: &[Part::Ip, Part::Service],
+            above: None,
+        },
+        V4,
+    ),
+    (
+        Map {
+            name: "ports6",
+            key: &[Part::Protocol, Part::Service],
+            value: &[Part::Ip6, Part::Service],
+            above: None,
+        },
+        V6,
+    ),
 ];
 
-/// Entries of one message; its list may have 64 KiB.
-const ENTRIES: usize = 500;
+/// The sets of the pods' ports and addresses.
+const SETS: [Map; 3] =
+    [Map::set(LINKS, &[Part::Link]), Map::set(PODS, &[Part::Ip]), Map::set(PODS6, &[Part::Ip6])];
+
+/// What a kernel that refuses the tables may lack.
+const MODULES: &str = "load the kernel modules nf_tables, nft_nat, nft_masq, nft_fib_inet, nft_ct, nft_limit and \
+    nft_reject_inet, with nf_tables for bridges (CONFIG_NF_TABLES_BRIDGE); or configure CNI";
 
 /// Entries of one transaction, about 5 MB: the kernel copies it as one piece.
 const AT_ONCE: usize = 65_536;
 
-/// The table of one bridge.
+/// The tables of one bridge.
 #[derive(Debug, Clone)]
 pub struct Rules {
     name: String,
     bridge: String,
-}
-
-/// An entry of a map.
-struct Entry {
-    map: &'static str,
-    key: Vec<u8>,
-    value: Vec<u8>,
+    /// KERNEL: to close a netfilter socket waits until the kernel has cleared up after the last transaction, 25 ms: it stays open.
+    socket: Arc<Mutex<Option<Socket>>>,
 }
 
 impl Rules {
     /// Of a bridge.
     pub fn of(bridge: &str) -> Self {
-        Self { name: format!("rt-cri-{bridge}"), bridge: bridge.to_owned() }
+        Self { name: format!("rt-cri-{bridge}"), bridge: bridge.to_owned(), socket: Arc::default() }
     }
 
     fn table(&self) -> Table<'_> {
         Table { family: Family::Inet, name: &self.name }
     }
 
-    /// Makes the table anew with the host ports of these pods, in one transaction if the kernel takes it so. A port that can't be
+    /// Makes both tables anew with all that these pods have, in one transaction if the kernel takes it so. A port that can't be
     /// opened is no matter to those of others.
-    pub fn rebuild<'a>(
-        &self,
-        ranges: &Ranges,
-        pods: impl Iterator<Item = (Place, &'a [Port])>,
-    ) -> Result<()> {
+    pub fn rebuild<'a>(&self, ranges: &Ranges, pods: impl Iterator<Item = &'a Lease>) -> Result<()> {
         let table = self.table();
         let mut base = vec![table.add(), table.delete(), table.add()];
-        base.extend((1..).zip(MAPS).map(|(number, (map, _))| table.add_map(map, number)));
+        let maps = MAPS.map(|(map, _)| map).into_iter().chain(SETS);
+        base.extend((1..).zip(maps).map(|(number, map)| table.add_map(map, number)));
         self.chains(ranges, &mut base);
-        self.guard_ports();
-        let pods: Vec<Vec<Entry>> = pods.map(|(place, ports)| entries(place, ports)).collect();
-        let all: Vec<&Entry> = pods.iter().flatten().collect();
+        base.extend(guard::rebuild(&self.name, 100));
+        let pods: Vec<(Vec<Entry>, Vec<Entry>)> =
+            pods.map(|lease| (entries::of_link(&lease.link), entries::of(lease))).collect();
+        let mut all: Vec<&Entry> = pods.iter().flat_map(|(link, own)| link.iter().chain(own)).collect();
+        all.sort();
         if all.len() <= AT_ONCE {
             let mut batch = base.clone();
-            batch.extend(by_map(&all, |map, entries| table.add_entries(map, entries)));
-            if commit(batch)?.is_ok() {
+            batch.extend(self.addition(&all));
+            if self.commit(batch)?.is_ok() {
                 return Ok(());
             }
         }
-        let what = || format!("make nf_tables table {}", self.name);
-        commit(base)?.map_err(|refusal| {
+        let what = || format!("make nf_tables tables {}", self.name);
+        self.commit(base)?.map_err(|refusal| {
             let error = refusal.during(what());
-            if error.errno() == Some(libc::EOPNOTSUPP) {
-                return error
-                    .cure("load the kernel modules nf_tables, nft_nat, nft_masq, nft_fib_inet and nft_ct");
+            if matches!(error.errno(), Some(libc::EOPNOTSUPP | libc::ENOENT)) {
+                return error.cure(MODULES);
             }
             error
         })?;
-        for pod in &pods {
-            let adding =
-                by_map(&pod.iter().collect::<Vec<_>>(), |map, entries| table.add_entries(map, entries));
-            if let Err(refusal) = commit(adding)? {
-                let error = refusal.during(format!("open the {} host ports of a pod again", pod.len()));
-                tracing::warn!(table = self.name, %error, "they stay closed");
+        for (link, own) in &pods {
+            let all: Vec<&Entry> = link.iter().chain(own).collect();
+            if let Err(refusal) = self.commit(self.addition(&all))? {
+                let error = refusal.during(format!("make the {} rules of a pod again", all.len()));
+                tracing::warn!(table = self.name, %error, "its host ports stay closed, it can send nothing");
+                // What comes in over its port is judged all the same.
+                self.commit(self.addition(&link.iter().collect::<Vec<_>>()))?
+                    .map_err(|refusal| refusal.during("guard a pod's port again"))?;
             }
         }
         Ok(())
-    }
-
-    /// No pod is a router of its neighbours (CVE-2020-10749). The settings of our own ends say so already; this is for neighbours
-    /// that changed theirs. A kernel without bridge rules does without.
-    fn guard_ports(&self) {
-        const ADVERTISEMENT: u8 = 134;
-        const REDIRECT: u8 = 137;
-        let table = Table { family: Family::Bridge, name: &self.name };
-        let hook = Hook { kind: "filter", point: Point::Prerouting, priority: -300 };
-        let mut batch = vec![table.add(), table.delete(), table.add(), table.add_chain("guard", Some(hook))];
-        for kind in [ADVERTISEMENT, REDIRECT] {
-            let rule = Rule::new().links(super::LINK_PREFIX).icmp6(kind);
-            batch.push(table.add_rule("guard", &rule.then(Verdict::Drop)));
-        }
-        let made = commit(batch).and_then(|made| made.map_err(|refusal| refusal.during("add it")));
-        if let Err(error) = made {
-            tracing::info!(table = self.name, %error, "bridge rules are left out");
-        }
     }
 
     fn chains(&self, ranges: &Ranges, batch: &mut Vec<Message>) {
@@ -135,6 +136,9 @@ impl Rules {
         batch.push(table.add_chain("output", hook("nat", Point::Output, -100)));
         batch.push(table.add_chain("postrouting", hook("nat", Point::Postrouting, 100)));
         let loopback = IpAddr::from([127, 0, 0, 0]);
+        // What a port takes itself, and not its bridge, is nobody's: not even when the bridge is gone.
+        let on_port = Rule::new().links(super::LINK_PREFIX).among(LINKS, Is::Same, &[Field::Link]);
+        batch.push(table.add_rule("guard", &on_port.then(Verdict::Drop)));
         // CVE-2020-8558: route_localnet opens 127.0.0.0/8 to whoever is on the bridge.
         let from_bridge = || Rule::new().link(Side::Source, Is::Same, bridge);
         let guard = from_bridge().network(Side::Destination, Is::Same, loopback, 8);
@@ -172,115 +176,81 @@ impl Rules {
         batch.push(table.add_rule("postrouting", &local.masquerade()));
     }
 
-    /// Opens a pod's host ports. None: the table is not there.
-    pub fn open_ports(&self, place: Place, ports: &[Port]) -> Result<Option<()>> {
-        let entries = entries(place, ports);
-        let all: Vec<&Entry> = entries.iter().collect();
-        match commit(by_map(&all, |map, entries| self.table().add_entries(map, entries)))? {
+    /// Makes a pod's rules, and opens its host ports. None: a table is not there.
+    pub fn open(&self, lease: &Lease) -> Result<Option<()>> {
+        let (link, own) = (entries::of_link(&lease.link), entries::of(lease));
+        let mut all: Vec<&Entry> = link.iter().chain(&own).collect();
+        all.sort();
+        match self.commit(self.addition(&all))? {
             Ok(()) => Ok(Some(())),
             Err(refusal) if refusal.errno == libc::ENOENT => Ok(None),
             Err(refusal) if refusal.errno == libc::EBUSY => {
                 Err(Error::new(Kind::Exists, "open host ports: one of them leads to another pod already"))
             }
-            Err(refusal) => Err(refusal.during("open host ports")),
+            Err(refusal) => Err(refusal.during("make a pod's rules")),
         }
     }
 
-    /// Closes a pod's host ports; what is not there, or leads to another pod, is fine.
-    pub fn close_ports(&self, place: Place, ports: &[Port]) -> Result<()> {
-        let entries = entries(place, ports);
-        let all: Vec<&Entry> = entries.iter().collect();
-        // In one transaction: a second one would wait for the kernel to clear up after the first, which takes 25 ms.
-        if commit(self.deletion(&all)).is_ok_and(|done| done.is_ok()) {
-            return Ok(());
-        }
-        for entry in all {
-            match commit(self.deletion(&[entry]))? {
-                Err(refusal) if refusal.errno == libc::ENOENT && !self.exist()? => return Ok(()),
-                Err(refusal) if !matches!(refusal.errno, libc::ENOENT | libc::EBUSY | libc::EEXIST) => {
-                    return Err(refusal.during("close host ports"));
-                }
-                _ => {}
+    /// Closes a pod's host ports, and lets it send nothing more; what is not there, or leads to another pod, is fine.
+    pub fn close(&self, lease: &Lease) -> Result<()> {
+        self.remove(&entries::of(lease)).what(|| "remove a pod's rules")
+    }
+
+    /// Forgets a pod's port, which is gone.
+    pub fn forget(&self, link: &str) -> Result<()> {
+        self.remove(&entries::of_link(link)).what(|| format!("remove the rules of port {link}"))
+    }
+
+    /// Removes entries in as few transactions as can be: the kernel takes 25 ms to clear up after one that it refuses.
+    fn remove(&self, entries: &[Entry]) -> Result<()> {
+        const TRIES: usize = 8;
+        let mut left: Vec<&Entry> = entries.iter().collect();
+        let mut refused = None;
+        for _ in 0..TRIES {
+            // Each is added first: then one that was never there can be removed with the others.
+            let mut batch = self.addition(&left);
+            batch.extend(by_map(&self.name, &left, |table, map, entries| table.delete_entries(map, entries)));
+            match self.commit(batch)? {
+                Ok(()) => return Ok(()),
+                Err(refusal) => refused = Some(refusal),
             }
+            // One that leads to another pod is not ours to remove; or the table is gone.
+            left = self.with(|socket| entries::present(socket, &self.name, &left))?;
         }
-        Ok(())
+        refused.map_or(Ok(()), |refusal| Err(refusal.during("remove entries of nf_tables")))
     }
 
-    /// Each is added first: then one that was never there can be removed with the others, and one of another pod is refused.
-    fn deletion(&self, entries: &[&Entry]) -> Vec<Message> {
-        let table = self.table();
-        let mut batch = by_map(entries, |map, entries| table.add_entries(map, entries));
-        batch.extend(by_map(entries, |map, entries| table.delete_entries(map, entries)));
-        batch
+    fn addition(&self, entries: &[&Entry]) -> Vec<Message> {
+        by_map(&self.name, entries, |table, map, entries| table.add_entries(map, entries))
     }
 
-    /// Whether the table is there.
+    /// Whether both tables are there.
     pub fn exist(&self) -> Result<bool> {
-        let mut socket = Socket::netfilter()?;
-        Ok(socket.ask(&self.table().get(), |_, _| {})?.is_ok())
-    }
-}
-
-fn commit(batch: Vec<Message>) -> Result<Result<(), Refusal>> {
-    Socket::netfilter()?.commit(batch)
-}
-
-/// Messages about entries: of one map each, and no more than a message can have.
-fn by_map(
-    entries: &[&Entry],
-    message: impl Fn(&'static str, &[(Vec<u8>, Vec<u8>)]) -> Message,
-) -> Vec<Message> {
-    let mut sorted = entries.to_vec();
-    sorted.sort_by(|a, b| (a.map, &a.key).cmp(&(b.map, &b.key)));
-    let of_maps = sorted.chunk_by(|a, b| a.map == b.map);
-    let chunks = of_maps.flat_map(|of_map| of_map.chunks(ENTRIES));
-    let pair = |entry: &&Entry| (entry.key.clone(), entry.value.clone());
-    chunks
-        .filter_map(|chunk| Some(message(chunk.first()?.map, &chunk.iter().map(pair).collect::<Vec<_>>())))
-        .collect()
-}
-
-/// The entries of a pod's ports.
-fn entries(place: Place, ports: &[Port]) -> Vec<Entry> {
-    let mut all = Vec::new();
-    for port in ports {
-        let (protocol, host) = ([port.protocol.number()], port.host.to_be_bytes());
-        for ip in place.ips() {
-            let value = joined(&[&octets(ip), &port.container.to_be_bytes()]);
-            let (map, key) = match port.host_ip {
-                None => (if ip.is_ipv4() { "ports" } else { "ports6" }, joined(&[&protocol, &host])),
-                Some(bound) if bound.is_ipv4() != ip.is_ipv4() => continue,
-                Some(bound) => {
-                    let map = if ip.is_ipv4() { "bound" } else { "bound6" };
-                    (map, joined(&[&octets(bound), &protocol, &host]))
+        self.with(|socket| {
+            for table in [self.table(), Table { family: Family::Bridge, ..self.table() }] {
+                if socket.ask(&table.get(), |_, _| {})?.is_err() {
+                    return Ok(false);
                 }
-            };
-            all.push(Entry { map, key, value });
-        }
+            }
+            Ok(true)
+        })
     }
-    all
-}
 
-#[cfg(test)]
-mod tests {
-    use super::super::super::pod::Protocol;
-    use super::*;
+    fn commit(&self, batch: Vec<Message>) -> Result<Result<(), Refusal>> {
+        self.with(|socket| socket.commit(batch))
+    }
 
-    #[test]
-    fn a_port_is_an_entry_for_each_family_that_its_host_address_allows() {
-        let place = Place { v4: [10, 90, 0, 2].into(), v6: Some("fd00::2".parse().unwrap()) };
-        let port = |host_ip: Option<&str>| Port {
-            protocol: Protocol::Tcp,
-            host: 8080,
-            container: 80,
-            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+    /// Does something with the netfilter socket, which is opened where there is none that works.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Socket) -> Result<T>) -> Result<T> {
+        let mut held = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = match held.as_mut() {
+            Some(socket) => socket,
+            None => held.insert(Socket::netfilter()?),
         };
-        let maps = |port| entries(place, &[port]).iter().map(|entry| entry.map).collect::<Vec<_>>();
-        assert_eq!(maps(port(None)), ["ports", "ports6"]);
-        assert_eq!(maps(port(Some("127.0.0.1"))), ["bound"]);
-        assert_eq!(maps(port(Some("fe80::1"))), ["bound6"]);
-        let entry = &entries(place, &[port(Some("127.0.0.1"))])[0];
-        assert_eq!(entry.key, [127, 0, 0, 1, 6, 0, 0, 0, 0x1f, 0x90, 0, 0]);
-        assert_eq!(entry.value, [10, 90, 0, 2, 0, 80, 0, 0]);
+        let done = work(socket);
+        if done.is_err() {
+            *held = None;
+        }
+        done
     }
 }

@@ -44,6 +44,29 @@ pub fn believe_nobody(link: &str) -> Result<()> {
     Ok(())
 }
 
+/// Inside a pod, before its interface is raised: neither it nor one that is made later believes anybody.
+pub fn pod(interface: &str) -> Result<()> {
+    for link in ["all", "default", interface] {
+        believe_nobody(link)?;
+    }
+    Ok(())
+}
+
+/// The host's end of a pod's link belongs to the bridge alone: should it take anything itself, there is no IPv6, and nothing is reached
+/// back by it. One that is not there is fine.
+pub fn port(link: &str) -> Result<()> {
+    let v6 = format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6");
+    let v4 = format!("/proc/sys/net/ipv4/conf/{link}");
+    for (path, value) in [(v6, "1"), (format!("{v4}/rp_filter"), "1"), (format!("{v4}/route_localnet"), "0")]
+    {
+        if Path::new(&path).exists() {
+            set(&path, value)?;
+        }
+    }
+    // Somebody may write disable_ipv6 of `all`, which is each link's.
+    believe_nobody(link)
+}
+
 /// Writes a setting of the kernel, unless it is so already.
 fn set(path: &str, value: &str) -> Result<()> {
     if fs::read_to_string(Path::new(path)).is_ok_and(|text| text.trim() == value) {

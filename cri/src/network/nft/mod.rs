@@ -4,11 +4,11 @@
 
 mod rule;
 
-pub use self::rule::{Is, Rule, Side, Verdict};
-use super::wire::{APPEND, CREATE, DUMP, Message};
+pub use self::rule::{Field, Is, Rule, Side, Verdict};
+use super::wire::{APPEND, CREATE, DUMP, Message, attribute, attributes};
 
 /// The families that rules are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// Both kinds of IP.
     Inet,
@@ -46,19 +46,29 @@ pub struct Hook {
 #[allow(missing_docs)]
 pub enum Point {
     Prerouting = 0,
+    Input = 1,
     Output = 3,
     Postrouting = 4,
 }
 
 /// A map's types, as `nft list` needs them, and its sizes.
 #[derive(Debug, Clone, Copy)]
-pub struct Map<'a> {
+pub struct Map {
     /// Its name.
-    pub name: &'a str,
+    pub name: &'static str,
     /// The parts of its keys.
     pub key: &'static [Part],
-    /// The parts of its values.
+    /// The parts of its values; none: it is a set.
     pub value: &'static [Part],
+    /// A set's: only what comes more often than so many times a second matches, each entry for itself.
+    pub above: Option<u32>,
+}
+
+impl Map {
+    /// A set.
+    pub const fn set(name: &'static str, key: &'static [Part]) -> Self {
+        Self { name, key, value: &[], above: None }
+    }
 }
 
 /// One part of a key or a value, each in four bytes or a multiple.
@@ -72,6 +82,10 @@ pub enum Part {
     Protocol,
     /// A port.
     Service,
+    /// The name of a link.
+    Link,
+    /// A hardware address.
+    Mac,
 }
 
 impl Part {
@@ -80,13 +94,19 @@ impl Part {
         match self {
             Self::Ip => 7,
             Self::Ip6 => 8,
+            Self::Mac => 9,
             Self::Protocol => 12,
             Self::Service => 13,
+            Self::Link => 41,
         }
     }
 
     fn length(self) -> u32 {
-        if self == Self::Ip6 { 16 } else { 4 }
+        match self {
+            Self::Ip6 | Self::Link => 16,
+            Self::Mac => 8,
+            Self::Ip | Self::Protocol | Self::Service => 4,
+        }
     }
 }
 
@@ -102,6 +122,7 @@ const GET_CHAIN: u16 = SUBSYSTEM | 4;
 const GET_RULE: u16 = SUBSYSTEM | 7;
 const NEW_SET: u16 = SUBSYSTEM | 9;
 const NEW_ELEMENT: u16 = SUBSYSTEM | 12;
+const GET_ELEMENT: u16 = SUBSYSTEM | 13;
 const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
 
 fn request(table: Table<'_>, kind: u16, flags: u16) -> Message {
@@ -172,19 +193,31 @@ impl Table<'_> {
         }
     }
 
-    /// Makes a map; `number` is its own within the transaction.
-    pub fn add_map(self, map: Map<'_>, number: u32) -> Message {
+    /// Makes a map or a set; `number` is its own within the transaction.
+    pub fn add_map(self, map: Map, number: u32) -> Message {
+        const EVALUATED: u32 = 0x20;
         const MAP: u32 = 8;
         let joined = |parts: &[Part]| parts.iter().fold(0, |all, part| all << 6 | part.number());
         let length = |parts: &[Part]| parts.iter().map(|part| part.length()).sum();
-        request(self, NEW_SET, CREATE)
+        let kind = if map.value.is_empty() { 0 } else { MAP };
+        let message = request(self, NEW_SET, CREATE)
             .text(2, map.name)
-            .be32(3, MAP)
+            .be32(3, kind | if map.above.is_some() { EVALUATED } else { 0 })
             .be32(4, joined(map.key))
             .be32(5, length(map.key))
-            .be32(6, joined(map.value))
-            .be32(7, length(map.value))
-            .be32(10, number)
+            .be32(10, number);
+        let message = match map.value {
+            [] => message,
+            value => message.be32(6, joined(value)).be32(7, length(value)),
+        };
+        let Some(rate) = map.above else { return message };
+        // KERNEL 5.7: each entry of a set has a limit of its own.
+        message.nest(17, |limit| {
+            limit.text(1, "limit").nest(2, |detail| {
+                const ABOVE: u32 = 1;
+                detail.be64(1, rate.into()).be64(2, 1).be32(3, 2 * rate).be32(4, 0).be32(5, ABOVE)
+            })
+        })
     }
 
     /// Adds entries to a map; one that is there with another value is refused.
@@ -192,10 +225,16 @@ impl Table<'_> {
         request(self, NEW_ELEMENT, CREATE).text(2, map).nest(3, |list| {
             entries.iter().fold(list, |list, (key, value)| {
                 list.nest(1, |entry| {
-                    entry.nest(1, |nest| nest.put(1, key)).nest(2, |nest| nest.put(1, value))
+                    let entry = entry.nest(1, |nest| nest.put(1, key));
+                    if value.is_empty() { entry } else { entry.nest(2, |nest| nest.put(1, value)) }
                 })
             })
         })
+    }
+
+    /// Asks for the entries of a map.
+    pub fn get_entries(self, map: &str) -> Message {
+        request(self, GET_ELEMENT, DUMP).text(2, map)
     }
 
     /// Removes entries of a map; one that is not there is refused.
@@ -206,6 +245,15 @@ impl Table<'_> {
                 .fold(list, |list, (key, _)| list.nest(1, |entry| entry.nest(1, |nest| nest.put(1, key))))
         })
     }
+}
+
+/// The entries of an answer to [`Table::get_entries`].
+pub fn entries(payload: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let list = payload.get(4..).and_then(|rest| attribute(rest, 3)).unwrap_or_default();
+    attributes(list).filter_map(|(_, entry)| {
+        let key = attribute(attribute(entry, 1)?, 1)?;
+        Some((key, attribute(entry, 2).and_then(|value| attribute(value, 1)).unwrap_or_default()))
+    })
 }
 
 /// A key or value of a map: each part on a multiple of four bytes.

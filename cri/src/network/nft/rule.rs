@@ -27,6 +27,40 @@ pub enum Verdict {
     Drop,
     /// Goes on in another chain, then here.
     Jump(&'static str),
+    /// Goes on in another chain, and not here again.
+    Goto(&'static str),
+}
+
+/// Something of a frame or packet that is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// The link that it came in over.
+    Link,
+    /// The transport protocol, after all headers of IPv6. Nothing is the same as one that can't be found.
+    Transport,
+    /// 1 if it has IPv6's header of fragments, else 0.
+    Fragment,
+    /// 16 bits of that header: where the fragment belongs (all but the last three).
+    FragmentPlace,
+    /// So many bytes from there of its Ethernet header; tags of VLANs are part of it.
+    Ethernet(u32, u32),
+    /// Of its IP or ARP header.
+    Network(u32, u32),
+    /// Of its transport header; what is not its first fragment has none.
+    Payload(u32, u32),
+}
+
+impl Field {
+    /// Registers that it takes.
+    fn registers(self) -> u32 {
+        match self {
+            Self::Link => 4,
+            Self::Transport | Self::Fragment | Self::FragmentPlace => 1,
+            Self::Ethernet(_, length) | Self::Network(_, length) | Self::Payload(_, length) => {
+                length.div_ceil(4)
+            }
+        }
+    }
 }
 
 /// What is compared with.
@@ -101,13 +135,65 @@ impl Rule {
         self.meta(6, FIRST).compare(Is::Same, prefix.as_bytes().to_vec())
     }
 
-    /// Messages of ICMPv6 of a type, in frames of any family.
+    fn field(self, field: Field, register: u32) -> Self {
+        // The header of fragments has the number 44 and 8 bytes.
+        let extension = |rule: Self, offset, length, flags| {
+            rule.with("exthdr", move |nest| {
+                nest.be32(1, register).put(2, &[44]).be32(3, offset).be32(4, length).be32(5, flags)
+            })
+        };
+        match field {
+            Field::Link => self.meta(6, register),
+            Field::Transport => self.meta(16, register),
+            Field::Fragment => extension(self, 0, 1, 1),
+            Field::FragmentPlace => extension(self, 2, 2, 0),
+            Field::Ethernet(offset, length) => self.load(0, offset, length, register),
+            Field::Network(offset, length) => self.load(1, offset, length, register),
+            Field::Payload(offset, length) => self.load(2, offset, length, register),
+        }
+    }
+
+    /// What has these bytes there, or has others.
     #[must_use]
-    pub fn icmp6(self, kind: u8) -> Self {
-        const ETHER: [u8; 2] = [0x86, 0xdd];
-        const ICMP6: u8 = 58;
-        let rule = self.meta(1, FIRST).compare(Is::Same, ETHER.to_vec());
-        rule.meta(16, FIRST).compare(Is::Same, vec![ICMP6]).load(2, 0, 1, FIRST).compare(Is::Same, vec![kind])
+    pub fn has(self, field: Field, is: Is, value: &[u8]) -> Self {
+        self.field(field, FIRST).compare(is, value.to_vec())
+    }
+
+    /// The same of the bits of a mask.
+    #[must_use]
+    pub fn bits(self, field: Field, mask: &[u8], is: Is, value: &[u8]) -> Self {
+        self.field(field, FIRST).mask(mask.to_vec()).compare(is, value.to_vec())
+    }
+
+    /// What has a byte within a range there.
+    #[must_use]
+    pub fn within(self, field: Field, from: u8, to: u8) -> Self {
+        self.field(field, FIRST).with("range", move |nest| {
+            let nest = nest.be32(1, FIRST).be32(2, Is::Same as u32);
+            nest.nest(3, |nest| nest.put(1, &[from])).nest(4, |nest| nest.put(1, &[to]))
+        })
+    }
+
+    /// What has fields that a set has together, or has not.
+    #[must_use]
+    pub fn among(self, set: &'static str, is: Is, fields: &[Field]) -> Self {
+        let mut rule = self;
+        let mut register = FIRST;
+        for field in fields {
+            rule = rule.field(*field, register);
+            register += field.registers();
+        }
+        rule.with("lookup", move |nest| nest.text(1, set).be32(2, FIRST).be32(5, is as u32))
+    }
+
+    fn mask(self, mask: Vec<u8>) -> Self {
+        self.with("bitwise", move |nest| {
+            nest.be32(1, FIRST)
+                .be32(2, FIRST)
+                .be32(3, mask.len() as u32)
+                .nest(4, |nest| nest.put(1, &mask))
+                .nest(5, |nest| nest.put(1, &vec![0; mask.len()]))
+        })
     }
 
     /// Packets of IPv4, or IPv6.
@@ -120,18 +206,9 @@ impl Rule {
     /// Packets from or to a network.
     #[must_use]
     pub fn network(self, side: Side, is: Is, network: IpAddr, prefix: u8) -> Self {
-        let length = if network.is_ipv4() { 4 } else { 16 };
-        let mask = mask(length as usize, prefix);
+        let mask = mask(if network.is_ipv4() { 4 } else { 16 }, prefix);
         let value: Vec<u8> = octets(network).iter().zip(&mask).map(|(byte, mask)| byte & mask).collect();
-        let rule = self.protocol_of(network).load_address(side, network, FIRST);
-        let rule = rule.with("bitwise", move |nest| {
-            nest.be32(1, FIRST)
-                .be32(2, FIRST)
-                .be32(3, length)
-                .nest(4, |nest| nest.put(1, &mask))
-                .nest(5, |nest| nest.put(1, &vec![0; length as usize]))
-        });
-        rule.compare(is, value)
+        self.protocol_of(network).load_address(side, network, FIRST).mask(mask).compare(is, value)
     }
 
     fn load_address(self, side: Side, of: IpAddr, register: u32) -> Self {
@@ -169,13 +246,7 @@ impl Rule {
         const STATUS: u32 = 2;
         const DESTINATION_TRANSLATED: u32 = 0x20;
         self.with("ct", |nest| nest.be32(2, STATUS).be32(1, FIRST))
-            .with("bitwise", |nest| {
-                nest.be32(1, FIRST)
-                    .be32(2, FIRST)
-                    .be32(3, 4)
-                    .nest(4, |nest| nest.put(1, &DESTINATION_TRANSLATED.to_ne_bytes()))
-                    .nest(5, |nest| nest.put(1, &[0; 4]))
-            })
+            .mask(DESTINATION_TRANSLATED.to_ne_bytes().to_vec())
             .compare(Is::Other, vec![0; 4])
     }
 
@@ -189,6 +260,8 @@ impl Rule {
                 Part::Ip | Part::Ip6 => rule.load_address(Side::Destination, family, register),
                 Part::Protocol => rule.meta(16, register),
                 Part::Service => rule.load(2, 2, 2, register),
+                Part::Link => rule.field(Field::Link, register),
+                Part::Mac => rule.field(Field::Ethernet(0, 6), register),
             };
             register += part.length() / 4;
         }
@@ -221,6 +294,7 @@ impl Rule {
             Verdict::Drop => (0, None),
             Verdict::Accept => (1, None),
             Verdict::Jump(chain) => (-3, Some(chain)),
+            Verdict::Goto(chain) => (-4, Some(chain)),
         };
         self.with("immediate", move |nest| {
             nest.be32(1, 0).nest(2, |nest| {

@@ -33,6 +33,18 @@ fn cve_2020_10749_a_pod_advertises_itself_as_a_router() {
     assert_eq!(read("/proc/sys/net/ipv6/conf/rt0/accept_ra"), "0");
     assert_eq!(read("/proc/sys/net/ipv6/conf/default/accept_ra"), "1", "what is not ours stays");
     assert_eq!(read("/proc/sys/net/ipv6/conf/up0/accept_ra"), "2", "the host's own way out stays");
+    for link in ["all", "default", "eth0"] {
+        for setting in
+            ["ipv6/conf/LINK/accept_ra", "ipv6/conf/LINK/accept_redirects", "ipv4/conf/LINK/accept_redirects"]
+        {
+            let path = format!("/proc/sys/net/{}", setting.replace("LINK", link));
+            assert_eq!(
+                run("ip", &format!("netns exec rt-a-rogue cat {path}")).trim(),
+                "0",
+                "{path} of a pod"
+            );
+        }
+    }
     // The link-local address that it is sent from is looked for first.
     until("the pod has its own address", || {
         !run("ip", "-n rt-a-rogue -6 addr show dev eth0").contains("tentative")
@@ -117,4 +129,41 @@ fn a_port_that_two_pods_have_on_disk_keeps_no_other_from_being_opened_again() {
     assert_eq!(call(None, "127.0.0.1:8080").is_ok(), first, "it is closed by the pod that has it");
     again.remove("a-pod");
     assert!(call(None, "127.0.0.1:8080").is_err());
+}
+
+/// How often the ruleset has changed.
+fn generation() -> u32 {
+    const GET_GENERATION: u16 = 10 << 8 | 16;
+    let mut found = None;
+    let question = super::super::wire::Message::new(GET_GENERATION, 0, &[0, 0, 0, 10]);
+    let mut socket = super::super::socket::Socket::netfilter().unwrap();
+    let asked = socket.ask(&question, |_, payload| {
+        let number = super::super::wire::attribute(&payload[4..], 1).unwrap();
+        found = Some(u32::from_be_bytes(number.try_into().unwrap()));
+    });
+    asked.unwrap().unwrap();
+    found.unwrap()
+}
+
+#[test]
+fn a_pod_comes_and_goes_in_one_change_of_the_rules_each_whoever_has_one_of_its_ports() {
+    let Some(host) = Host::new("changes of rules", |_| {}) else { return };
+    host.make("a-pod", vec![tcp(8080, 80, None)]);
+    let before = generation();
+    host.make("b-pod", (9000..9050).map(|port| tcp(port, 80, None)).collect());
+    assert_eq!(generation(), before + 1, "made");
+    // As if another pod had got one of them by a record of an earlier version.
+    let folder = host.state.join("attached");
+    let text = std::fs::read_to_string(folder.join("b-pod.json")).unwrap();
+    std::fs::write(folder.join("b-pod.json"), text.replace("9007", "8080")).unwrap();
+    let config = Config { conf_dir: "/run/cni".into(), ..Config::default() };
+    let again = Host { network: Network::open(&config, &host.state).unwrap(), ..host };
+    let before = generation();
+    again.remove("b-pod");
+    // The second is that of its port, when that is gone.
+    until("its port is forgotten", || generation() >= before + 2);
+    assert_eq!(generation(), before + 2, "gone");
+    let (pod, _) = again.make("c-pod", vec![tcp(9001, 80, None)]);
+    serve(&pod.netns, "0.0.0.0:80");
+    assert!(call(None, "127.0.0.1:9001").is_ok());
 }

@@ -11,7 +11,9 @@ use nix::sched::{CloneFlags, unshare};
 use super::*;
 
 mod cni;
+mod frames;
 mod hostile;
+mod raw;
 
 /// A host of its own: the test's thread and all that it starts are in it.
 struct Host {
