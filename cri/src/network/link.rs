@@ -172,9 +172,23 @@ pub fn add_address(link: u32, address: Prefixed) -> Message {
 
 /// The default route of the gateway's family.
 pub fn add_default_route(link: u32, gateway: IpAddr) -> Message {
-    // Table main, protocol static, scope universe, unicast.
-    let header = [family(gateway), 0, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0];
-    Message::new(NEW_ROUTE, CREATE | REPLACE, &header).u32(OUT_LINK, link).put(GATEWAY, &octets(gateway))
+    route(gateway, 0, UNIVERSE).u32(OUT_LINK, link).put(GATEWAY, &octets(gateway))
+}
+
+/// A route to one neighbour.
+pub fn add_neighbour_route(link: u32, neighbour: IpAddr) -> Message {
+    let bits = if neighbour.is_ipv4() { 32 } else { 128 };
+    route(neighbour, bits, LINK_ONLY).u32(OUT_LINK, link).put(DESTINATION, &octets(neighbour))
+}
+
+/// `RT_SCOPE_*`
+const UNIVERSE: u8 = 0;
+const LINK_ONLY: u8 = 253;
+
+fn route(of: IpAddr, bits: u8, scope: u8) -> Message {
+    // Table main, protocol static, unicast.
+    let header = [family(of), bits, 0, 0, 254, 4, scope, 1, 0, 0, 0, 0];
+    Message::new(NEW_ROUTE, CREATE | REPLACE, &header)
 }
 
 /// The link of a name.

@@ -10,7 +10,7 @@ use super::super::config::Config;
 use super::super::link::{self, Link, Prefixed, Route};
 use super::super::socket::Socket;
 use super::addresses::{LENGTH6, Ranges};
-use super::settings;
+use super::{guard, settings};
 use crate::error::{Context, Error, Kind, Result};
 
 /// IPv4 ranges that are tried in order: none is the default of docker, podman, CRI-O, flannel, k3s or of Kubernetes' services.
@@ -66,7 +66,10 @@ pub fn ready(config: &Config, kept: Option<Ranges>) -> Result<Bridge> {
     };
     // ORDER: before it is raised: what a pod advertises first would be believed already.
     settings::believe_nobody(name).what(what)?;
-    let missing = ranges.gateways().into_iter().filter(|address| !present.contains(address));
+    // The address that the host looks for pods from, usable at once: the kernel would see to it for two seconds that nobody has it.
+    let own = ranges.v6.map(|_| guard::link_local(mac(ranges.place(1).v4)));
+    let own = own.map(|ip| Prefixed { ip: ip.into(), length: LENGTH6 });
+    let missing = ranges.gateways().into_iter().chain(own).filter(|address| !present.contains(address));
     let mut requests: Vec<_> = missing.map(|address| link::add_address(link.index, address)).collect();
     requests.push(link::raise(link.index));
     socket.send(requests)?.map_err(|refusal| refusal.during("give it its addresses").during(what()))?;

@@ -24,7 +24,7 @@ use self::addresses::{Place, Pool, Ranges};
 use self::bridge::Bridge;
 use self::rules::Rules;
 use super::config::Config;
-use super::link::{self, Pair};
+use super::link::{self, Pair, Prefixed};
 use super::netns;
 use super::pod::{Attachment, PodNetwork, Port};
 use super::socket::Socket;
@@ -294,7 +294,8 @@ fn join(pod: &PodNetwork, lease: &Lease, bridge: &Bridge, namespace: &OwnedFd) -
     Socket::route()?.send(requests)?.map_err(|refusal| refusal.during(what()))
 }
 
-/// Addresses and routes inside the pod.
+/// Addresses and routes inside the pod. The only neighbour that it knows is the bridge: whatever it sends to, it fills no table of
+/// neighbours, which the kernel has once for all namespaces.
 fn address(lease: &Lease, namespace: OwnedFd) -> Result<()> {
     // ORDER: before it is raised, as with the bridge.
     let mut socket = netns::inside(namespace, || {
@@ -303,11 +304,17 @@ fn address(lease: &Lease, namespace: OwnedFd) -> Result<()> {
     })?;
     let link = link::find(&mut socket, INTERFACE)?;
     let link = link.ok_or_else(|| Error::internal(format!("{INTERFACE} is not in the pod")))?.index;
-    let mut requests: Vec<_> =
-        lease.place.ips().into_iter().map(|ip| link::add_address(link, lease.ranges.prefixed(ip))).collect();
+    let mut ips = lease.place.ips();
+    if lease.place.v6.is_some() {
+        ips.push(guard::link_local(bridge::mac(lease.place.v4)).into());
+    }
+    let alone = |ip: IpAddr| Prefixed { ip, length: if ip.is_ipv4() { 32 } else { 128 } };
+    let mut requests: Vec<_> = ips.into_iter().map(|ip| link::add_address(link, alone(ip))).collect();
     requests.push(link::raise(link));
-    let gateways: Vec<IpAddr> = lease.ranges.gateways().into_iter().map(|gateway| gateway.ip).collect();
-    requests.extend(gateways.into_iter().map(|gateway| link::add_default_route(link, gateway)));
+    for gateway in lease.ranges.gateways() {
+        requests.push(link::add_neighbour_route(link, gateway.ip));
+        requests.push(link::add_default_route(link, gateway.ip));
+    }
     let sent = socket.send(requests)?;
     sent.map_err(|refusal| refusal.during("give the pod its addresses and routes"))
         .what(|| format!("set up {INTERFACE}"))

@@ -135,6 +135,7 @@ impl Rules {
         batch.push(table.add_chain("prerouting", hook("nat", Point::Prerouting, -100)));
         batch.push(table.add_chain("output", hook("nat", Point::Output, -100)));
         batch.push(table.add_chain("postrouting", hook("nat", Point::Postrouting, 100)));
+        batch.push(table.add_chain("forward", hook("filter", Point::Forward, 0)));
         let loopback = IpAddr::from([127, 0, 0, 0]);
         // What a port takes itself, and not its bridge, is nobody's: not even when the bridge is gone.
         let on_port = Rule::new().links(super::LINK_PREFIX).among(LINKS, Is::Same, &[Field::Link]);
@@ -151,8 +152,17 @@ impl Rules {
         for (map, family) in &MAPS {
             batch.push(table.add_rule("hostports", &Rule::new().redirect(map.name, map.key, *family)));
         }
+        // KERNEL: a packet to a link's own addresses is forwarded if its sender has another kind.
+        let of_a_link =
+            from_bridge().network(Side::Destination, Is::Same, [0xfe80, 0, 0, 0, 0, 0, 0, 0].into(), 10);
+        batch.push(table.add_rule("forward", &of_a_link.then(Verdict::Drop)));
         let own = std::iter::once((IpAddr::V4(ranges.v4), ranges.length));
         for (network, length) in own.chain(ranges.v6.map(|ip| (IpAddr::V6(ip), LENGTH6))) {
+            // An address that no pod has: nobody makes the host look for it as for a neighbour.
+            let (pods, place) = if network.is_ipv4() { (PODS, (16, 4)) } else { (PODS6, (24, 16)) };
+            let nobody = Rule::new().network(Side::Destination, Is::Same, network, length);
+            let nobody = nobody.among(pods, Is::Other, &[Field::Network(place.0, place.1)]);
+            batch.push(table.add_rule("forward", &nobody.unreachable()));
             let from_pod = || Rule::new().network(Side::Source, Is::Same, network, length);
             // What leaves the pods' network leaves as the host; multicast stays what it is.
             let (multicast, bits) = if network.is_ipv4() {

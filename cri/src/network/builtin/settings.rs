@@ -10,6 +10,11 @@ use crate::error::{Context, Result};
 pub fn forward(bridge: &str, uplinks: Option<&[&str]>) -> Result<()> {
     set("/proc/sys/net/ipv4/ip_forward", "1")?;
     set(&format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet"), "1")?;
+    // Pods reach each other through the host and are to go on so. KERNEL: redirects are sent if either `all` or the link says so, and
+    // links say so by default: those of others go on sending them.
+    for link in [bridge, "all"] {
+        set(&format!("/proc/sys/net/ipv4/conf/{link}/send_redirects"), "0")?;
+    }
     if let Some(uplinks) = uplinks {
         for uplink in uplinks {
             keep_router_advertisements(Path::new(&format!("/proc/sys/net/ipv6/conf/{uplink}")))?;
@@ -44,10 +49,16 @@ pub fn believe_nobody(link: &str) -> Result<()> {
     Ok(())
 }
 
-/// Inside a pod, before its interface is raised: neither it nor one that is made later believes anybody.
+/// Inside a pod, before its interface is raised: neither it nor one that is made later believes anybody, and the kernel makes up no
+/// address within the link, whose route would lead to any number of neighbours.
 pub fn pod(interface: &str) -> Result<()> {
     for link in ["all", "default", interface] {
         believe_nobody(link)?;
+    }
+    let made_up = format!("/proc/sys/net/ipv6/conf/{interface}/addr_gen_mode");
+    if Path::new(&made_up).exists() {
+        // IN6_ADDR_GEN_MODE_NONE
+        set(&made_up, "1")?;
     }
     Ok(())
 }

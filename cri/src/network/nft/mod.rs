@@ -47,6 +47,7 @@ pub struct Hook {
 pub enum Point {
     Prerouting = 0,
     Input = 1,
+    Forward = 2,
     Output = 3,
     Postrouting = 4,
 }

@@ -287,6 +287,14 @@ impl Rule {
         self.with("counter", |nest| nest)
     }
 
+    /// Refuses the packet: its sender is told that there is no such host.
+    #[must_use]
+    pub fn unreachable(self) -> Self {
+        const OF_EITHER_FAMILY: u32 = 2;
+        const NO_HOST: u8 = 2;
+        self.with("reject", |nest| nest.be32(1, OF_EITHER_FAMILY).put(2, &[NO_HOST]))
+    }
+
     /// Ends the rule.
     #[must_use]
     pub fn then(self, verdict: Verdict) -> Self {

@@ -13,6 +13,7 @@ use super::*;
 mod cni;
 mod frames;
 mod hostile;
+mod neighbours;
 mod raw;
 
 /// A host of its own: the test's thread and all that it starts are in it.
