@@ -17,14 +17,14 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::child::{self, Child};
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
-use crate::init::{Door, Owner, sibling};
+use crate::init::{Door, Owner, When, sibling};
 use crate::link::{Link, Message};
 use crate::plan::Task;
 use crate::plan::namespaces::{Join, Kind, Namespaces};
 use crate::state;
 use crate::step::Step;
 use crate::sys::clone::{Clone3, Side};
-use crate::sys::process::{exit_now, namespace_type};
+use crate::sys::process::{exit_now, namespace_type, owner_namespace, parent_namespace};
 
 /// Where init is born.
 #[derive(Debug)]
@@ -33,6 +33,48 @@ pub struct Cradle<'a> {
     pub cgroup: Option<BorrowedFd<'a>>,
     /// Namespaces to join, opened and checked: see [`open_joined`].
     pub joined: &'a [(Kind, OwnedFd)],
+    /// Whether init runs programs that have the host's root: see [`hooks_stay_outside`].
+    pub hooks: bool,
+}
+
+impl Cradle<'_> {
+    /// When init goes through the door to a namespace. R2: only into a PID namespace where it runs nothing that has the host's root.
+    fn when(&self, kind: Kind) -> When {
+        if self.hooks && kind == Kind::Pid { When::AfterHooks } else { When::First }
+    }
+}
+
+/// With createContainer hooks the PID namespace is joined from within the user namespace, if there is one; that must own it. KERNEL:
+/// pidns_install(): by who has CAP_SYS_ADMIN over it.
+pub fn hooks_stay_outside(namespaces: &Namespaces, joined: &[(Kind, OwnedFd)]) -> Result<()> {
+    let named = |wanted| joined.iter().find(|(kind, _)| *kind == wanted).map(|(_, fd)| fd);
+    let Some(pids) = named(Kind::Pid).filter(|_| namespaces.has(Kind::User)) else { return Ok(()) };
+    let owned = match named(Kind::User) {
+        Some(users) => is_owned_by(pids, users)?,
+        None => false,
+    };
+    if owned {
+        return Ok(());
+    }
+    let what = "run createContainer hooks outside of the pid namespace that is joined: it belongs to another user namespace than the container's";
+    Err(Error::unsupported(what)
+        .cure("join that user namespace too, or take out the hooks (devices of CDI bring some)"))
+}
+
+/// Or by one below it.
+fn is_owned_by(pids: &OwnedFd, users: &OwnedFd) -> Result<bool> {
+    let what = || "look who owns the pid namespace to join";
+    let seen = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).what(what);
+    let wanted = seen(users)?;
+    // KERNEL: EPERM above the user namespace of the caller.
+    let mut at = owner_namespace(pids.as_fd());
+    while let Ok(owner) = at {
+        if seen(&owner)? == wanted {
+            return Ok(true);
+        }
+        at = parent_namespace(owner.as_fd());
+    }
+    Ok(false)
 }
 
 /// Opens the namespaces to join and checks what they are, before anything is made.
@@ -117,12 +159,12 @@ fn bear(
     if let Ok(Side::Child) = born {
         drop(ours);
         let made = match birth {
-            Birth::Direct | Birth::Beside => Ok(doors(cradle)),
+            Birth::Direct | Birth::Beside => Ok(doors(cradle, |_| true)),
             Birth::Sibling => join_all(cradle).and_then(|()| sibling(new, &theirs)).map(|()| Vec::new()),
             Birth::BesideForeign => join_all(cradle)
                 .and_then(|()| make(new))
                 .and_then(|()| theirs.send(&Message::AtMaps))
-                .map(|()| Vec::new()),
+                .map(|()| doors(cradle, |when| when == When::AfterHooks)),
         };
         match made {
             Ok(doors) => init(theirs, doors),
@@ -175,8 +217,9 @@ pub fn spawn_beside(
 fn doors_of(beside: OwnedFd, which: CloneFlags, owner: Option<Owner>) -> Vec<Door> {
     let user = which & CloneFlags::CLONE_NEWUSER;
     let second = if user.is_empty() { None } else { rustix::io::fcntl_dupfd_cloexec(&beside, 3).ok() };
-    let mut doors = vec![Door { fd: beside, which: which - user, owner }];
-    doors.extend(second.map(|fd| Door { fd, which: user, owner: None }));
+    let when = When::First;
+    let mut doors = vec![Door { fd: beside, which: which - user, owner, when }];
+    doors.extend(second.map(|fd| Door { fd, which: user, owner: None, when }));
     doors.retain(|door| !door.which.is_empty());
     doors
 }
@@ -186,16 +229,18 @@ fn make(new: u64) -> Result<()> {
 }
 
 fn join_all(cradle: &Cradle<'_>) -> Result<()> {
-    let user_last = cradle.joined.iter().filter(|(kind, _)| *kind != Kind::User);
+    let now = |kind: Kind| cradle.when(kind) == When::First;
+    let user_last = cradle.joined.iter().filter(|(kind, _)| *kind != Kind::User && now(*kind));
     for (kind, namespace) in user_last.chain(cradle.joined.iter().filter(|(kind, _)| *kind == Kind::User)) {
         setns(namespace, CloneFlags::empty()).what(|| format!("join the {} namespace", kind.name()))?;
     }
     Ok(())
 }
 
-fn doors(cradle: &Cradle<'_>) -> Vec<Door> {
-    let fds = cradle.joined.iter().filter_map(|(_, fd)| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok());
-    fds.map(|fd| Door { fd, which: CloneFlags::empty(), owner: None }).collect()
+fn doors(cradle: &Cradle<'_>, left: impl Fn(When) -> bool) -> Vec<Door> {
+    let all = cradle.joined.iter().map(|(kind, fd)| (cradle.when(*kind), fd)).filter(|(when, _)| left(*when));
+    let opened = all.filter_map(|(when, fd)| Some((when, rustix::io::fcntl_dupfd_cloexec(fd, 3).ok()?)));
+    opened.map(|(when, fd)| Door { fd, which: CloneFlags::empty(), owner: None, when }).collect()
 }
 
 /// Whether the parent makes this namespace, because init must find it finished.

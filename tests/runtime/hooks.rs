@@ -346,3 +346,23 @@ fn start_hook_that_the_profile_does_not_let_start_runs_not_at_all() {
         }
     }
 }
+
+/// They have the host's root, and so are never born where others live; from the user namespace of the container there is no way there.
+#[test]
+fn create_container_hooks_and_a_pid_namespace_of_another_user_namespace_are_refused() {
+    only_rt!("others run them where the container's neighbours see them");
+    let case = case!();
+    let other = case.start_sleeping(&mut case.bundle());
+    let mut bundle = case.bundle();
+    let hooks = hooks(&case);
+    bundle.user_namespace(100_000, 65_536).args(["/probe", "exit", "0"]);
+    bundle.namespace("pid", Some(&format!("/proc/{}/ns/pid", other.pid())));
+    case.run(&mut bundle).ok();
+    hooks.add(&mut bundle, "createContainer", &[]);
+    case.run(&mut bundle).exits(1).fails(&[
+        "run createContainer hooks outside of the pid namespace that is joined",
+        "join that user namespace too, or take out the hooks",
+    ]);
+    assert!(hooks.seen(&bundle, "createContainer").is_empty());
+    other.delete();
+}

@@ -276,6 +276,26 @@ fn create_with_shared_pids_and_users_shows_nothing_of_the_host_to_a_tracer() {
     create_is_watched(&case!(), &[PTRACE], true, true);
 }
 
+/// createContainer hooks have the host's root.
+#[track_caller]
+fn hooks_are_watched(case: &Case, user_namespace: bool) {
+    let mut second = case.bundle();
+    second.config["hooks"] =
+        json!({ "createContainer": [{ "path": "/bin/sleep", "args": ["sleep", "0.05"] }] });
+    let bundles = [case.bundle(), second];
+    create_is_watched_in(case, &Victim::new(case), bundles, &[PTRACE], (user_namespace, false));
+}
+
+#[test]
+fn hooks_of_a_create_in_a_pid_namespace_by_path_are_not_seen() {
+    hooks_are_watched(&case!(), false);
+}
+
+#[test]
+fn hooks_of_a_create_in_a_pid_namespace_with_its_user_namespace_are_not_seen() {
+    hooks_are_watched(&case!(), true);
+}
+
 #[test]
 fn create_comes_under_the_filter() {
     let case = case!();

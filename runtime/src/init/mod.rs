@@ -43,7 +43,7 @@ use crate::step::{Step, reach};
 use crate::sys::clone::Alone;
 use crate::sys::start::forget_arguments_and_environment;
 pub use limits::{affinity, scheduler};
-pub use namespaces::{Door, Owner};
+pub use namespaces::{Door, Owner, When};
 pub use sibling::sibling;
 use terminal::Console;
 
@@ -130,7 +130,7 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
         labels::set(task)?;
     }
     namespaces::late(task)?;
-    namespaces::join(birth.joined)?;
+    namespaces::join(birth.joined, When::First)?;
     take(at, Step::Root)?;
     user::become_root(task)?;
     take(at, Step::Session)?;
@@ -234,6 +234,8 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, at: &mut Step) -> Result<Option
     }
     take(at, Step::ContainerHooks)?;
     hooks::run_all("createContainer", &home.hooks.create_container, home.state)?;
+    // ORDER: who is born from here on is born where others live, the rights to go there are still here.
+    namespaces::join(birth.joined, When::AfterHooks)?;
     // ORDER: after the hooks, which may bring the network device that a parameter is of; while /proc is the host's.
     take(at, Step::Sysctl)?;
     hostname::set(around)?;

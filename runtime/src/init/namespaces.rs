@@ -19,6 +19,8 @@ pub struct Door {
     pub which: CloneFlags,
     /// Of that process: the user namespace in which it has made them, if that has to be ours.
     pub owner: Option<Owner>,
+    /// When it is gone through.
+    pub when: When,
 }
 
 /// In which user namespace a process is.
@@ -54,9 +56,18 @@ impl Owner {
     }
 }
 
-/// Goes through them one after the other; what they are was checked when they were opened.
-pub fn join(all: &[Door]) -> Result<()> {
-    for door in all {
+/// R2: a hook that runs with the host's root is not born into a PID namespace that others live in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// At step `join`.
+    First,
+    /// After the last program with the host's root has ended: see [`crate::step::Step::ContainerHooks`].
+    AfterHooks,
+}
+
+/// Goes through those of this time one after the other; what they are was checked when they were opened.
+pub fn join(all: &[Door], when: When) -> Result<()> {
+    for door in all.iter().filter(|door| door.when == when) {
         setns(&door.fd, door.which).what(|| "join the container's namespaces")?;
         // ORDER: once it is joined.
         door.owner.as_ref().map_or(Ok(()), Owner::check)?;

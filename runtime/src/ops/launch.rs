@@ -27,7 +27,7 @@ use crate::plan::cgroup::Driver;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::process::Process;
 use crate::plan::{Plan, Task, capabilities};
-use crate::spawn::{Cradle, open_joined, spawn};
+use crate::spawn::{Cradle, hooks_stay_outside, open_joined, spawn};
 use crate::spec::{Hooks, Spec};
 use crate::state::{Container, ProcessId, Record, Reserved, SECCOMP, Stage, StateDir, Status};
 use crate::step::{Step, reach};
@@ -137,6 +137,9 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
     }
     let joined = open_joined(&plan.task.namespaces)?;
     spare::host(&plan.surroundings, &joined)?;
+    if !plan.hooks.create_container.is_empty() {
+        hooks_stay_outside(&plan.task.namespaces, &joined)?;
+    }
     // ORDER: the id first: that it is taken explains a cgroup in use. The record after both: it names a cgroup to kill.
     let reserved = StateDir::new(&global.root).reserve(id)?;
     let mut berth = Berth::find(plan.cgroup.as_ref(), plan.delegates_cgroup())?;
@@ -203,7 +206,8 @@ fn bear(
     let hook_state = nest.record.hook_state(Status::Creating);
     let start_hook_state = nest.record.hook_state(Status::Created);
     let awaits_go = awaits_go(plan, berth);
-    let cradle = Cradle { cgroup: berth.cgroup().map(Cgroup::fd), joined };
+    let hooks = !plan.hooks.create_container.is_empty();
+    let cradle = Cradle { cgroup: berth.cgroup().map(Cgroup::fd), joined, hooks };
     spawn(&plan.task, &cradle, |link, joined| {
         // ORDER: first of all: the lock ends with this process, not with init, which may outlive it by a SIGKILL.
         if crate::sys::process::let_go(nest.reserved.lock(), link.as_fd()).is_err() {

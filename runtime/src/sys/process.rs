@@ -262,6 +262,14 @@ pub fn namespace_type(namespace: BorrowedFd<'_>) -> nix::Result<u64> {
         .map(|r| r as u64)
 }
 
+/// The user namespace that a namespace belongs to. KERNEL(4.9)
+pub fn owner_namespace(namespace: BorrowedFd<'_>) -> nix::Result<std::os::fd::OwnedFd> {
+    const NS_GET_USERNS: libc::c_int = 0xb701;
+    // SAFETY: NS_GET_USERNS takes no argument, and gives a new descriptor.
+    let fd = check(libc::c_long::from(unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS as _, 0) }))?;
+    Ok(own(fd as std::os::fd::RawFd))
+}
+
 /// The namespace above a user or PID namespace. KERNEL(4.9)
 pub fn parent_namespace(namespace: BorrowedFd<'_>) -> nix::Result<std::os::fd::OwnedFd> {
     const NS_GET_PARENT: libc::c_int = 0xb702;
