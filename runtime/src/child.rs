@@ -126,7 +126,7 @@ impl Child {
         }
         let inside = self.inside();
         let Some(watch) = &mut self.watch else { return Ok(false) };
-        let seen = inside.iter().map(|(pid, pidfd)| (state::progress(pid.as_raw()), pidfd));
+        let seen = inside.iter().map(|(pid, pidfd)| (pid.as_raw(), state::progress(pid.as_raw()), pidfd));
         watch.patience.urge(seen, waited)
     }
 
@@ -192,22 +192,28 @@ impl Patience {
         Self { unhurried, paused, waited: Duration::ZERO }
     }
 
-    /// After a while in which nothing was heard: lets them go on who were stopped; whether somebody was. An error once it is over.
+    /// After a while in which nothing was heard: lets them go on who were stopped; whether somebody was. An error once it is over. While
+    /// they run hooks, those are looked at, too.
     pub fn urge<'a>(
         &mut self,
-        seen: impl Iterator<Item = (Progress, &'a OwnedFd)>,
+        seen: impl Iterator<Item = (i32, Progress, &'a OwnedFd)>,
         waited: Duration,
     ) -> Result<bool> {
         if self.is_paused() {
             return Ok(false);
         }
         let (mut stopped, mut traced) = (false, false);
-        for (progress, pidfd) in seen {
+        let mut look = |progress: Progress, pidfd: &OwnedFd| {
             traced |= progress == Progress::Traced;
             if progress == Progress::Stopped {
                 stopped = true;
                 let _ = pidfd_send_signal(pidfd, Signal::CONT);
             }
+        };
+        for (pid, progress, pidfd) in seen {
+            look(progress, pidfd);
+            let hooks = if self.unhurried { state::held_below(pid) } else { Vec::new() };
+            hooks.iter().for_each(|(progress, pidfd)| look(*progress, pidfd));
         }
         if !self.unhurried || stopped || traced {
             self.waited += waited;

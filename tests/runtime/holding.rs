@@ -309,6 +309,39 @@ fn start_ends_whoever_stops_the_process() {
     }
 }
 
+/// Who comes to the container's processes is held, the hook of its start; its init was there before.
+#[track_caller]
+fn start_hook_is_held(case: &Case, how: &str) -> Output {
+    let victim = Victim::with(case, failpoints());
+    let neighbour = neighbour(&victim, case);
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "sleep"]);
+    bundle.config["hooks"] =
+        json!({ "startContainer": [{ "path": "/probe", "args": ["probe", "sleep", "1"] }] });
+    let container = created_beside(&victim, &neighbour, case, &bundle);
+    let holder = in_the_neighbour(&victim, &neighbour, &["hold", "60", how], "holding");
+    let started = start(&victim, &container);
+    assert!(holder.stdout().contains("held "), "nobody was held: {}", holder.stdout());
+    let done = ends(&started);
+    holder.end(nix::sys::signal::Signal::SIGTERM);
+    container.wait_for(if done { "running" } else { "stopped" });
+    container.delete();
+    neighbour.delete();
+    started
+}
+
+#[test]
+fn start_ends_whoever_stops_its_hook() {
+    only_rt!("it has fail points");
+    start_hook_is_held(&case!(), "stop");
+}
+
+#[test]
+fn start_ends_whoever_traces_its_hook() {
+    only_rt!("it has fail points");
+    start_hook_is_held(&case!(), "trace").fails(&[TOO_LONG]);
+}
+
 // Its hook leaves somebody behind who has the link.
 #[test]
 fn run_comes_back_whoever_keeps_the_descriptors_of_the_process() {

@@ -102,7 +102,8 @@ fn executed(answer: &OwnedFd, (init, pidfd): (ProcessId, &OwnedFd), mut patience
             // It ended after the look.
             _ if ended => {}
             progress => {
-                if let Err(error) = patience.urge([(progress, pidfd)].into_iter(), since.elapsed()) {
+                if let Err(error) = patience.urge([(init.pid, progress, pidfd)].into_iter(), since.elapsed())
+                {
                     child::give_up(pidfd);
                     return Err(error);
                 }

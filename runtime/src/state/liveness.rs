@@ -87,6 +87,31 @@ pub fn children() -> Result<Vec<ProcessId>> {
     Ok(pids.filter_map(child).collect())
 }
 
+/// Of the processes below one, those that somebody holds: children, their children, and so on; whatever they execute.
+pub fn held_below(pid: i32) -> Vec<(Progress, OwnedFd)> {
+    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut others: Vec<(i32, Stat)> =
+        pids.filter_map(|pid| Some((pid, read_stat(pid).ok().flatten()?))).collect();
+    let (mut family, mut held) = (vec![pid], Vec::new());
+    while let Some(parent) = family.pop() {
+        let (children, rest): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|(_, stat)| stat.parent == parent);
+        others = rest;
+        for (pid, stat) in children {
+            family.push(pid);
+            let how = match stat.state {
+                b'T' => Progress::Stopped,
+                b't' => Progress::Traced,
+                _ => continue,
+            };
+            let who = ProcessId { pid, start_time: stat.start_time };
+            held.extend(who.open().ok().flatten().map(|pidfd| (how, pidfd)));
+        }
+    }
+    held
+}
+
 struct Stat {
     state: u8,
     parent: i32,

@@ -8,7 +8,7 @@ mod record;
 mod status;
 
 pub use dir::{Container, Leftover, Reserved, StateDir};
-pub use liveness::{ProcessId, Progress, children, progress};
+pub use liveness::{ProcessId, Progress, children, held_below, progress};
 pub use owner::name as user_name;
 pub use place::SECCOMP;
 pub use record::{CgroupRecord, Record, Report, RootMount};
