@@ -24,7 +24,7 @@ use crate::plan::namespaces::{Join, Kind, Namespaces};
 use crate::state;
 use crate::step::Step;
 use crate::sys::clone::{Clone3, Side};
-use crate::sys::process::{exit_now, namespace_type, owner_namespace, parent_namespace};
+use crate::sys::process::{exit_now, namespace_type, open_namespace, owner_namespace, parent_namespace};
 
 /// Where init is born.
 #[derive(Debug)]
@@ -84,17 +84,18 @@ pub fn open_joined(namespaces: &Namespaces) -> Result<Vec<(Kind, OwnedFd)>> {
 
 fn open_one(join: &Join) -> Result<OwnedFd> {
     let what = || format!("join the {} namespace {}", join.kind.name(), join.path.display());
-    let file = File::open(&join.path).what(what).map_err(|error| match error.errno() {
+    let file = open_namespace(&join.path).what(what).map_err(|error| match error.errno() {
         Some(libc::ENOENT) => error.cure("the process or the bind mount that held it is gone"),
         _ => error,
     })?;
-    let flag = namespace_type(file.as_fd())
-        .map_err(|_| Error::invalid(format!("{}: it is not a namespace", what())))?;
+    let none = || Error::invalid(format!("{}: it is not a namespace", what()));
+    let file = file.ok_or_else(none)?;
+    let flag = namespace_type(file.as_fd()).map_err(|_| none())?;
     if flag != join.kind.flag() {
         let other = Kind::ALL.into_iter().find(|kind| kind.flag() == flag).map_or("unknown", Kind::name);
         return Err(Error::invalid(format!("{}: it is of type {other}", what())));
     }
-    Ok(file.into())
+    Ok(file)
 }
 
 /// Clones. `init` runs in the child with its end of the link and the namespaces that it still has to join, and never returns.

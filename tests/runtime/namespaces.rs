@@ -397,3 +397,19 @@ fn parameters_of_process_1s_namespace_are_not_set_from_elsewhere() {
     let call = call.arg("--root").arg(case.state_root()).args(["run", "--bundle"]).arg(bundle.dir());
     call.arg(bundle.id()).run().exits(1).fails(&["network namespace to join is that of process 1"]);
 }
+
+#[test]
+fn a_path_that_is_no_namespace_is_not_opened() {
+    unless!("runc", "it waits for the FIFO's other end");
+    unless!("crun", "it waits for the FIFO's other end");
+    let case = case!();
+    let fifo = case.dir().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("make a FIFO");
+    for kind in ["network", "pid", "user", "mount", "ipc", "uts", "cgroup", "time"] {
+        let mut bundle = case.bundle();
+        bundle.args(["/probe", "exit", "0"]).namespace(kind, Some(&fifo.display().to_string()));
+        case.run(&mut bundle)
+            .exits(1)
+            .fails(&[&format!("join the {kind} namespace"), "it is not a namespace"]);
+    }
+}

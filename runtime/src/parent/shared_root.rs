@@ -17,7 +17,7 @@ use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::rootfs::Entry;
 use crate::state::RootMount;
 use crate::sys::clone::{Clone3, Side};
-use crate::sys::process::exit_now;
+use crate::sys::process::{exit_now, open_namespace};
 
 /// Takes the mount away when it is dropped.
 #[derive(Debug)]
@@ -66,10 +66,11 @@ impl Drop for SharedRoot {
 pub fn remove(mount: &RootMount) -> Result<()> {
     let what = || format!("unmount {}", mount.path.display());
     let Some(namespace) = &mount.namespace else { return remove_here(mount).what(what) };
-    let namespace = match std::fs::File::open(namespace) {
+    let namespace = match open_namespace(namespace) {
         // With the last way into it, the namespace is gone for us.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        opened => opened.what(what)?,
+        Err(rustix::io::Errno::NOENT) | Ok(None) => return Ok(()),
+        Ok(Some(namespace)) => namespace,
+        Err(errno) => return Err(errno).what(what),
     };
     let born = Clone3::default().call().what(|| "clone a process that enters the mount namespace")?;
     let Side::Parent(pid, _pidfd) = born else {

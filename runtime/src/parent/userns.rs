@@ -16,7 +16,7 @@ use crate::plan::mounts::MountIdMap;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::sys::clone::{Clone3, Side};
 use crate::sys::mount::{Depth, MountAttr, mount_setattr};
-use crate::sys::process::exit_now;
+use crate::sys::process::{exit_now, open_namespace};
 
 /// Those made so far, one for each mapping.
 #[derive(Debug)]
@@ -69,8 +69,11 @@ impl<'a> Mappings<'a> {
             }
             (None, None) => {
                 let path = self.path.ok_or_else(|| Error::new(Kind::Internal, "no mapping to use"))?;
-                let file = File::open(path).what(|| format!("open the user namespace {}", path.display()))?;
-                self.made.push((None, file.into()));
+                let what = || format!("open the user namespace {}", path.display());
+                let file = open_namespace(path).what(what)?;
+                let file =
+                    file.ok_or_else(|| Error::invalid(format!("{}: it is not a namespace", what())))?;
+                self.made.push((None, file));
                 self.made.len() - 1
             }
         };

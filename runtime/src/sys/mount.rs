@@ -71,6 +71,16 @@ pub fn is_devpts(fd: impl AsFd) -> rustix::io::Result<bool> {
     Ok(magic(fd)? == DEVPTS)
 }
 
+/// Whether it stands for a namespace, or for another of the kernel's objects that are kept with them.
+pub fn is_nsfs(fd: impl AsFd) -> rustix::io::Result<bool> {
+    Ok(magic(fd)? == NSFS)
+}
+
+/// Whether it is on a tmpfs.
+pub fn is_tmpfs(fd: impl AsFd) -> rustix::io::Result<bool> {
+    Ok(magic(fd)? == TMPFS)
+}
+
 /// Whether it is on a filesystem in which nobody but the kernel makes, renames or removes anything.
 pub fn has_the_kernels_names(fd: impl AsFd) -> rustix::io::Result<bool> {
     Ok([PROC, SYSFS, SECURITYFS, DEBUGFS, TRACEFS].contains(&magic(fd)?))
@@ -79,6 +89,8 @@ pub fn has_the_kernels_names(fd: impl AsFd) -> rustix::io::Result<bool> {
 // KERNEL: include/uapi/linux/magic.h
 const PROC: u64 = 0x9fa0;
 const DEVPTS: u64 = 0x1cd1;
+const NSFS: u64 = 0x6e73_6673;
+const TMPFS: u64 = 0x0102_1994;
 const SYSFS: u64 = 0x6265_6572;
 const SECURITYFS: u64 = 0x7363_6673;
 const DEBUGFS: u64 = 0x6462_6720;

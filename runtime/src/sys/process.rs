@@ -254,6 +254,18 @@ pub fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> nix
         .map(drop)
 }
 
+/// Opens the file that stands for a namespace. `None`: it is something else, and was not opened, but looked at: a FIFO would wait for its
+/// other end, and to open a device may be to use it.
+pub fn open_namespace(path: &std::path::Path) -> rustix::io::Result<Option<std::os::fd::OwnedFd>> {
+    use rustix::fs::{Mode, OFlags};
+    let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if !super::mount::is_nsfs(&handle)? {
+        return Ok(None);
+    }
+    let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    rustix::fs::open(link, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).map(Some)
+}
+
 /// The type of namespace that a descriptor of `/proc/PID/ns/*` stands for, as its `CLONE_NEW*` flag. KERNEL(4.11)
 pub fn namespace_type(namespace: BorrowedFd<'_>) -> nix::Result<u64> {
     const NS_GET_NSTYPE: libc::c_int = 0xb703;
