@@ -126,6 +126,33 @@ fn containers_share_posix_and_sysv_memory() {
     assert_eq!(seen.stdout, "posix", "the pause container's own /dev/shm is the same");
 }
 
+/// What a container puts at its /dev/shm is lent to nobody, but the mount that was made there.
+#[test]
+fn what_a_container_has_put_in_place_of_its_memory_is_not_shared() {
+    only_rt!("--share is its own");
+    let case = case!();
+    for (call, says) in [
+        (["symlinkat", "s:../../..", "-100", "s:/dev/shm"], "symbolic link"),
+        (["symlinkat", "s:/proc/self/cwd", "-100", "s:/dev/shm"], "symbolic link"),
+        (["mkdirat", "-100", "s:/dev/shm", "493"], "nothing is mounted there"),
+        (["mknodat", "-100", "s:/dev/shm", "4480"], "a tmpfs there in its config"),
+    ] {
+        let mut lender = case.bundle();
+        lender.file("/of-the-lender", "its own");
+        lender.config["mounts"].as_array_mut().expect("mounts").retain(|m| m["destination"] != "/dev/shm");
+        let [name, rest @ ..] = call;
+        lender.args(["/probe", "chain", "try-syscall", name].into_iter().chain(rest).chain([",", "sleep"]));
+        let lender = case.start(&lender);
+        lender.wait_for_output("ok 0");
+        let mut borrower = member(&case);
+        borrower.args(["/probe", "list", "/dev/shm"]);
+        let seen = run(&case, &borrower, lender.id());
+        assert!(!seen.stdout.contains("of-the-lender"), "{seen}");
+        seen.exits(1).fails(&["share with container", "/dev/shm", says]);
+        lender.delete();
+    }
+}
+
 #[test]
 fn stopping_one_leaves_the_rest() {
     only_rt!("--share is its own");

@@ -81,10 +81,11 @@ fn not_there(what: &str, status: Status) -> Error {
 }
 
 fn explained(error: Error) -> Error {
+    let cure = "mount a tmpfs there in its config, or leave ipc out of --share";
     match error.errno() {
-        Some(libc::ENOENT | libc::ENOTDIR) => {
-            error.cure("mount a tmpfs there in its config, or leave ipc out of --share")
-        }
+        Some(libc::ENOENT | libc::ENOTDIR) => error.cure(cure),
+        Some(libc::ELOOP) => error.cure(format!("it must be no symbolic link: {cure}")),
+        None if error.kind() == Kind::Denied => error.cure(cure),
         _ => error,
     }
 }
