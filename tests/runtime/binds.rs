@@ -228,6 +228,38 @@ fn mount_made_in_a_shared_bind_reaches_the_host() {
     unmount(&source);
 }
 
+/// What hides or protects a path would be mounted on the host, too.
+#[test]
+fn nothing_is_hidden_or_protected_below_a_shared_bind() {
+    unless!("runc", "the host gets these mounts");
+    unless!("crun", "the host gets these mounts");
+    let case = case!();
+    let source = host_tmpfs(&case, "source");
+    nix::mount::mount(None::<&str>, &source, None::<&str>, MsFlags::MS_SHARED, None::<&str>).expect("share");
+    std::fs::create_dir(source.join("secret")).expect("make a directory");
+    std::fs::write(source.join("secret/file"), "x").expect("write");
+    let table = || std::fs::read_to_string("/proc/thread-self/mountinfo").expect("our table");
+    let before = table();
+    for option in ["shared", "rshared"] {
+        for field in ["maskedPaths", "readonlyPaths"] {
+            for path in ["/in/secret", "/in/secret/file", "/in"] {
+                let mut bundle = case.bundle();
+                bundle.bind(&source, "/in", &["rbind", option]).args(["/probe", "exit", "0"]);
+                bundle.config["linux"][field] = json!([path]);
+                let says = format!("linux.{field} {path}: it lies below /in, which is shared with the host");
+                case.run(&mut bundle).exits(1).fails(&[&says, "mount that volume rslave or rprivate"]);
+                assert_eq!(table(), before, "{option} {field} {path}");
+            }
+        }
+    }
+    let mut bundle = case.bundle();
+    bundle.bind(&source, "/in", &["rbind", "rslave"]).args(["/probe", "list", "/in/secret"]);
+    bundle.config["linux"]["maskedPaths"] = json!(["/in/secret"]);
+    assert_eq!(case.run(&mut bundle).ok().stdout.trim(), "[]");
+    assert_eq!(table(), before);
+    unmount(&source);
+}
+
 #[test]
 fn idmapped_bind_shifts_owners() {
     unless!("runc 1.1", "idmapped mounts came with 1.2");

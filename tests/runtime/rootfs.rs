@@ -85,6 +85,31 @@ fn root_propagation_is_as_configured() {
     }
 }
 
+/// Where the root filesystem lies on a mount that the host shares, nothing of what is mounted on it is the host's.
+#[test]
+fn mounts_on_a_shared_root_stay_in_the_container() {
+    unless!("runc", "pivot_root refuses such a root, and its mounts stay");
+    unless!("crun", "its mounts reach the host");
+    let case = case!();
+    let none = None::<&str>;
+    let table = || std::fs::read_to_string("/proc/thread-self/mountinfo").expect("our table");
+    for asked in ["shared", "rshared", "slave", "rslave"] {
+        let mut bundle = case.bundle();
+        let root = bundle.host_path("/");
+        nix::mount::mount(Some(&root), &root, none, nix::mount::MsFlags::MS_BIND, none).expect("bind");
+        nix::mount::mount(none, &root, none, nix::mount::MsFlags::MS_SHARED, none).expect("share");
+        let before = table();
+        bundle.config["linux"]["rootfsPropagation"] = json!(asked);
+        let container = case.start_sleeping(&mut bundle);
+        assert_eq!(table(), before, "{asked}");
+        let tags = container.exec_report(&[]).mount("/").propagation().to_owned();
+        assert_eq!(tags.contains("shared"), asked.ends_with("shared"), "{asked}: {tags:?}");
+        container.delete();
+        assert_eq!(table(), before, "{asked}");
+        nix::mount::umount(&root).expect("unmount");
+    }
+}
+
 #[test]
 fn slave_root_gets_the_hosts_later_mounts() {
     let case = case!();

@@ -50,11 +50,9 @@ fn attach_among_others(rootfs: &Rootfs, tree: &OwnedFd) -> Result<OwnedFd> {
 
 /// Attaches a detached tree at the root's path, over what is there.
 fn place(rootfs: &Rootfs, tree: &OwnedFd, propagation: u64) -> Result<()> {
-    let keep_peers = matches!(rootfs.propagation, Some(Propagation { kind: libc::MS_SHARED, .. }));
-    if !keep_peers {
-        mount_setattr(tree, c"", Depth::Tree, MountAttr { propagation, ..Default::default() })
-            .what(|| format!("cut the root filesystem {} off from the host's", rootfs.path.display()))?;
-    }
+    // Whatever is asked for: else all that is mounted on it would reach the host's, and pivot_root(2) takes no shared root.
+    mount_setattr(tree, c"", Depth::Tree, MountAttr { propagation, ..Default::default() })
+        .what(|| format!("cut the root filesystem {} off from the host's", rootfs.path.display()))?;
     let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     match rustix::mount::move_mount(tree, c"", CWD, &rootfs.path, onto) {
         // In a user namespace the way to the bundle may be closed: any place does for a root that we only pivot to.

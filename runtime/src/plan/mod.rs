@@ -16,6 +16,7 @@ pub mod rootfs;
 pub mod scheduling;
 pub mod seccomp;
 pub mod sharing;
+pub mod spread;
 pub mod sysctl;
 mod text;
 
@@ -113,6 +114,7 @@ impl Plan {
         let mut namespaces = namespaces::plan(&linux.namespaces)?;
         let idmap = idmap(linux, &namespaces)?;
         let surroundings = surroundings(bundle, spec, linux, &namespaces)?;
+        spread::covers(&surroundings)?;
         if linux.intel_rdt.as_ref().is_some_and(|rdt| !rdt.is_null()) {
             return Err(
                 Error::unsupported("linux.intelRdt is not supported yet").cure("remove it from the config")
