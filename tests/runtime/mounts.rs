@@ -158,6 +158,30 @@ fn cgroup_mount_without_a_cgroup_namespace_shows_the_whole_tree() {
     assert!(case.see(&mut bundle)["cgroup"].as_str().is_some_and(|c| c.contains(case.cgroup())));
 }
 
+/// Who could not mount it himself does not get the host's whole tree for writing.
+#[test]
+fn writable_cgroup_mount_without_a_cgroup_namespace_is_read_only() {
+    unless!("runc", "it is writable");
+    unless!("crun", "it is writable");
+    let case = case!();
+    for (capability, is_writable) in [(None, false), (Some("CAP_SYS_ADMIN"), true)] {
+        let mut bundle = case.bundle();
+        bundle.without_namespace("cgroup").args(["/probe", "report"]);
+        let all: Vec<&str> = config::DEFAULT_CAPABILITIES.iter().copied().chain(capability).collect();
+        bundle.capabilities(&all);
+        for mount in bundle.config["mounts"].as_array_mut().expect("mounts") {
+            if mount["type"] == "cgroup" {
+                mount["options"] = json!(["nosuid", "noexec", "nodev", "rw"]);
+            }
+        }
+        let output = case.run(&mut bundle).ok();
+        let warned = output.stderr.contains("the cgroup mount at /sys/fs/cgroup is read-only");
+        assert_eq!(warned, !is_writable, "{output}");
+        let mode = if is_writable { "rw" } else { "ro" };
+        Report::parse(&output.stdout).mount("/sys/fs/cgroup").expect(&[mode]);
+    }
+}
+
 #[test]
 fn proc_and_sys_are_the_containers_own() {
     let case = case!();

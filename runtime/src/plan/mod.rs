@@ -113,8 +113,10 @@ impl Plan {
         (process.scheduling.initial_cpus, process.scheduling.final_cpus) = (None, None);
         let mut namespaces = namespaces::plan(&linux.namespaces)?;
         let idmap = idmap(linux, &namespaces)?;
-        let surroundings = surroundings(bundle, spec, linux, &namespaces)?;
+        let mut surroundings = surroundings(bundle, spec, linux, &namespaces)?;
         spread::covers(&surroundings)?;
+        let bounding = process.capabilities.bounding;
+        warnings.extend(spread::host_cgroups(&mut surroundings.mounts, &namespaces, bounding));
         if linux.intel_rdt.as_ref().is_some_and(|rdt| !rdt.is_null()) {
             return Err(
                 Error::unsupported("linux.intelRdt is not supported yet").cure("remove it from the config")

@@ -1,10 +1,13 @@
-//! What a container's mounts would do to the host, seen from the config alone: mounts that reach it by propagation.
+//! What a container's mounts would do to the host, seen from the config alone: mounts that reach it by propagation, cgroups that are all of
+//! the host's.
 
 use std::path::Path;
 
 use super::Surroundings;
-use super::mount_options::Propagation;
+use super::capabilities::SYS_ADMIN;
+use super::mount_options::{Propagation, attr};
 use super::mounts::{Content, Mount};
+use super::namespaces::{Kind, Namespaces};
 use crate::error::{Error, Result};
 
 /// What hides or protects a path is a mount; below a mount that is shared with the host the host would get it too, and keep it.
@@ -34,4 +37,24 @@ fn is_shared(mount: &Mount) -> bool {
     let last = mount.options.propagation.last();
     matches!(mount.content, Content::Bind { .. })
         && matches!(last, Some(Propagation { kind: libc::MS_SHARED, .. }))
+}
+
+/// Without a cgroup namespace a cgroup mount shows the host's whole tree. Who could not mount that himself does not get it for writing. Gives
+/// warnings.
+pub fn host_cgroups(mounts: &mut [Mount], namespaces: &Namespaces, bounding: u64) -> Vec<String> {
+    if namespaces.has(Kind::Cgroup) || bounding & SYS_ADMIN != 0 && !namespaces.has(Kind::User) {
+        return Vec::new();
+    }
+    let all = mounts.iter_mut().filter(|mount| mount.content == Content::Cgroup);
+    let writable = all.filter(|mount| mount.options.attributes.set & attr::RDONLY == 0);
+    writable
+        .map(|mount| {
+            mount.options.attributes.set |= attr::RDONLY;
+            mount.options.attributes.clear &= !attr::RDONLY;
+            format!(
+                "the cgroup mount at {} is read-only: without a cgroup namespace it shows the host's whole tree (add {{\"type\": \"cgroup\"}} to linux.namespaces)",
+                mount.target.display()
+            )
+        })
+        .collect()
 }
