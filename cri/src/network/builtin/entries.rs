@@ -46,24 +46,30 @@ pub fn of_link(name: &str) -> Vec<Entry> {
     vec![entry(Family::Inet), entry(Family::Bridge)]
 }
 
-/// All else that a pod has, each once.
-pub fn of(lease: &Lease) -> Vec<Entry> {
+/// A pod's port and addresses, all but its host ports.
+pub fn of_pod(lease: &Lease) -> Vec<Entry> {
+    let mut all = of_link(&lease.link);
+    all.extend(of_addresses(lease));
+    all.sort();
+    all
+}
+
+/// A pod's addresses.
+pub fn of_addresses(lease: &Lease) -> Vec<Entry> {
     let address = |ip| Entry {
         table: Family::Inet,
         map: if matches!(ip, std::net::IpAddr::V4(_)) { PODS } else { PODS6 },
         key: octets(ip),
         value: Vec::new(),
     };
-    let mut all = of_ports(lease);
-    all.extend(lease.place.ips().into_iter().map(address));
+    let mut all: Vec<Entry> = lease.place.ips().into_iter().map(address).collect();
     all.extend(guard::entries(lease));
     all.sort();
-    all.dedup();
     all
 }
 
-/// The entries of a pod's host ports.
-fn of_ports(lease: &Lease) -> Vec<Entry> {
+/// The entries of a pod's host ports, each once.
+pub fn of_ports(lease: &Lease) -> Vec<Entry> {
     let mut all = Vec::new();
     for port in &lease.ports {
         let (protocol, host) = ([port.protocol.number()], port.host.to_be_bytes());
@@ -80,6 +86,8 @@ fn of_ports(lease: &Lease) -> Vec<Entry> {
             all.push(Entry { table: Family::Inet, map, key, value });
         }
     }
+    all.sort();
+    all.dedup();
     all
 }
 

@@ -95,8 +95,11 @@ impl Rules {
         self.chains(ranges, &mut base);
         base.extend(guard::rebuild(&self.name, 100));
         let pods: Vec<(Vec<Entry>, Vec<Entry>)> =
-            pods.map(|lease| (entries::of_link(&lease.link), entries::of(lease))).collect();
-        let mut all: Vec<&Entry> = pods.iter().flat_map(|(link, own)| link.iter().chain(own)).collect();
+            pods.map(|lease| (entries::of_pod(lease), entries::of_ports(lease))).collect();
+        let mut own: Vec<&Entry> = pods.iter().flat_map(|(own, _)| own).collect();
+        let mut all: Vec<&Entry> =
+            own.iter().copied().chain(pods.iter().flat_map(|(_, ports)| ports)).collect();
+        own.sort();
         all.sort();
         if all.len() <= AT_ONCE {
             let mut batch = base.clone();
@@ -105,6 +108,8 @@ impl Rules {
                 return Ok(());
             }
         }
+        // Never without what guards the pods' ports.
+        base.extend(self.addition(&own));
         let what = || format!("make nf_tables tables {}", self.name);
         self.commit(base)?.map_err(|refusal| {
             let error = refusal.during(what());
@@ -113,14 +118,10 @@ impl Rules {
             }
             error
         })?;
-        for (link, own) in &pods {
-            let all: Vec<&Entry> = link.iter().chain(own).collect();
-            if let Err(refusal) = self.commit(self.addition(&all))? {
-                let error = refusal.during(format!("make the {} rules of a pod again", all.len()));
-                tracing::warn!(table = self.name, %error, "its host ports stay closed, it can send nothing");
-                // What comes in over its port is judged all the same.
-                self.commit(self.addition(&link.iter().collect::<Vec<_>>()))?
-                    .map_err(|refusal| refusal.during("guard a pod's port again"))?;
+        for (_, ports) in &pods {
+            if let Err(refusal) = self.commit(self.addition(&ports.iter().collect::<Vec<_>>()))? {
+                let error = refusal.during(format!("open the {} host ports of a pod again", ports.len()));
+                tracing::warn!(table = self.name, %error, "they stay closed");
             }
         }
         Ok(())
@@ -188,9 +189,8 @@ impl Rules {
 
     /// Makes a pod's rules, and opens its host ports. None: a table is not there.
     pub fn open(&self, lease: &Lease) -> Result<Option<()>> {
-        let (link, own) = (entries::of_link(&lease.link), entries::of(lease));
-        let mut all: Vec<&Entry> = link.iter().chain(&own).collect();
-        all.sort();
+        let (own, ports) = (entries::of_pod(lease), entries::of_ports(lease));
+        let all: Vec<&Entry> = own.iter().chain(&ports).collect();
         match self.commit(self.addition(&all))? {
             Ok(()) => Ok(Some(())),
             Err(refusal) if refusal.errno == libc::ENOENT => Ok(None),
@@ -203,7 +203,9 @@ impl Rules {
 
     /// Closes a pod's host ports, and lets it send nothing more; what is not there, or leads to another pod, is fine.
     pub fn close(&self, lease: &Lease) -> Result<()> {
-        self.remove(&entries::of(lease)).what(|| "remove a pod's rules")
+        let mut all = entries::of_addresses(lease);
+        all.extend(entries::of_ports(lease));
+        self.remove(&all).what(|| "remove a pod's rules")
     }
 
     /// Forgets a pod's port, which is gone.

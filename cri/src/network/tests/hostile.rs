@@ -4,6 +4,9 @@ use std::net::SocketAddrV6;
 
 use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket};
 
+use super::super::nft::{self, Family, Table};
+use super::super::socket::Socket;
+use super::super::wire;
 use super::*;
 
 /// Sends ICMPv6 to all nodes of the pod's link.
@@ -125,6 +128,7 @@ fn a_port_that_two_pods_have_on_disk_keeps_no_other_from_being_opened_again() {
     serve(&third.netns, "0.0.0.0:80");
     assert!(call(None, "127.0.0.1:8081").is_ok());
     let first = call(None, "127.0.0.1:8080").is_ok();
+    assert!(call(Some(&pod.netns), "10.90.0.1:8081").is_ok(), "nor from sending");
     again.remove("b-pod");
     assert_eq!(call(None, "127.0.0.1:8080").is_ok(), first, "it is closed by the pod that has it");
     again.remove("a-pod");
@@ -135,10 +139,10 @@ fn a_port_that_two_pods_have_on_disk_keeps_no_other_from_being_opened_again() {
 fn generation() -> u32 {
     const GET_GENERATION: u16 = 10 << 8 | 16;
     let mut found = None;
-    let question = super::super::wire::Message::new(GET_GENERATION, 0, &[0, 0, 0, 10]);
-    let mut socket = super::super::socket::Socket::netfilter().unwrap();
+    let question = wire::Message::new(GET_GENERATION, 0, &[0, 0, 0, 10]);
+    let mut socket = Socket::netfilter().unwrap();
     let asked = socket.ask(&question, |_, payload| {
-        let number = super::super::wire::attribute(&payload[4..], 1).unwrap();
+        let number = wire::attribute(&payload[4..], 1).unwrap();
         found = Some(u32::from_be_bytes(number.try_into().unwrap()));
     });
     asked.unwrap().unwrap();
@@ -163,6 +167,23 @@ fn a_pod_comes_and_goes_in_one_change_of_the_rules_each_whoever_has_one_of_its_p
     // The second is that of its port, when that is gone.
     until("its port is forgotten", || generation() >= before + 2);
     assert_eq!(generation(), before + 2, "gone");
+    // Of ports and addresses what the other has is all that is left.
+    for (family, set, count) in [
+        (Family::Bridge, "links", 1),
+        (Family::Bridge, "own", 1),
+        (Family::Bridge, "own6", 2),
+        (Family::Bridge, "floods", 1),
+        (Family::Inet, "links", 1),
+        (Family::Inet, "pods", 1),
+        (Family::Inet, "pods6", 1),
+    ] {
+        let question = Table { family, name: "rt-cri-rt0" }.get_entries(set);
+        let mut found = 0;
+        let asked =
+            Socket::netfilter().unwrap().ask(&question, |_, payload| found += nft::entries(payload).count());
+        asked.unwrap().unwrap();
+        assert_eq!(found, count, "entries of {set}");
+    }
     let (pod, _) = again.make("c-pod", vec![tcp(9001, 80, None)]);
     serve(&pod.netns, "0.0.0.0:80");
     assert!(call(None, "127.0.0.1:9001").is_ok());
