@@ -14,6 +14,7 @@ pub mod fuzzing;
 mod halves;
 #[cfg(test)]
 mod mutations;
+mod negotiate;
 pub mod pods;
 pub mod remote;
 pub mod room;
