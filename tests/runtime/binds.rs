@@ -247,7 +247,7 @@ fn nothing_is_hidden_or_protected_below_a_shared_bind() {
                 bundle.bind(&source, "/in", &["rbind", option]).args(["/probe", "exit", "0"]);
                 bundle.config["linux"][field] = json!([path]);
                 let says = format!("linux.{field} {path}: it lies below /in, which is shared with the host");
-                case.run(&mut bundle).exits(1).fails(&[&says, "mount that volume rslave or rprivate"]);
+                case.run(&bundle).exits(1).fails(&[&says, "mount that volume rslave or rprivate"]);
                 assert_eq!(table(), before, "{option} {field} {path}");
             }
         }
@@ -255,7 +255,7 @@ fn nothing_is_hidden_or_protected_below_a_shared_bind() {
     let mut bundle = case.bundle();
     bundle.bind(&source, "/in", &["rbind", "rslave"]).args(["/probe", "list", "/in/secret"]);
     bundle.config["linux"]["maskedPaths"] = json!(["/in/secret"]);
-    assert_eq!(case.run(&mut bundle).ok().stdout.trim(), "[]");
+    assert_eq!(case.run(&bundle).ok().stdout.trim(), "[]");
     assert_eq!(table(), before);
     unmount(&source);
 }

@@ -357,9 +357,9 @@ fn create_container_hooks_and_a_pid_namespace_of_another_user_namespace_are_refu
     let hooks = hooks(&case);
     bundle.user_namespace(100_000, 65_536).args(["/probe", "exit", "0"]);
     bundle.namespace("pid", Some(&format!("/proc/{}/ns/pid", other.pid())));
-    case.run(&mut bundle).ok();
+    case.run(&bundle).ok();
     hooks.add(&mut bundle, "createContainer", &[]);
-    case.run(&mut bundle).exits(1).fails(&[
+    case.run(&bundle).exits(1).fails(&[
         "run createContainer hooks outside of the pid namespace that is joined",
         "join that user namespace too, or take out the hooks",
     ]);

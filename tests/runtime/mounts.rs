@@ -174,7 +174,7 @@ fn writable_cgroup_mount_without_a_cgroup_namespace_is_read_only() {
                 mount["options"] = json!(["nosuid", "noexec", "nodev", "rw"]);
             }
         }
-        let output = case.run(&mut bundle).ok();
+        let output = case.run(&bundle).ok();
         let warned = output.stderr.contains("the cgroup mount at /sys/fs/cgroup is read-only");
         assert_eq!(warned, !is_writable, "{output}");
         let mode = if is_writable { "rw" } else { "ro" };

@@ -408,8 +408,6 @@ fn a_path_that_is_no_namespace_is_not_opened() {
     for kind in ["network", "pid", "user", "mount", "ipc", "uts", "cgroup", "time"] {
         let mut bundle = case.bundle();
         bundle.args(["/probe", "exit", "0"]).namespace(kind, Some(&fifo.display().to_string()));
-        case.run(&mut bundle)
-            .exits(1)
-            .fails(&[&format!("join the {kind} namespace"), "it is not a namespace"]);
+        case.run(&bundle).exits(1).fails(&[&format!("join the {kind} namespace"), "it is not a namespace"]);
     }
 }
