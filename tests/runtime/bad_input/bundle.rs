@@ -74,7 +74,7 @@ fn mistakes_of_the_bundle() {
                 name: "a device of nobody's",
                 make: |b| {
                     b.config["linux"]["devices"] =
-                        json!([{ "path": "/dev/x", "type": "c", "major": 1, "minor": 3, "uid": u32::MAX }])
+                        json!([{ "path": "/dev/x", "type": "c", "major": 1, "minor": 3, "uid": u32::MAX }]);
                 },
                 says: "rt: run container \"{id}\": linux.devices[0] (/dev/x): uid 4294967295 is nobody's (ids go up to 4294967294)",
             },

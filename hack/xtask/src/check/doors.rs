@@ -30,7 +30,7 @@ const WORDS: [&str; 20] = [
 ];
 
 /// Files in which such words may stand, and why.
-const DOORS: [(&str, &str); 15] = [
+const DOORS: [(&str, &str); 16] = [
     ("init/copy_up.rs", "new files, below the handle of a tmpfs that is attached nowhere"),
     ("init/devices.rs", "a handle's own name in the host's /proc, before Linux 6.6"),
     ("init/proc.rs", "parameters and labels, below the handle of the host's procfs"),
@@ -40,6 +40,7 @@ const DOORS: [(&str, &str); 15] = [
     ("ops/sealed.rs", "a file without a name, in a tmpfs that is attached nowhere"),
     ("ops/spec.rs", "config.json that a user asks for, which must not be there yet"),
     ("ops/start.rs", "the start FIFO, through the state directory"),
+    ("ops/streams.rs", "the host's /dev/null, by the handle of a mount of its own"),
     ("outfile.rs", "the door for all names that came from outside"),
     ("parent/cgroup/files.rs", "files of cgroups, which are the kernel's, by handle"),
     ("parent/occupants.rs", "files of cgroups, which are the kernel's, by handle"),
