@@ -79,14 +79,18 @@ pub fn ready(config: &Config, kept: Option<Ranges>) -> Result<Bridge> {
     Ok(Bridge { index: link.index, mtu: link.mtu, ranges })
 }
 
-/// The host's ways out, which it may learn routes from: what is joined to a bridge, and a bridge of anybody's containers, are none.
+/// Links that lead to the world: hardware (which has no kind), and what is made of it.
+const OUTER: [&str; 4] = ["", "bond", "team", "vlan"];
+
+/// The host's ways out, which it may learn routes from: what is joined to a bridge is none, nor are bridges and links of anybody's containers
+/// and machines (veth, tun, macvlan): without us the kernel would believe none of them as soon as it forwards.
 fn uplinks<'a>(own: &str, links: &'a [Link], routes: &[Route]) -> Vec<&'a str> {
     let leads_out = |link: &Link| routes.iter().any(|route| route.to.length == 0 && route.link == link.index);
     let is_uplink = |link: &&Link| {
         link.master == 0
             && !matches!(link.name.as_str(), "lo" | "all" | "default")
             && link.name != own
-            && (link.kind != "bridge" || leads_out(link))
+            && (OUTER.contains(&link.kind.as_str()) || leads_out(link))
     };
     links.iter().filter(is_uplink).map(|link| link.name.as_str()).collect()
 }
@@ -264,9 +268,14 @@ mod tests {
             link(4, "rt-0123", "veth", 3),
             link(5, "docker0", "bridge", 0),
             link(6, "br0", "bridge", 0),
+            link(7, "cali0123", "veth", 0),
+            link(8, "tap0", "tun", 0),
+            link(9, "bond0", "bond", 0),
+            link(10, "uplink", "veth", 0),
         ];
-        let default = Route { to: Prefixed { ip: [0; 4].into(), length: 0 }, link: 6 };
-        assert_eq!(uplinks("rt0", &links, &[default]), ["eth0", "br0"]);
+        let default = |link| Route { to: Prefixed { ip: [0; 4].into(), length: 0 }, link };
+        let found = uplinks("rt0", &links, &[default(6), default(10)]);
+        assert_eq!(found, ["eth0", "br0", "bond0", "uplink"]);
     }
 
     #[test]
