@@ -29,13 +29,19 @@ fn cve_2020_10749_a_pod_advertises_itself_as_a_router() {
         return;
     }
     let Some(host) = Host::new("router advertisements", |_| {}) else { return };
-    run("ip", "link add up0 type ifb");
+    for link in ["up0", "tap0"] {
+        run("ip", &format!("link add {link} type ifb"));
+    }
+    run("ip", "link set up0 up");
+    run("ip", "address add 192.0.2.2/24 dev up0");
+    run("ip", "route add default via 192.0.2.1");
     let (pod, _) = host.make("a-rogue", vec![]);
     host.make("b-other", vec![]);
     let read = |path: &str| std::fs::read_to_string(path).unwrap().trim().to_owned();
     assert_eq!(read("/proc/sys/net/ipv6/conf/rt0/accept_ra"), "0");
     assert_eq!(read("/proc/sys/net/ipv6/conf/default/accept_ra"), "1", "what is not ours stays");
     assert_eq!(read("/proc/sys/net/ipv6/conf/up0/accept_ra"), "2", "the host's own way out stays");
+    assert_eq!(read("/proc/sys/net/ipv6/conf/tap0/accept_ra"), "1", "no way out, somebody's link");
     for link in ["all", "default", "eth0"] {
         for setting in
             ["ipv6/conf/LINK/accept_ra", "ipv6/conf/LINK/accept_redirects", "ipv4/conf/LINK/accept_redirects"]
