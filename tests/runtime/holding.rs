@@ -284,13 +284,18 @@ fn start_ends(case: &Case, how: &str, hooks: bool) -> Output {
         stat.contains([") t", ") T"].iter().find(|state| stat.contains(**state))?).then_some(())
     });
     let started = start(&victim, &container);
-    let done = ends(&started);
-    // With `trace-exit` its end is held up, too.
+    let_go(&started, holder, &container, &neighbour);
+    started
+}
+
+/// However the start ended, the container is as it says, once nobody holds it any more: with `trace-exit` its end is held up, too.
+#[track_caller]
+fn let_go(started: &Output, holder: Started, container: &Running<'_>, neighbour: &Running<'_>) {
+    let done = ends(started);
     holder.end(nix::sys::signal::Signal::SIGTERM);
     container.wait_for(if done { "running" } else { "stopped" });
     container.delete();
     neighbour.delete();
-    started
 }
 
 #[test]
@@ -322,11 +327,7 @@ fn start_hook_is_held(case: &Case, how: &str) -> Output {
     let holder = in_the_neighbour(&victim, &neighbour, &["hold", "60", how], "holding");
     let started = start(&victim, &container);
     assert!(holder.stdout().contains("held "), "nobody was held: {}", holder.stdout());
-    let done = ends(&started);
-    holder.end(nix::sys::signal::Signal::SIGTERM);
-    container.wait_for(if done { "running" } else { "stopped" });
-    container.delete();
-    neighbour.delete();
+    let_go(&started, holder, &container, &neighbour);
     started
 }
 

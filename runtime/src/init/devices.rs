@@ -3,7 +3,7 @@
 //! CVE-2026-41579: /dev of an image may be a link; it is opened as a directory of the root, and everything is made below that.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
@@ -15,6 +15,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::parent::prepare::Prepared;
 use crate::plan::Surroundings;
 use crate::plan::devices::{Device, LINKS};
+use crate::plan::mounts::above;
 
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -35,35 +36,14 @@ pub fn make_all(around: &Surroundings, prepared: &Prepared, root: &OwnedFd) -> R
     links(&dev)
 }
 
-/// Where a node is made.
-enum Directory<'a> {
-    Dev(&'a OwnedFd),
-    Other(OwnedFd),
-}
-
-impl AsFd for Directory<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Dev(dev) => dev.as_fd(),
-            Self::Other(dir) => dir.as_fd(),
-        }
-    }
-}
-
 /// The directory of a node, without links on the way, and on no mount but the one that the config has there: a volume that came there by
-/// a link of the image is the host's, and would keep the node.
-fn directory<'a>(
-    around: &Surroundings,
-    root: &OwnedFd,
-    dev: &'a OwnedFd,
-    node: &Path,
-) -> Result<Directory<'a>> {
+/// a link of the image is the host's, and would keep the node. `None`: it is /dev.
+fn directory(around: &Surroundings, root: &OwnedFd, node: &Path) -> Result<Option<OwnedFd>> {
     let parent = node.parent().ok_or_else(|| Error::invalid("it has no parent directory"))?;
     if parent == Path::new("/dev") {
-        return Ok(Directory::Dev(dev));
+        return Ok(None);
     }
-    let above = around.mounts.iter().map(|mount| &*mount.target).filter(|target| parent.starts_with(target));
-    let written = above.max_by_key(|target| target.components().count()).unwrap_or(Path::new("/"));
+    let written = above(&around.mounts, parent).map_or(Path::new("/"), |mount| &mount.target);
     let mut dir =
         target::open(root, written, Links::Refuse).what(|| format!("open {}", written.display()))?;
     for name in parent.strip_prefix(written).unwrap_or(parent) {
@@ -78,7 +58,7 @@ fn directory<'a>(
             }
         })?;
     }
-    Ok(Directory::Other(dir))
+    Ok(Some(dir))
 }
 
 fn name(device: &Device) -> Result<&OsStr> {
@@ -92,13 +72,14 @@ fn differs() -> Error {
 
 /// Who may make no nodes gets the host's, each mounted on a file.
 fn lent(around: &Surroundings, root: &OwnedFd, dev: &OwnedFd, device: &Device, node: &OwnedFd) -> Result<()> {
-    let dir = directory(around, root, dev, &device.path)?;
+    let other = directory(around, root, &device.path)?;
+    let dir = other.as_ref().unwrap_or(dev);
     let name = name(device)?;
-    match rustix::fs::mknodat(&dir, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0) {
+    match rustix::fs::mknodat(dir, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno).what(|| "make a file to mount it on"),
     }
-    let place = rustix::fs::openat(&dir, name, HANDLE, Mode::empty()).what(|| "open what is there")?;
+    let place = rustix::fs::openat(dir, name, HANDLE, Mode::empty()).what(|| "open what is there")?;
     if matches!(kind(&place)?, FileType::Symlink | FileType::Directory) {
         return Err(differs());
     }
@@ -106,8 +87,8 @@ fn lent(around: &Surroundings, root: &OwnedFd, dev: &OwnedFd, device: &Device, n
 }
 
 fn make(around: &Surroundings, root: &OwnedFd, dev: &OwnedFd, device: &Device) -> Result<()> {
-    let dir = directory(around, root, dev, &device.path)?;
-    let dir = dir.as_fd();
+    let other = directory(around, root, &device.path)?;
+    let dir = other.as_ref().unwrap_or(dev);
     let name = name(device)?;
     let kind = FileType::from_raw_mode(device.kind);
     let number = rustix::fs::makedev(device.major, device.minor);

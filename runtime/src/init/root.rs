@@ -66,8 +66,8 @@ fn place(rootfs: &Rootfs, tree: &OwnedFd, propagation: u64) -> Result<()> {
     .what(|| format!("attach the root filesystem at {}", rootfs.path.display()))
 }
 
-/// Without a mount namespace of its own the container gets a directory of the one that this process is in by now. Others have written what is there, and this process still has
-/// the host's directories open: no link of /proc leads to them.
+/// Without a mount namespace of its own the container gets a directory of the one that this process is in by now. Others have written
+/// what is there, and this process still has the host's directories open: no link of /proc leads to them.
 fn in_place(path: &Path) -> Result<OwnedFd> {
     let what = || format!("open the root filesystem {}", path.display());
     let place = target::open(target::root()?, path, Links::Follow).what(what)?;

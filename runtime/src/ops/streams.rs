@@ -3,13 +3,14 @@
 //! Whoever has a descriptor has the file: a container's root that is the host's could change the mode and the owner of the node
 //! through it (fchmod(2), chmod(2) of /proc/self/fd/0), for all of the host. By a read-only mount he can't, and reads and writes as before.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Context, Result};
 use crate::parent::prepare;
 use crate::privilege::in_user_namespace;
+use crate::sys::is_character_device;
 
 /// Whoever is not the host's root has no rights over the node in the first place.
 pub fn protect() -> Result<()> {
@@ -17,7 +18,7 @@ pub fn protect() -> Result<()> {
         return Ok(());
     }
     let (stdin, stdout, stderr) = (rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr());
-    let theirs = [is_null(stdin), is_null(stdout), is_null(stderr)];
+    let theirs = [stdin, stdout, stderr].map(|stream| is_character_device(stream, 1, 3));
     if theirs == [false; 3] {
         return Ok(());
     }
@@ -38,11 +39,4 @@ pub fn protect() -> Result<()> {
         rustix::stdio::dup2_stderr(&file).what(what)?;
     }
     Ok(())
-}
-
-fn is_null(stream: impl AsFd) -> bool {
-    rustix::fs::fstat(stream).is_ok_and(|stat| {
-        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-            && (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) == (1, 3)
-    })
 }

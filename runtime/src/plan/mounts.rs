@@ -172,6 +172,12 @@ fn idmap(
     Ok(Some(map))
 }
 
+/// The mount that a path lies in, as the config writes them: the deepest, and of those the last.
+pub fn above<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    let all = mounts.iter().filter(|mount| path.starts_with(&mount.target));
+    all.max_by_key(|mount| mount.target.components().count())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,10 @@
 //! What a container's mounts would do to the host, seen from the config alone: mounts that reach it by propagation, cgroups that are all of
 //! the host's.
 
-use std::path::Path;
-
 use super::Surroundings;
 use super::capabilities::SYS_ADMIN;
 use super::mount_options::{Propagation, attr};
-use super::mounts::{Content, Mount};
+use super::mounts::{Content, Mount, above};
 use super::namespaces::{Kind, Namespaces};
 use crate::error::{Error, Result};
 
@@ -25,12 +23,6 @@ pub fn covers(around: &Surroundings) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The mount that a path lies in: the deepest, and of those the last.
-fn above<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
-    let all = mounts.iter().filter(|mount| path.starts_with(&mount.target));
-    all.max_by_key(|mount| mount.target.components().count())
 }
 
 fn is_shared(mount: &Mount) -> bool {

@@ -78,21 +78,21 @@ pub fn children() -> Result<Vec<ProcessId>> {
     if let Err(rustix::io::Errno::CHILD) = waitid(WaitId::All, look) {
         return Ok(Vec::new());
     }
-    let all = std::fs::read_dir("/proc").what(|| "read /proc")?.flatten();
-    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let child = |pid: i32| {
-        let stat = read_stat(pid).ok().flatten().filter(|stat| stat.parent == us)?;
-        Some(ProcessId { pid, start_time: stat.start_time })
-    };
-    Ok(pids.filter_map(child).collect())
+    let children = processes().what(|| "read /proc")?.filter(|(_, stat)| stat.parent == us);
+    Ok(children.map(|(pid, stat)| ProcessId { pid, start_time: stat.start_time }).collect())
+}
+
+/// Every process of /proc that is still there when it is read.
+fn processes() -> std::io::Result<impl Iterator<Item = (i32, Stat)>> {
+    let pids = std::fs::read_dir("/proc")?.flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(pids.filter_map(|pid| Some((pid, read_stat(pid).ok().flatten()?))))
 }
 
 /// Of the processes below one, those that somebody holds: children, their children, and so on; whatever they execute.
 pub fn held_below(pid: i32) -> Vec<(Progress, OwnedFd)> {
-    let Ok(all) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut others: Vec<(i32, Stat)> =
-        pids.filter_map(|pid| Some((pid, read_stat(pid).ok().flatten()?))).collect();
+    let Ok(all) = processes() else { return Vec::new() };
+    let mut others: Vec<(i32, Stat)> = all.collect();
     let (mut family, mut held) = (vec![pid], Vec::new());
     while let Some(parent) = family.pop() {
         let (children, rest): (Vec<_>, Vec<_>) =
@@ -100,11 +100,7 @@ pub fn held_below(pid: i32) -> Vec<(Progress, OwnedFd)> {
         others = rest;
         for (pid, stat) in children {
             family.push(pid);
-            let how = match stat.state {
-                b'T' => Progress::Stopped,
-                b't' => Progress::Traced,
-                _ => continue,
-            };
+            let Some(how) = stat.held() else { continue };
             let who = ProcessId { pid, start_time: stat.start_time };
             held.extend(who.open().ok().flatten().map(|pidfd| (how, pidfd)));
         }
@@ -127,9 +123,16 @@ impl Stat {
         match self.state {
             _ if self.flags & FORKED_NOT_EXECUTED == 0 => Progress::Executed,
             b'Z' | b'X' | b'x' => Progress::Gone,
-            b'T' => Progress::Stopped,
-            b't' => Progress::Traced,
-            _ => Progress::OnItsWay,
+            _ => self.held().unwrap_or(Progress::OnItsWay),
+        }
+    }
+
+    /// How somebody holds it, whatever it executes.
+    fn held(&self) -> Option<Progress> {
+        match self.state {
+            b'T' => Some(Progress::Stopped),
+            b't' => Some(Progress::Traced),
+            _ => None,
         }
     }
 }

@@ -20,7 +20,17 @@ pub mod spawn;
 pub mod start;
 pub mod terminal;
 
+use std::os::fd::AsFd;
+
 use nix::errno::Errno;
+
+/// Whether it is the node or a descriptor of this character device.
+pub fn is_character_device(handle: impl AsFd, major: u32, minor: u32) -> bool {
+    rustix::fs::fstat(handle).is_ok_and(|node| {
+        rustix::fs::FileType::from_raw_mode(node.st_mode).is_char_device()
+            && node.st_rdev == rustix::fs::makedev(major, minor)
+    })
+}
 
 /// The result of a raw system call: -1 is an errno.
 fn check(ret: libc::c_long) -> nix::Result<libc::c_long> {

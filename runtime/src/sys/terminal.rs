@@ -19,10 +19,7 @@ pub fn peer(multiplexer: impl AsFd) -> nix::Result<OwnedFd> {
 
 /// Whether it is a multiplexer's node. KERNEL: only the kernel's own driver has this device number.
 pub fn is_multiplexer_node(handle: impl AsFd) -> bool {
-    rustix::fs::fstat(handle).is_ok_and(|node| {
-        rustix::fs::FileType::from_raw_mode(node.st_mode).is_char_device()
-            && node.st_rdev == rustix::fs::makedev(5, 2)
-    })
+    super::is_character_device(handle, 5, 2)
 }
 
 /// Whether it is a multiplexer's descriptor, which has a terminal.
