@@ -199,3 +199,123 @@ fn delete_tells_how_a_container_ended_whose_shim_is_dead() {
         assert!(!case.dir().join("rt-shim/default").join(bundle.dir().file_name().expect("an id")).exists());
     }
 }
+
+/// A container in `bundle` by the shim that `start` has made, and how `delete` is called on it.
+struct Living {
+    bundle: Bundle,
+    socket: std::path::PathBuf,
+    id: String,
+}
+
+impl Living {
+    fn new(case: &Case, id: &str, write: impl FnOnce(&mut Bundle)) -> Self {
+        let mut made = Bundle::create(
+            &bundle(case, id, &Value::Null),
+            format!("{id}-{}", std::process::id()),
+            case.cgroup(),
+        );
+        write(&mut made);
+        made.write();
+        let output = call(case, made.dir(), "start", b"");
+        let address = String::from_utf8(output.stdout).expect("text");
+        let socket = address.strip_prefix("unix://").expect("a unix address").into();
+        Self { bundle: made, socket, id: id.to_owned() }
+    }
+
+    fn request(&self) -> task::CreateTaskRequest {
+        task::CreateTaskRequest {
+            id: self.id.clone(),
+            bundle: self.bundle.dir().to_string_lossy().into_owned(),
+            ..Default::default()
+        }
+    }
+
+    fn deleted(&self, case: &Case) -> task::DeleteResponse {
+        let output = call(case, self.bundle.dir(), "delete", b"");
+        assert!(output.status.success(), "{output:?}");
+        task::DeleteResponse::decode(output.stdout.as_slice()).expect("an answer")
+    }
+
+    fn gone(&self, case: &Case) {
+        until("the shim has ended", || Client::try_connect(&self.socket).is_none().then_some(()));
+        let rt = case.dir().join("rt/default").join(&self.id);
+        assert!(
+            !self.socket.exists() && !rt.exists(),
+            "{} or {} is left",
+            self.socket.display(),
+            rt.display()
+        );
+    }
+}
+
+#[test]
+fn delete_of_what_a_living_shim_has_leaves_neither() {
+    let case = case!();
+    for (args, code) in [(["/probe", "exit", "3"].as_slice(), 3), (["/probe", "sleep"].as_slice(), 137)] {
+        let living = Living::new(&case, &format!("lives-{code}"), |bundle| {
+            bundle.args(args.iter().copied());
+        });
+        let id = living.id.clone();
+        let mut client = Client::connect(&living.socket);
+        let made: task::CreateTaskResponse = client.ask(TASK, "Create", &living.request());
+        let _: task::StartResponse =
+            client.ask(TASK, "Start", &task::StartRequest { id: id.clone(), exec_id: String::new() });
+        if code == 3 {
+            let ended: task::WaitResponse =
+                client.ask(TASK, "Wait", &task::WaitRequest { id, exec_id: String::new() });
+            assert_eq!(ended.exit_status, 3);
+        }
+        assert_eq!(living.deleted(&case).exit_status, code);
+        until("its process is gone", || {
+            (!Path::new(&format!("/proc/{}/exe", made.pid)).exists()).then_some(())
+        });
+        living.gone(&case);
+    }
+}
+
+/// The moment between containerd's death and the end of a create that it had asked for.
+#[test]
+fn delete_of_what_is_being_made_leaves_nothing_once_it_is_made() {
+    let case = case!();
+    let (begun, go) = (case.dir().join("begun"), case.dir().join("go"));
+    let wait = format!("touch {}; until [ -e {} ]; do sleep 0.02; done", begun.display(), go.display());
+    let living = Living::new(&case, "half", |bundle| {
+        bundle.args(["/probe", "sleep"]);
+        bundle.config["hooks"] =
+            json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", wait] }] });
+    });
+    // Asked for, and then the connection is gone.
+    Client::connect(&living.socket).send(TASK, "Create", &living.request());
+    until("the hook runs", || begun.exists().then_some(()));
+    let output = call(&case, living.bundle.dir(), "delete", b"");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("is a hook of its create stuck?"), "{output:?}");
+    std::fs::write(&go, "").expect("let the hook end");
+    living.gone(&case);
+}
+
+/// As a containerd does that comes back and knows nothing of the container.
+#[test]
+fn a_task_delete_of_what_is_being_made_waits_for_it() {
+    let case = case!();
+    let (begun, go) = (case.dir().join("begun"), case.dir().join("go"));
+    let wait = format!("touch {}; until [ -e {} ]; do sleep 0.02; done", begun.display(), go.display());
+    let living = Living::new(&case, "soon", |bundle| {
+        bundle.args(["/probe", "sleep"]);
+        bundle.config["hooks"] =
+            json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", wait] }] });
+    });
+    Client::connect(&living.socket).send(TASK, "Create", &living.request());
+    until("the hook runs", || begun.exists().then_some(()));
+    let mut client = Client::connect(&living.socket);
+    client.send(TASK, "Delete", &task::DeleteRequest { id: "soon".into(), exec_id: String::new() });
+    // Asked after it, so that it finds the hook running.
+    let _: task::ConnectResponse =
+        Client::connect(&living.socket).ask(TASK, "Connect", &task::ConnectRequest { id: String::new() });
+    std::fs::write(&go, "").expect("let the hook end");
+    let deleted = client.answer().1.unwrap_or_else(|refused| panic!("{refused:?}"));
+    let deleted = task::DeleteResponse::decode(deleted.as_slice()).expect("an answer");
+    assert_eq!(deleted.exit_status, 137);
+    let _: () = client.ask(TASK, "Shutdown", &task::ShutdownRequest { id: "soon".into(), now: false });
+    living.gone(&case);
+}

@@ -112,8 +112,8 @@ impl Pod {
         self.look(move |owner| owner.kill(&request)).await
     }
 
-    /// Removes an ended or created container, or an ended or added exec; gives what is left to say of it. NotFound if there is
-    /// none.
+    /// Removes an ended or created container, or an ended or added exec, one that is being made once it is; gives what is left to say of
+    /// it. With [`IfRunning::Kill`] one that runs too. NotFound if there is none.
     pub async fn remove(&self, target: Target, running: IfRunning) -> Result<Removed> {
         self.ask(move |owner, answer| owner.remove(&target, running, answer)).await
     }

@@ -24,6 +24,9 @@ impl Owner {
             Ok(process) => process.state,
             Err(error) => return drop(answer.send(Err(error))),
         };
+        if state == State::Creating {
+            return self.remove_once_made(target, running, answer);
+        }
         let runs = matches!(state, State::Starting | State::Running | State::Paused | State::Brief);
         if runs && running == IfRunning::Kill {
             return self.kill_and_remove(target, answer);
@@ -57,6 +60,21 @@ impl Owner {
         }
         self.forget(target);
         Ok(())
+    }
+
+    /// `rt create` runs: what it makes is removed the moment that it is made, whether or not who asked still waits then. A containerd that
+    /// comes back and knows nothing of the container asks only once.
+    fn remove_once_made(&mut self, target: &Target, running: IfRunning, answer: Answer<Removed>) {
+        let (made, birth) = oneshot::channel();
+        match self.container(&target.container) {
+            Ok(container) => container.creators.push(made),
+            Err(error) => return drop(answer.send(Err(error))),
+        }
+        let (line, target) = (self.line.clone(), target.clone());
+        tokio::spawn(async move {
+            let _ = birth.await; // one that could not be made is not there: the removal says so
+            line.send(move |owner| owner.remove(&target, running, answer));
+        });
     }
 
     fn kill_and_remove(&mut self, target: &Target, answer: Answer<Removed>) {
