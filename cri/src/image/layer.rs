@@ -4,10 +4,11 @@
 
 use super::blocking::blocking;
 use super::digest::Digest;
-use super::flights::{Slot, Working};
+use super::flights::Working;
 use super::manifest::Descriptor;
 use super::progress::{Event, Progress};
 use super::registry::{Download, Repository};
+use super::slots::Slot;
 use super::store::disk::{Layer, Part};
 use super::store::partial::Partial;
 use super::store::{Held, Store};
@@ -87,7 +88,7 @@ async fn fly(
 ) -> Result<Arc<Held>> {
     let mut host = 0;
     loop {
-        let slot = store.flights.slot(&from.host).await?;
+        let slot = store.slots.take(&from.host).await?;
         // ORDER: before the download: a registry does not wait for long with an answer that nobody reads.
         let turn = Arc::new(blocking(|| Ok(Turn::begin())).await?);
         let partial = partial(&store, &wanted).await?;
@@ -141,6 +142,7 @@ async fn one_host(making: Making, download: &mut Download, progress: &dyn Progre
         runtime: Handle::current(),
     };
     let (answer, made) = oneshot::channel();
+    let payer = making.slot.payer();
     // Dropped with this future, when all who waited for it are gone.
     let _waiting = making.cancel.on_drop();
     tokio::task::spawn_blocking(move || {
@@ -151,7 +153,10 @@ async fn one_host(making: Making, download: &mut Download, progress: &dyn Progre
         drop(working);
     });
     let fed = loop {
-        match download.piece().await {
+        let came = |sent: &Result<Option<Bytes>>| {
+            sent.as_ref().ok().and_then(Option::as_ref).map_or(0, |piece| piece.len() as u64)
+        };
+        match payer.pays(download.piece(), came).await.flatten() {
             Ok(Some(piece)) => {
                 progress.layer(&digest, Event::Received(piece.len() as u64));
                 // Closed: unpacking failed and says why.

@@ -21,6 +21,7 @@ mod pull;
 pub mod reference;
 pub mod registry;
 pub mod service;
+mod slots;
 pub mod store;
 pub mod unpack;
 pub mod users;

@@ -41,6 +41,8 @@ pub struct Store {
     pub(super) disk: Disk,
     /// Layers on their way here, by content and place.
     pub(super) flights: super::flights::Flights<(Digest, Digest), Arc<Held>>,
+    /// Whose turn it is to download.
+    pub(super) slots: super::slots::Slots,
     /// What readers see; replaced as a whole.
     view: RwLock<Arc<View>>,
     /// What writers change, one at a time.
@@ -132,9 +134,11 @@ impl Store {
                 config: config.clone(),
                 registries: Registries::new(config.clone()),
                 disk,
-                flights: super::flights::Flights::new(
+                flights: super::flights::Flights::default(),
+                slots: super::slots::Slots::new(
                     config.concurrent_layers,
                     config.concurrent_layers_in_all,
+                    super::slots::PATIENCE,
                 ),
                 view: RwLock::new(view),
                 books: Mutex::new(books),
