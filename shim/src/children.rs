@@ -1,11 +1,12 @@
 //! Who is whose child: reaps what has ended, and says of whom it was. It signals nobody and judges nothing.
 //!
 //! A process that `rt` has born comes to us when `rt` leaves, perhaps as a zombie, and only then do we read its pid. So while
-//! an `rt` that bears is under way, strangers are left unreaped: their pids can't be given away, and no end is lost.
+//! an `rt` that bears is under way, strangers are left unreaped: their pids can't be given away, and no end is lost. Nor are those
+//! reaped whose namespaces it joins by their pids, though their ends are told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait, waitpid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, WaitStatus, wait, waitid, waitpid};
 use tokio::sync::oneshot;
 
 use crate::pod::Target;
@@ -16,6 +17,8 @@ pub struct Children {
     programs: BTreeMap<u32, oneshot::Sender<i32>>,
     processes: BTreeMap<u32, Target>,
     births: usize,
+    /// Whose numbers have to stay theirs, by the births that need it.
+    kept: BTreeMap<u32, usize>,
 }
 
 impl Children {
@@ -26,14 +29,23 @@ impl Children {
         ended
     }
 
-    /// A program begins that will leave a child to us.
-    pub fn birth_begins(&mut self) {
+    /// A program begins that will leave a child to us, and that finds these by their numbers.
+    pub fn birth_begins(&mut self, joins: &BTreeSet<u32>) {
         self.births += 1;
+        for pid in joins {
+            *self.kept.entry(*pid).or_default() += 1;
+        }
     }
 
     /// It is over, with that child or without.
-    pub fn birth_over(&mut self, born: Option<(u32, Target)>) {
+    pub fn birth_over(&mut self, born: Option<(u32, Target)>, joins: &BTreeSet<u32>) {
         self.births = self.births.saturating_sub(1);
+        for pid in joins {
+            if let Some(births) = self.kept.get_mut(pid) {
+                *births -= 1;
+            }
+        }
+        self.kept.retain(|_, births| *births > 0);
         self.processes.extend(born);
     }
 
@@ -54,8 +66,9 @@ impl Children {
             let known: Vec<u32> = self.programs.keys().chain(self.processes.keys()).copied().collect();
             for pid in known {
                 let Some(child) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
-                if let Ok(Some((_, status))) = waitpid(Some(child), WaitOptions::NOHANG) {
-                    self.sort(pid, exit_code(status), &mut programs, &mut ended);
+                let code = if self.kept.contains_key(&pid) { left_unreaped(child) } else { reaped(child) };
+                if let Some(code) = code {
+                    self.sort(pid, code, &mut programs, &mut ended);
                 }
             }
         }
@@ -78,6 +91,19 @@ impl Children {
             ended.push((target, code));
         }
     }
+}
+
+/// Its exit code, if it has ended: its number may be another's now.
+fn reaped(child: Pid) -> Option<i32> {
+    let (_, status) = waitpid(Some(child), WaitOptions::NOHANG).ok()??;
+    Some(exit_code(status))
+}
+
+/// Its exit code, if it has ended: it keeps its number until it is reaped as a stranger.
+fn left_unreaped(child: Pid) -> Option<i32> {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::Pid(child), look).ok()??;
+    Some(status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal)).unwrap_or(255))
 }
 
 fn number(pid: Pid) -> u32 {

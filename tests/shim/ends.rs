@@ -1,5 +1,6 @@
 //! How containers end: stops that overtake each other, starts that fail, companions, memory, and ends that outlive the shim.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tests::shim::api::pod;
@@ -207,4 +208,66 @@ fn a_kill_that_does_not_take_is_told_with_what_it_waits_for() {
     assert_eq!(shim.wait(bundle.id()).exit_code, 137);
     assert_eq!(shim.watch(0, 0).containers[0].stuck, "");
     shim.remove(bundle.id());
+}
+
+/// A number is good for as long as its process: what a manager has read of a container that has ended since leads to whoever has the
+/// number now, the host's processes too.
+#[test]
+fn only_who_runs_in_the_pod_is_joined_by_number() {
+    let case = case!();
+    let shim = case.shim();
+    let mut first = case.bundle();
+    let first_pid = shim.start_sleeping(&mut first).pid;
+    let mut stranger = std::process::Command::new("sleep").arg("100").spawn().expect("run sleep");
+    let join = |name: &str, pid: u32| {
+        let mut bundle = case.bundle();
+        bundle.with_busybox().args(["/probe", "sleep"]);
+        bundle.namespace("pid", Some(&format!("/proc/{pid}/ns/pid")));
+        bundle.write();
+        let log = case.dir().join(format!("{name}.log"));
+        let stdio = pod::Stdio { log_path: log.to_string_lossy().into_owned(), ..Default::default() };
+        let request = pod::CreateRequest { stdio: Some(stdio), ..of(&bundle) };
+        let made = shim.client().call::<pod::CreateResponse>(POD, "Create", &request);
+        (bundle, made)
+    };
+    let (_, refused) = join("joins-a-stranger", stranger.id());
+    let refused = refused.expect_err("a process of the host");
+    assert!(refused.message.contains("no container of this pod runs with that pid"), "{refused:?}");
+    let (second, made) = join("joins", first_pid);
+    made.unwrap_or_else(|refused| panic!("{refused:?}"));
+    shim.stop(second.id(), 10);
+    shim.remove(second.id());
+    shim.stop(first.id(), 10);
+    let (_, refused) = join("joins-the-dead", first_pid);
+    assert!(refused.expect_err("it has ended").message.contains("no container of this pod"));
+    stranger.kill().expect("end it");
+    stranger.wait().expect("wait for it");
+}
+
+#[test]
+fn who_is_joined_by_number_keeps_it_and_its_end_is_told() {
+    let case = case!();
+    let shim = case.shim();
+    let mut first = case.bundle();
+    let pid = shim.start_sleeping(&mut first).pid;
+    let (begun, go) = (case.dir().join("begun"), case.dir().join("go"));
+    let wait = format!("touch {}; until [ -e {} ]; do sleep 0.02; done", begun.display(), go.display());
+    let mut second = case.bundle();
+    second.with_busybox().args(["/probe", "sleep"]);
+    second.namespace("ipc", Some(&format!("/proc/{pid}/ns/ipc")));
+    second.config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", wait] }] });
+    second.write();
+    let log = case.dir().join("second.log");
+    let stdio = pod::Stdio { log_path: log.to_string_lossy().into_owned(), ..Default::default() };
+    let mut creator = shim.client();
+    creator.send(POD, "Create", &pod::CreateRequest { stdio: Some(stdio), ..of(&second) });
+    until("the hook runs", || begun.exists().then_some(()));
+    assert_eq!(shim.stop(first.id(), 0).exit_code, 137);
+    let stat = Path::new("/proc").join(pid.to_string()).join("stat");
+    let state = std::fs::read_to_string(&stat).expect("its number is another's, or free");
+    assert!(state.contains(") Z "), "{state}");
+    std::fs::write(&go, "").expect("let the hook end");
+    creator.answer().1.unwrap_or_else(|refused| panic!("{refused:?}"));
+    until("it is reaped", || (!stat.exists()).then_some(()));
+    shim.stop(second.id(), 10);
 }

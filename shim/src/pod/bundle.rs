@@ -1,6 +1,7 @@
 //! What the shim reads and changes in a bundle's config.json: the user, and the root file system's mounts. All else is `rt`'s.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -36,6 +37,13 @@ struct User {
 struct Linux {
     uid_mappings: Option<Vec<Mapping>>,
     gid_mappings: Option<Vec<Mapping>>,
+    namespaces: Option<Vec<Namespace>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Namespace {
+    path: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -53,6 +61,15 @@ impl Config {
     pub fn read(bundle: &Path) -> Result<Self> {
         let (path, text) = text(bundle)?;
         serde_json::from_slice(&text).map_err(|error| Error::invalid(format!("read {path}: {error}")))
+    }
+
+    /// The processes whose namespaces it joins by their numbers, as `/proc/PID/ns/pid`.
+    pub fn joins(&self) -> BTreeSet<u32> {
+        let namespaces = self.linux.iter().flat_map(|linux| linux.namespaces.iter().flatten());
+        let paths = namespaces.filter_map(|namespace| namespace.path.as_deref());
+        paths
+            .filter_map(|path| path.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok())
+            .collect()
     }
 
     /// Of the container's process, as the host sees it.
@@ -108,6 +125,16 @@ fn text(bundle: &Path) -> Result<(String, Vec<u8>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_joins_those_that_its_namespaces_paths_name() {
+        let config: Config = serde_json::from_value(json!({"linux": {"namespaces": [
+            {"type": "mount"}, {"type": "pid", "path": "/proc/12/ns/pid"}, {"type": "ipc", "path": "/proc/7/ns/ipc"},
+            {"type": "user", "path": "/proc/7/ns/user"}, {"type": "network", "path": "/run/netns/x"},
+        ]}}))
+        .unwrap();
+        assert_eq!(config.joins(), BTreeSet::from([7, 12]));
+    }
 
     #[test]
     fn ids_are_those_of_the_host() {

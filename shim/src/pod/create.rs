@@ -1,11 +1,12 @@
 //! Making a container: streams, `rt create`, its pid and what `rt` recorded.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::owner::Owner;
-use super::{Create, Target};
+use super::{Create, Stdio, Target};
 use super::{bundle, host_rootfs};
 use crate::error::{Context, Error, Kind, Result};
 use crate::io::{self, console::Console};
@@ -135,6 +136,7 @@ impl Owner {
     }
 
     fn call_create(&mut self, target: &Target, ends: Ends) -> Result<(crate::rt::Running, Cradle)> {
+        let joins = self.joined(target)?;
         let request = self.container(&target.container)?.request.clone();
         let mut cradle = self.cradle(request.stdio.has_terminal())?;
         if !request.rootfs_mounts.is_empty() {
@@ -150,8 +152,27 @@ impl Owner {
         args.push(request.id.clone().into());
         let call = Call { choice, args, ends, patience: PATIENCE };
         let running = self.rt.call(&mut self.children, call)?;
-        self.children.birth_begins();
+        self.children.birth_begins(&joins);
         Ok((running, cradle))
+    }
+
+    /// Those whose namespaces it joins by their numbers. In a pod's manager's config they are containers of this pod that run: its
+    /// word is as old as its config, and a number goes to whoever comes next, the host's processes too. containerd's clients may name
+    /// others.
+    fn joined(&mut self, target: &Target) -> Result<BTreeSet<u32>> {
+        let container = self.container(&target.container)?;
+        let (joins, managed) = (container.config.joins(), matches!(container.request.stdio, Stdio::Log(_)));
+        let runs = |pid: &u32| {
+            self.containers.values().any(|known| known.process.alive && known.process.pid == *pid)
+        };
+        match joins.iter().find(|pid| managed && !runs(pid)) {
+            None => Ok(joins),
+            Some(pid) => {
+                let what =
+                    format!("join the namespaces of process {pid}: no container of this pod runs with it");
+                Err(Error::new(Kind::WrongStatus, what).cure("its container has ended: make this one anew"))
+            }
+        }
     }
 
     /// In an annotation for `rt`; for any other program there are mounts on the host, until the removal.
@@ -181,7 +202,9 @@ impl Owner {
 
     fn born(&mut self, target: &Target, done: Result<()>, cradle: Cradle) {
         let born = done.and_then(|()| cradle.pid());
-        self.children.birth_over(born.as_ref().ok().map(|pid| (*pid, target.clone())));
+        let joins = self.container(&target.container).map(|container| container.config.joins());
+        let child = born.as_ref().ok().map(|pid| (*pid, target.clone()));
+        self.children.birth_over(child, &joins.unwrap_or_default());
         let settled = born.and_then(|pid| self.settle(target, pid, &cradle).map(|()| pid));
         drop(cradle);
         match settled {

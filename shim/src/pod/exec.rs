@@ -3,6 +3,7 @@
 //! That `rt` is launched as soon as the exec is added, and waits at a gate, which the start opens. What it does until then, to come to
 //! life above all, costs the start no time.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -155,7 +156,7 @@ impl Owner {
         let Launched { running, cradle, streams, gate } = launched;
         self.process(target)?.streams = Some(streams);
         // ORDER: before it can bear anyone.
-        self.children.birth_begins();
+        self.children.birth_begins(&BTreeSet::new());
         if let Some(gate) = &gate {
             gate.open();
         }

@@ -1,5 +1,6 @@
 //! Starting: a created container by `rt start`, an exec by `rt exec`.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
@@ -73,7 +74,8 @@ impl Owner {
             None => done.map(drop),
             Some(cradle) => {
                 let born = done.and_then(|pid| pid.map_or_else(|| cradle.pid(), Ok));
-                self.children.birth_over(born.as_ref().ok().map(|pid| (*pid, target.clone())));
+                let child = born.as_ref().ok().map(|pid| (*pid, target.clone()));
+                self.children.birth_over(child, &BTreeSet::new());
                 born.and_then(|pid| self.settle_exec(target, pid, cradle))
             }
         };

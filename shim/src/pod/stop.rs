@@ -1,6 +1,5 @@
 //! Ending: signals, and the ladder of a stop: signal, grace, SIGKILL, cgroup.kill, and if all that does not take, the truth.
 
-use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use super::owner::{Line, Owner};
 use super::{Ended, Kill, Reach, Stop, Target};
 use crate::cgroup;
 use crate::error::{Context, Error, Kind, Result};
-use crate::process::{Answer, Ladder};
+use crate::process::{Answer, Ladder, Process};
 use crate::state::{Event, State};
 
 /// After SIGKILL, and again after cgroup.kill. The kernel needs more than a moment only where it hangs in a device or in NFS.
@@ -43,40 +42,39 @@ impl Owner {
         process.felled |= signal == libc::SIGKILL;
         match cgroup {
             Some(cgroup) if signal == libc::SIGKILL => cgroup::kill(&cgroup),
-            Some(cgroup) => {
-                for pid in cgroup::pids(&cgroup)? {
-                    send(pid, signal)?;
-                }
-                Ok(())
-            }
-            // Not reaped yet, so the pid is still its own.
-            None => send(process.pid, signal),
+            Some(cgroup) => cgroup::signal_all(&cgroup, signal),
+            None => send(process, signal),
         }
     }
 
-    /// SIGKILL to an exec and to what it has started, as far as that can be told.
+    /// SIGKILL to an exec and to what it has started, as far as that can be told: to itself last, since its death orphans the others.
     pub(super) fn kill_family(&mut self, target: &Target) -> Result<()> {
         let process = self.process(target)?;
-        if !process.alive {
-            return self.signal(target, libc::SIGKILL, Reach::One); // which says why not
-        }
         let leader = process.pid;
         let cgroup = self.container(&target.container)?.cgroup.clone();
-        let mut killed = BTreeSet::new();
-        // Those may be born meanwhile whose parents have not been killed yet; whoever forks faster than this is killed with the container.
-        for _ in 0..10 {
-            let family =
-                cgroup.as_deref().map_or(Ok(BTreeSet::new()), |cgroup| cgroup::family(cgroup, leader))?;
-            let more: Vec<u32> = family.difference(&killed).copied().collect();
-            if more.is_empty() {
-                break;
-            }
-            for pid in more {
-                send(pid, libc::SIGKILL)?;
-                killed.insert(pid);
-            }
+        let (Some(cgroup), true) = (cgroup, self.process(target)?.alive) else {
+            return self.signal(target, libc::SIGKILL, Reach::One); // which says why not
+        };
+        let (line, target) = (self.line.clone(), target.clone());
+        // The container decides how many there are to be looked at, and the pod has one thread.
+        std::thread::Builder::new()
+            .name("kill-exec".into())
+            .spawn(move || {
+                if let Err(error) = cgroup::kill_family(&cgroup, leader) {
+                    tracing::error!("end what {target} has started: {error}");
+                }
+                line.send(move |owner| owner.kill_leader(&target, leader));
+            })
+            .map(drop)
+            .what(|| "start a thread that ends the exec")
+    }
+
+    /// Another exec may have its id by now, and it may have ended.
+    fn kill_leader(&mut self, target: &Target, leader: u32) {
+        let lives = self.process(target).is_ok_and(|process| process.alive && process.pid == leader);
+        if lives && let Err(error) = self.signal(target, libc::SIGKILL, Reach::One) {
+            tracing::error!("end {target}: {error}");
         }
-        if killed.contains(&leader) { Ok(()) } else { self.signal(target, libc::SIGKILL, Reach::One) }
     }
 
     /// See [`super::Pod::stop`].
@@ -182,10 +180,11 @@ async fn climb(
 }
 
 /// The caller makes sure that it is still that process: not reaped, or just seen in the container's cgroup.
-fn send(pid: u32, signal: i32) -> Result<()> {
-    let what = || format!("send signal {signal} to process {pid}");
-    let pid = i32::try_from(pid).map_err(|_| Error::invalid(what()))?;
-    match runtime::sys::pidfd::open(pid)
+/// To a child of ours that is not reaped, so that its number is still its own.
+fn send(process: &Process, signal: i32) -> Result<()> {
+    let what = || format!("send signal {signal} to process {}", process.pid);
+    let pid = i32::try_from(process.pid).map_err(|_| Error::invalid(what()))?;
+    match runtime::sys::pidfd::open_child(pid)
         .and_then(|pidfd| runtime::sys::pidfd::send_signal(pidfd.as_fd(), signal))
     {
         Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
@@ -195,7 +194,10 @@ fn send(pid: u32, signal: i32) -> Result<()> {
 
 /// `nfsd (pid 7, state D, waits in nfs_wait_bit)`; none if it is gone.
 fn describe(pid: u32) -> Option<String> {
-    let read = |name: &str| std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join(name)).ok();
+    let read = |name: &str| {
+        let text = std::fs::read(Path::new("/proc").join(pid.to_string()).join(name)).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    };
     let stat = read("stat")?;
     let state = stat.rsplit_once(") ")?.1.chars().next()?;
     let place = read("wchan").filter(|place| place != "0" && !place.is_empty());
