@@ -24,6 +24,7 @@ pub mod paths;
 pub mod preflight;
 pub mod record;
 pub mod recover;
+mod removal;
 pub mod sandbox;
 pub mod server;
 pub mod shims;

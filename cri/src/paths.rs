@@ -177,13 +177,9 @@ fn shut(file: impl AsFd, mode: u32) -> rustix::io::Result<()> {
 
 /// Removes a directory with what is in it; one that is not there is fine.
 pub fn remove_dir(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::os(
-            error.raw_os_error().unwrap_or(libc::EIO),
-            format!("remove directory {}", path.display()),
-        )),
+    match crate::removal::remove_all(path) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno).what(|| format!("remove directory {}", path.display())),
     }
 }
 

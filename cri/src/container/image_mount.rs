@@ -48,21 +48,20 @@ fn one(node: &Node, asked: &api::ImageSpec, sub_path: &str, at: &Path) -> Result
         Error::not_found(format!("image {} is not here", crate::table::shown(&asked.image)))
             .cure("pull it first")
     })?;
-    let root = match image.layers.as_slice() {
-        [only] => only.clone(),
-        _ => {
-            mount(&image, at).what(|| format!("mount image {} at {}", image.id, at.display()))?;
-            at.to_owned()
-        }
-    };
-    within(&root, sub_path).what(|| format!("find {sub_path:?} in image {}", image.id))
+    mount(&image, at).what(|| format!("mount image {} at {}", image.id, at.display()))?;
+    within(at, sub_path).what(|| format!("find {sub_path:?} in image {}", image.id))
 }
 
+/// A view of its own, of one layer too: the layer's files are those of every container that is built on it, and whose own they are may
+/// hold a lease on them, for which all who open them wait.
 fn mount(image: &Image, at: &Path) -> Result<()> {
     paths::own_dir(at)?;
+    // KERNEL: an overlay that is only read has two layers at least. Nothing is ever in this one.
+    let nothing = at.with_extension("empty");
+    paths::own_dir(&nothing)?;
     let fs = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).what(|| "open an overlay")?;
     // One after the other, topmost first: no path has to be escaped, and their number is the kernel's limit. KERNEL(6.5)
-    for layer in image.layers.iter().rev() {
+    for layer in image.layers.iter().rev().chain([&nothing]) {
         let path =
             CString::new(layer.as_os_str().as_bytes()).map_err(|_| Error::internal("NUL in a path"))?;
         rustix::mount::fsconfig_set_string(&fs, "lowerdir+", path.as_c_str())

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -148,21 +149,38 @@ fn raise_loopback() -> Result<()> {
 /// A shared mount, as `ip netns` makes it: what is bound there is seen, and released, in every mount namespace.
 fn ready_folder() -> Result<()> {
     fs::create_dir_all(FOLDER).what(|| format!("create {FOLDER}"))?;
-    let folder = File::open(FOLDER).what(|| format!("open {FOLDER}"))?;
-    // `ip netns` takes the same lock for the same work.
-    let _lock = Flock::lock(folder, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| Error::os(errno as i32, format!("lock {FOLDER}")))?;
     let share =
         || mount(None::<&str>, FOLDER, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    let shared = |done: nix::Result<()>| done.what(|| format!("make {FOLDER} a shared mount"));
+    match share() {
+        Err(Errno::EINVAL) => {} // no mount yet
+        done => return shared(done),
+    }
+    let folder = File::open(FOLDER).what(|| format!("open {FOLDER}"))?;
+    // `ip netns` takes the same lock for the same work. So may anybody who may read the directory, for as long as he likes: without
+    // it we would at worst bind the directory once more.
+    let _lock = lock_soon(folder);
     match share() {
         Err(Errno::EINVAL) => {
             let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
             mount(Some(FOLDER), FOLDER, None::<&str>, flags, None::<&str>)
                 .what(|| format!("bind {FOLDER} on itself"))?;
-            share().what(|| format!("make {FOLDER} a shared mount"))
+            shared(share())
         }
-        shared => shared.what(|| format!("make {FOLDER} a shared mount")),
+        done => shared(done),
     }
+}
+
+/// The lock, if it is free within a second.
+fn lock_soon(mut folder: File) -> Option<Flock<File>> {
+    for _ in 0..20 {
+        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err((file, _)) => folder = file,
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    None
 }
 
 fn is_bound(path: &Path) -> Result<bool> {

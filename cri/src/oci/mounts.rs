@@ -246,6 +246,11 @@ fn idmap(mount: &api::Mount, request: &Request<'_>, made: &mut Mount) -> Result<
     if mount.uid_mappings.is_empty() || mount.gid_mappings.is_empty() {
         return Err(Error::invalid("uidMappings and gidMappings need each other"));
     }
+    if mount.image.is_some() {
+        // KERNEL: overlayfs can have idmapped layers, not be an idmapped mount; a layer by itself would be everybody's.
+        return Err(Error::unsupported("map the ids of an image that is mounted as a volume")
+            .cure("use it in a pod without a user namespace, or copy what it has to a volume"));
+    }
     if !request.host.idmapped_mounts {
         return Err(Error::unsupported("map the ids of a mount").cure("it needs Linux 5.12 or later"));
     }

@@ -2,7 +2,7 @@
 //!
 //! CRI's values are whole numbers: seconds are cut.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::cgroup::{Cgroup, Name, Pressure};
@@ -321,20 +321,15 @@ fn of_interface(sheet: &mut Sheet, interface: &Interface) {
     }
 }
 
-/// Processes, descriptors and sockets of the cgroup itself.
+/// Processes, descriptors and sockets of the cgroup itself. What would take more than [`super::open_files::LOOKS`] looks is left out.
 fn of_processes(sheet: &mut Sheet, folder: &Path) {
     let Ok(text) = std::fs::read_to_string(folder.join("cgroup.procs")) else { return };
-    let (mut descriptors, mut sockets) = (0, 0);
-    for pid in text.lines() {
-        for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
-            descriptors += 1;
-            let target = std::fs::read_link(entry.path()).unwrap_or_default();
-            sockets += u64::from(target.as_os_str().as_encoded_bytes().starts_with(b"socket:"));
-        }
-    }
-    sheet.put("container_processes", &[], Some(text.lines().count() as u64));
-    sheet.put("container_file_descriptors", &[], Some(descriptors));
-    sheet.put("container_sockets", &[], Some(sockets));
+    let tables = text.lines().map(|pid| PathBuf::from(format!("/proc/{pid}/fd")));
+    let count = text.lines().count();
+    let (descriptors, sockets) = super::open_files::count(tables, super::open_files::LOOKS);
+    sheet.put("container_processes", &[], Some(count as u64));
+    sheet.put("container_file_descriptors", &[], descriptors);
+    sheet.put("container_sockets", &[], sockets);
 }
 
 fn of_file_system(sheet: &mut Sheet, root: &Path, layer: Option<u64>) {

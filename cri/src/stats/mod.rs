@@ -5,6 +5,7 @@ mod attributes;
 mod cgroup;
 mod layer;
 mod metrics;
+mod open_files;
 mod quota;
 mod usage;
 

@@ -13,22 +13,37 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 /// Amazon's instance metadata.
 const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
-/// Names that led to this machine or its link, of those that the user gave.
+/// Where names led that the user gave: to this machine and its link alone, or elsewhere.
 #[derive(Debug, Default)]
-pub struct Near(Mutex<BTreeSet<String>>);
+pub struct Near(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    near: BTreeSet<String>,
+    /// Ever: whoever answers from there may speak after the name has been given another meaning.
+    elsewhere: BTreeSet<String>,
+}
 
 impl Near {
-    /// Whether this one did when it was looked up last.
+    /// Whether this one did, and never led elsewhere.
     pub fn has(&self, name: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.near.contains(name) && !seen.elsewhere.contains(name)
     }
 
-    fn note(&self, name: &str, is_near: bool) {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match is_near {
-            true => drop(names.insert(name.to_owned())),
-            false => drop(names.remove(name)),
+    /// Notes what was found, and gives what is connected to: of a name that has addresses of both kinds those elsewhere, since who
+    /// answers there is not near.
+    fn taken(&self, name: &str, found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let (near, elsewhere): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| is_near(found.ip()));
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if elsewhere.is_empty() {
+            if !near.is_empty() {
+                seen.near.insert(name.to_owned());
+            }
+            return near;
         }
+        seen.elsewhere.insert(name.to_owned());
+        elsewhere
     }
 }
 
@@ -57,8 +72,7 @@ impl Resolve for Named {
     fn resolve(&self, name: Name) -> Resolving {
         let near = self.0.clone();
         Box::pin(async move {
-            let found = look_up(name.as_str()).await?;
-            near.note(name.as_str(), found.iter().any(|address| is_near(address.ip())));
+            let found = near.taken(name.as_str(), look_up(name.as_str()).await?);
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
@@ -110,6 +124,20 @@ pub fn proxies() -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_leads_elsewhere_too_is_not_near_whatever_it_leads_to_later() {
+        let near = Near::default();
+        let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 0);
+        let (here, link, away) = (address("127.0.0.1"), address("169.254.169.254"), address("192.0.2.1"));
+        assert_eq!(near.taken("own", vec![here, link]), [here, link]);
+        assert!(near.has("own"));
+        assert_eq!(near.taken("both", vec![here, away, link]), [away]);
+        assert!(!near.has("both"));
+        assert_eq!(near.taken("both", vec![here]), [here], "the user named it");
+        assert!(!near.has("both"), "an answer from elsewhere may come yet");
+        assert!(near.taken("none", vec![]).is_empty() && !near.has("none"));
+    }
     use std::str::FromStr;
 
     async fn found(by: &dyn Resolve, name: &str) -> Result<Vec<SocketAddr>, String> {

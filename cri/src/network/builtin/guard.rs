@@ -41,6 +41,8 @@ const ARP_IP: Field = Field::Network(14, 4);
 const SOURCE: Field = Field::Network(12, 4);
 const SOURCE6: Field = Field::Network(8, 16);
 
+const IGMP: u8 = 2;
+
 /// ICMPv6: its type, and whom neighbour discovery is about.
 const ICMP6: u8 = 58;
 const TYPE: Field = Field::Payload(0, 1);
@@ -62,6 +64,7 @@ pub fn rebuild(name: &str, number: u32) -> Vec<Message> {
         ("guard", hook(Point::Prerouting)),
         ("reserved", hook(Point::Input)),
         ("pod", None),
+        ("ip4", None),
         ("arp", None),
         ("ip6", None),
         ("icmp6", None),
@@ -79,10 +82,14 @@ pub fn rebuild(name: &str, number: u32) -> Vec<Message> {
     let flood = |rule: Rule| rule.among(FLOODS, Is::Same, &[Field::Link]);
     rule("pod", flood(Rule::new().bits(TO, &GROUP, Is::Other, &[0; 6])), Verdict::Drop);
     let kind = |number: u16| Rule::new().has(KIND, Is::Same, &number.to_be_bytes());
-    rule("pod", kind(0x0800).among(OWN, Is::Same, &[Field::Link, FROM, SOURCE]), Verdict::Accept);
+    rule("pod", kind(0x0800).among(OWN, Is::Same, &[Field::Link, FROM, SOURCE]), Verdict::Goto("ip4"));
     rule("pod", kind(0x86dd).among(OWN6, Is::Same, &[Field::Link, FROM, SOURCE6]), Verdict::Goto("ip6"));
     rule("pod", kind(0x0806), Verdict::Goto("arp"));
     rule("pod", Rule::new(), Verdict::Drop);
+
+    // A querier's questions. No pod's address is in 224.0.0.0/4, nor does the bridge ask: what they say of groups is for nobody.
+    rule("ip4", Rule::new().has(Field::Transport, Is::Same, &[IGMP]), Verdict::Drop);
+    rule("ip4", Rule::new(), Verdict::Accept);
 
     rule("arp", flood(Rule::new().bits(TO, &GROUP, Is::Same, &[0; 6])), Verdict::Drop);
     let ethernet_and_ip = Rule::new().has(ARP_KIND, Is::Same, &[0, 1, 8, 0, 6, 4]);
