@@ -45,6 +45,20 @@ fn exec_ends_whoever_stops_the_process() {
     container.delete();
 }
 
+// One stop is undone: nobody has to wait until the process is given up.
+#[test]
+fn exec_lets_the_process_go_on_that_somebody_stopped() {
+    only_rt!("others leave it stopped");
+    let case = case!();
+    let victim = Victim::new(&case);
+    let container = holder(&victim, &case, "stop-once");
+    for _ in 0..5 {
+        victim.exec(&container, &["--detach"], &["/probe", "exit", "0"]).deadline(IN_TIME).run().ok();
+    }
+    assert!(container.stdout().contains("held "), "nobody was caught: {}", container.stdout());
+    container.delete();
+}
+
 #[track_caller]
 fn exec_ends(case: &Case, how: &str, rounds: usize) {
     let victim = Victim::with(case, failpoints());

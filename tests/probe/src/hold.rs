@@ -11,14 +11,16 @@ const PTRACE_INTERRUPT: i64 = 0x4207;
 /// Stops even who is being killed. KERNEL: PTRACE_O_TRACEEXIT
 const TRACE_EXIT: i64 = 0x40;
 
-/// `SECONDS [all-]stop|trace|trace-exit`: says `holding`, holds everybody who is new for that long, or everybody, and then says how many
-/// there were.
+/// `SECONDS [all-]stop|stop-once|trace|trace-exit`: says `holding`, holds everybody who is new for that long, or everybody, and then says
+/// how many there were. With `stop-once` each is stopped when it is first seen, and never again.
 pub fn hold(rest: &[String]) -> Result<i32, String> {
-    let [seconds, how] = rest else { return Err("SECONDS stop|trace|trace-exit are missing".to_owned()) };
+    let [seconds, how] = rest else {
+        return Err("SECONDS stop|stop-once|trace|trace-exit are missing".to_owned());
+    };
     let seconds = seconds.parse().map_err(|_| format!("{seconds} is not a number"))?;
     let (all, how) = how.strip_prefix("all-").map_or((false, how.as_str()), |how| (true, how));
     let tracer = match how {
-        "stop" => None,
+        "stop" | "stop-once" => None,
         "trace" => Some(0),
         "trace-exit" => Some(TRACE_EXIT),
         _ => return Err(format!("{how}: no such way to hold somebody")),
@@ -30,6 +32,9 @@ pub fn hold(rest: &[String]) -> Result<i32, String> {
     println!("holding");
     while Instant::now() < end {
         for pid in everybody().into_iter().filter(|pid| !before.contains(pid)) {
+            if how == "stop-once" && held.contains(&pid) {
+                continue;
+            }
             let done = match tracer {
                 None => sys::kill(pid, libc::SIGSTOP).is_ok(),
                 Some(options) => trace(pid, options),
