@@ -229,7 +229,7 @@ mod tests {
             std::os::unix::fs::symlink(to, dir.join(name)).unwrap();
         }
         let (files, unread) = specifications(&[&dir, Path::new("/no/such/directory")]);
-        assert_eq!(files.len(), 1);
+        assert_eq!(files.len(), 1, "what can be read is not: {files:?}");
         let all: String = unread.iter().map(|error| format!("{error}\n")).collect();
         for name in ["directory.json", "long.json", "fifo.yaml", "zero.json", "nowhere.yml", "kmsg.json"] {
             assert!(

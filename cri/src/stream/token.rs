@@ -250,10 +250,10 @@ mod tests {
     #[test]
     fn who_leaves_urls_unused_loses_his_own_oldest_and_refuses_nobody() {
         let tokens = Tokens::default();
-        let put = |owner, bytes| tokens.put(Of(owner, bytes)).expect("a token");
+        let put = |owner, bytes| tokens.put(Of(owner, bytes)).expect("nobody is refused");
         let quiet = put("quiet", 1);
         let greedy: Vec<_> = (0..WAITING_EACH + 10).map(|_| put("greedy", 1)).collect();
-        assert_eq!(tokens.waiting().requests.len(), 1 + WAITING_EACH);
+        assert_eq!(tokens.waiting().requests.len(), 1 + WAITING_EACH, "one has more than its own");
         assert!(greedy[..10].iter().all(|token| tokens.take(token).is_none()), "the oldest went");
         assert!(tokens.take(&greedy[10]).is_some() && tokens.take(&greedy[WAITING_EACH + 9]).is_some());
         // As many as there may be, of several.
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn the_bytes_of_waiting_requests_are_bounded_and_given_back() {
         let tokens = Tokens::default();
-        let put = |owner, bytes| tokens.put(Of(owner, bytes)).expect("a token");
+        let put = |owner, bytes| tokens.put(Of(owner, bytes)).expect("nobody is refused");
         let small = put("small", 1000);
         let large: Vec<_> = (0..5).map(|_| put("large", BYTES_MAX / 2)).collect();
         assert!(tokens.waiting().bytes <= BYTES_MAX);

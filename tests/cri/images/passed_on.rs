@@ -78,7 +78,7 @@ fn a_host_that_a_request_was_passed_on_to_can_not_ask_for_credentials() {
         assert_eq!(
             (other.asked("/token"), other.header("authorization")),
             (tokens, shown.into_iter().map(str::to_owned).collect()),
-            "{:?}",
+            "it is asked for a token as often as anybody asks: {:?}",
             other.log()
         );
     }
@@ -87,10 +87,18 @@ fn a_host_that_a_request_was_passed_on_to_can_not_ask_for_credentials() {
 /// A name of somebody's own, behind which a registry stands that wants a token of anybody.
 #[test]
 fn a_registry_that_another_passes_all_on_to_sells_its_own_tokens() {
-    let (case, vanity, real) = (case!(), Registry::start(), Registry::start());
+    let (case, vanity, real, third) = (case!(), Registry::start(), Registry::start(), Registry::start());
     let image = two_layers();
     let name = vanity.add("app:1", &image);
     real.add("app:1", &image);
+    third.add("app:1", &image);
+    // It keeps a layer elsewhere.
+    let kept = digest(&image.layers[1]);
+    real.when(
+        leak(kept.clone()),
+        usize::MAX,
+        Act::Redirect(format!("http://{}/v2/app/blobs/{kept}", third.host())),
+    );
     real.when("/v2/app/", usize::MAX, Act::Challenge(vec!["right".to_owned()]));
     let blobs = [image.id()].into_iter().chain(image.layers.iter().map(|layer| digest(layer)));
     let manifests = ["1".to_owned(), digest(&image.manifest)].map(|which| format!("manifests/{which}"));
@@ -103,6 +111,8 @@ fn a_registry_that_another_passes_all_on_to_sells_its_own_tokens() {
     let shown = real.header("authorization");
     assert!(!shown.is_empty() && shown.iter().all(|value| value == "Bearer right"), "{shown:?}");
     assert_eq!(vanity.header("authorization"), [""; 0], "it asked for nothing");
+    assert!(third.asked("/blobs/") >= 1, "{:?}", third.log());
+    assert_eq!(third.header("authorization"), [""; 0], "it is shown the token for another host");
 }
 
 #[test]

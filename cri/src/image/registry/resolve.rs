@@ -161,7 +161,8 @@ mod tests {
         ] {
             let own = found(&named, name).await.expect("the user may");
             assert!(!own.is_empty() && near.has(name), "{name}");
-            assert_eq!(found(&led, name).await, Err(Inward.to_string()), "{name}");
+            let by_another = found(&led, name).await;
+            assert_eq!(by_another, Err(Inward.to_string()), "somebody else gave the name {name}");
         }
         for name in ["192.0.2.1", "10.0.0.1", "2001:db8::1"] {
             let all = found(&named, name).await.expect("addresses");

@@ -147,6 +147,6 @@ fn each_specification_of_a_vendor_brings_its_own_edits() {
     let error = edits(&wanted("v/c=3"), &files, &unread).unwrap_err().to_string();
     assert!(
         error.contains("/etc/cdi/x.json: it is no regular file; ") && error.contains("broken.json"),
-        "{error}"
+        "not all that may have had it are told: {error}"
     );
 }
