@@ -6,7 +6,7 @@ use crate::surroundings;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tests::json;
+use tests::{json, until};
 
 /// Nobody in particular on the host.
 const SOMEBODY: u32 = 12_345;
@@ -19,7 +19,8 @@ fn cve_2020_15257_a_pod_on_the_hosts_network_finds_an_abstract_socket() {
     let container = pod.container("c", &["sleep", "1000"]).run();
     let seen = container.exec(&["cat", "/proc/net/unix"]).ok().stdout;
     let abstracts: Vec<&str> = seen.lines().filter(|line| line.contains(" @")).collect();
-    assert!(seen.contains("shim.sock") && abstracts.is_empty(), "{seen}");
+    assert!(seen.contains("shim.sock"), "the shim's own is not seen: {seen}");
+    assert!(abstracts.is_empty(), "abstract sockets are within reach: {abstracts:?}");
 }
 
 /// All files below, whoever may see them.
@@ -41,7 +42,7 @@ fn cve_2021_41103_a_user_of_the_host_executes_a_containers_setuid_file() {
     let pod = here.pod("setuid").run();
     let script = "cp /bin/busybox /setuid-here && chmod 4755 /setuid-here && sleep 1000";
     let container = pod.script("c", script).run();
-    tests::until("the file is there", || {
+    until("the file is there", || {
         (container.exec(&["test", "-u", "/setuid-here"]).code() == 0).then_some(())
     });
     let _volume = probe(&pod, "volume", &image, &["sleep"]).run();
@@ -53,11 +54,12 @@ fn cve_2021_41103_a_user_of_the_host_executes_a_containers_setuid_file() {
     for path in setuid {
         let run = Command::new(&path).arg("true").uid(SOMEBODY).gid(SOMEBODY).output();
         let kind = run.as_ref().map_err(std::io::Error::kind);
-        assert_eq!(kind.err(), Some(std::io::ErrorKind::PermissionDenied), "{}", path.display());
+        let denied = Some(std::io::ErrorKind::PermissionDenied);
+        assert_eq!(kind.err(), denied, "somebody on the host may execute {}", path.display());
     }
     for path in kept {
         let read = Command::new("cat").arg(&path).uid(SOMEBODY).gid(SOMEBODY).output().expect("cat runs");
-        assert!(!read.status.success(), "{} can be read", path.display());
+        assert!(!read.status.success(), "somebody on the host may read {}", path.display());
     }
 }
 
@@ -78,7 +80,7 @@ fn cve_2024_25621_a_user_of_the_host_looks_through_the_servers_directories() {
         String::from_utf8_lossy(&found.expect("grep runs").stdout).into_owned()
     };
     assert!(!search(0).is_empty(), "it is kept somewhere");
-    assert_eq!(search(SOMEBODY), "");
+    assert_eq!(search(SOMEBODY), "", "somebody on the host may read it");
 }
 
 // 2022-23648: an image's VOLUME climbs out, and files of the host are copied into the container's volume.
@@ -146,7 +148,7 @@ fn cve_2025_47291_a_pod_with_a_user_namespace_leaves_its_cgroup() {
         let pid = &seen["info"]["pid"];
         let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("a process");
         let own = cgroups.lines().find_map(|line| line.strip_prefix("0::")).expect("its cgroup");
-        assert!(own.starts_with(here.case().cgroup()), "{own}");
+        assert!(own.starts_with(here.case().cgroup()), "it is outside of the pod's cgroup: {own}");
     }
 }
 
@@ -199,8 +201,10 @@ fn cve_2026_53495_execsync_leaves_processes_that_hold_its_streams() {
     let pod = here.pod("holds").run();
     let container = pod.container("c", &["sleep", "1000"]).run();
     let exec = || {
-        let output = container.exec(&["sh", "-c", "sleep 900 & echo done"]).ok();
-        assert_eq!(output.stdout.trim(), "done");
+        let words = ["exec", "--sync", container.id(), "sh", "-c", "sleep 900 & echo done"];
+        let mut call = here.crictl(words).spawn();
+        until("ExecSync of a command that left its streams to another ends", || call.ended().then_some(()));
+        assert_eq!(call.wait().ok().stdout.trim(), "done");
     };
     exec();
     let before = descriptors(here.server_pid());

@@ -28,7 +28,7 @@ fn cve_2022_0811_a_sysctl_smuggles_others() {
         let mut pod = here.pod(&format!("sysctl-{at}"));
         pod.config["linux"]["sysctls"] = json!({ name: value });
         let output = here.crictl(["runp"]).arg(pod.file()).run();
-        assert_ne!(output.code(), 0, "{name}={value}: {output}");
+        assert_ne!(output.code(), 0, "{name}={value} is taken: {output}");
         assert_eq!(host(), before, "{name}={value}");
     }
 }
@@ -48,9 +48,10 @@ fn reach_no_runtime(here: &Surroundings, annotations: &tests::Value) {
         looked += 1;
         for (name, value) in annotations.as_object().expect("annotations") {
             // The server has one of this name itself.
-            assert!(!text.contains(name.as_str()) || name == "run.rt.rootfs", "{name} of {id}: {text}");
+            let is_there = text.contains(name.as_str()) && name != "run.rt.rootfs";
+            assert!(!is_there, "{name} reaches the runtime in {id}: {text}");
             let value = json!(value).to_string();
-            assert!(!text.contains(&value), "{value} of {id}: {text}");
+            assert!(!text.contains(&value), "{value} reaches the runtime in {id}: {text}");
         }
     }
     assert!(looked > 0, "no bundle was found");
@@ -135,7 +136,7 @@ fn cve_2025_0750_names_climb_out_of_the_log_directory() {
         let output = here.crictl(["runp"]).arg(&file).run();
         untouched(&outside);
         if field != "uid" {
-            assert_ne!(output.code(), 0, "{field}: {output}");
+            assert_ne!(output.code(), 0, "a {field} with a slash is taken: {output}");
         }
     }
     let pod = here.pod("logs").run();

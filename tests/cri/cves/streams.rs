@@ -57,24 +57,26 @@ fn cve_2026_35469_spdy_frames_declare_more_than_they_bring() {
             stdout: true,
             ..Default::default()
         };
-        let url = client.wait(async { client.cri().exec(request).await.expect("a URL").into_inner().url });
+        let url = client.wait(async {
+            client.cri().exec(request).await.expect("the server lives, and gives a URL").into_inner().url
+        });
         let rest = url.split_once("://").expect("a scheme").1;
         let (host, path) = rest.split_once('/').expect("a path");
-        let mut stream = TcpStream::connect(host).expect("the streaming port");
+        let mut stream = TcpStream::connect(host).expect("the server lives, and listens");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
         write!(
             stream,
             "POST /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\
              X-Stream-Protocol-Version: v4.channel.k8s.io\r\nContent-Length: 0\r\n\r\n"
         )
-        .expect("ask");
+        .expect("the server lives, and is asked");
         let mut answer = [0; 12];
-        stream.read_exact(&mut answer).expect("an answer");
+        stream.read_exact(&mut answer).expect("the server lives, and answers");
         assert_eq!(&answer, b"HTTP/1.1 101");
         let _ = stream.write_all(frame);
         let _ = stream.shutdown(std::net::Shutdown::Write);
         // It ends, by the server's word or because nothing more comes.
-        let _ = stream.read_to_end(&mut Vec::new()).expect("the server lets go of it");
+        let _ = stream.read_to_end(&mut Vec::new()).expect("the server lives, and lets go of it");
     }
     let grown = most_memory(&here).saturating_sub(before) >> 20;
     assert!(grown < 48, "the server has taken {grown} MiB");

@@ -217,7 +217,7 @@ fn cve_2025_52881_a_kernel_parameter_is_written_into_a_fake() {
             bundle.args(["/probe", "exit", "0"]);
             let _ = case.run(&bundle);
             let text = std::fs::read_to_string(fake.join("net/ipv4/ip_forward")).expect("the fake");
-            assert_eq!(text, "fake", "{way}/sys{part}");
+            assert_eq!(text, "fake", "a parameter is written into {way}/sys{part}");
         }
     }
 }

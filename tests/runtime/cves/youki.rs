@@ -65,5 +65,6 @@ fn cve_2025_62596_a_write_to_proc_is_led_elsewhere_by_a_race() {
             let _ = case.run(&bundle);
         }
     });
-    assert_eq!(std::fs::read_to_string(fake.join("ip_forward")).expect("the fake"), "fake");
+    let text = std::fs::read_to_string(fake.join("ip_forward")).expect("the fake");
+    assert_eq!(text, "fake", "a parameter is written into what the container has");
 }

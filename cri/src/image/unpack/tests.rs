@@ -20,7 +20,8 @@ impl Made {
 
     #[track_caller]
     fn error(&self) -> String {
-        self.result.as_ref().err().expect("an error").to_string()
+        let Err(error) = &self.result else { panic!("it is unpacked, which it should not be") };
+        error.to_string()
     }
 
     #[track_caller]

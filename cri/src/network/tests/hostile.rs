@@ -38,7 +38,7 @@ fn cve_2020_10749_a_pod_advertises_itself_as_a_router() {
     let (pod, _) = host.make("a-rogue", vec![]);
     host.make("b-other", vec![]);
     let read = |path: &str| std::fs::read_to_string(path).unwrap().trim().to_owned();
-    assert_eq!(read("/proc/sys/net/ipv6/conf/rt0/accept_ra"), "0");
+    assert_eq!(read("/proc/sys/net/ipv6/conf/rt0/accept_ra"), "0", "the bridge believes advertisements");
     assert_eq!(read("/proc/sys/net/ipv6/conf/default/accept_ra"), "1", "what is not ours stays");
     assert_eq!(read("/proc/sys/net/ipv6/conf/up0/accept_ra"), "2", "the host's own way out stays");
     assert_eq!(read("/proc/sys/net/ipv6/conf/tap0/accept_ra"), "1", "no way out, somebody's link");
@@ -50,7 +50,7 @@ fn cve_2020_10749_a_pod_advertises_itself_as_a_router() {
             assert_eq!(
                 run("ip", &format!("netns exec rt-a-rogue cat {path}")).trim(),
                 "0",
-                "{path} of a pod"
+                "a pod believes: {path}"
             );
         }
     }
@@ -65,8 +65,8 @@ fn cve_2020_10749_a_pod_advertises_itself_as_a_router() {
         send_icmp6(&pod.netns, &[134, 0, 0, 0, 64, 8, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
     std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(run("ip", "-6 route show proto ra"), "", "the host's");
-    assert_eq!(run("ip", "-n rt-b-other -6 route show proto ra"), "", "another pod's");
+    assert_eq!(run("ip", "-6 route show proto ra"), "", "the host has the pod's route");
+    assert_eq!(run("ip", "-n rt-b-other -6 route show proto ra"), "", "another pod has the pod's route");
 }
 
 #[test]
