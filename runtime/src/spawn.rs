@@ -17,11 +17,11 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::child::{self, Child};
 use crate::error::{Context, Error, Kind as ErrorKind, Result};
-use crate::init::{Door, Owner, When, sibling};
+use crate::init::{Door, When, leave_groups, sibling};
 use crate::link::{Link, Message};
 use crate::plan::Task;
 use crate::plan::namespaces::{Join, Kind, Namespaces};
-use crate::state;
+use crate::state::{self, Origin};
 use crate::step::Step;
 use crate::sys::clone::{Clone3, Side};
 use crate::sys::process::{exit_now, namespace_type, open_namespace, owner_namespace, parent_namespace};
@@ -161,8 +161,8 @@ fn bear(
         drop(ours);
         let made = match birth {
             Birth::Direct | Birth::Beside => Ok(doors(cradle, |_| true)),
-            Birth::Sibling => join_all(cradle).and_then(|()| sibling(new, &theirs)).map(|()| Vec::new()),
-            Birth::BesideForeign => join_all(cradle)
+            Birth::Sibling => enter(task, cradle).and_then(|()| sibling(new, &theirs)).map(|()| Vec::new()),
+            Birth::BesideForeign => enter(task, cradle)
                 .and_then(|()| make(new))
                 .and_then(|()| theirs.send(&Message::AtMaps))
                 .map(|()| doors(cradle, |when| when == When::AfterHooks)),
@@ -188,20 +188,21 @@ fn bear(
 }
 
 /// Clones into the namespaces of a process that runs: `which` of them. In its PID namespace it is only [`Child::born`]. `cgroup`: where
-/// it is born; `paused`: the container's cgroup, in which its time stands still while that is frozen. `owner`: who must have made them.
+/// it is born; `paused`: the container's cgroup, in which its time stands still while that is frozen. `origin`: where that process has to be.
 pub fn spawn_beside(
-    (beside, owner): (OwnedFd, Option<Owner>),
+    (beside, origin): (OwnedFd, Origin),
     which: CloneFlags,
     (cgroup, paused): (Option<BorrowedFd<'_>>, Option<PathBuf>),
     init: impl Fn(Link, Vec<Door>),
 ) -> Result<Child> {
+    let doors = doors_of(beside, which, origin)?;
     let (ours, theirs) = Link::pair()?;
     let in_between = which.contains(CloneFlags::CLONE_NEWPID);
     let before = if in_between { state::children()? } else { Vec::new() };
     let born = Clone3 { namespaces: 0, cgroup, sibling: false }.call();
     if let Ok(Side::Child) = born {
         drop(ours);
-        init(theirs, doors_of(beside, which, owner));
+        init(theirs, doors);
         exit_now(1);
     }
     drop(theirs);
@@ -214,19 +215,25 @@ pub fn spawn_beside(
     }
 }
 
-/// Joined with the host's rights as long as these are there: the user namespace last.
-fn doors_of(beside: OwnedFd, which: CloneFlags, owner: Option<Owner>) -> Vec<Door> {
+/// Joined with the host's rights as long as these are there: the user namespace last, which is held before.
+fn doors_of(beside: OwnedFd, which: CloneFlags, origin: Origin) -> Result<Vec<Door>> {
     let user = which & CloneFlags::CLONE_NEWUSER;
-    let second = if user.is_empty() { None } else { rustix::io::fcntl_dupfd_cloexec(&beside, 3).ok() };
+    let last = if user.is_empty() { None } else { Some(origin.user()?) };
     let when = When::First;
-    let mut doors = vec![Door { fd: beside, which: which - user, owner, when }];
-    doors.extend(second.map(|fd| Door { fd, which: user, owner: None, when }));
+    let mut doors = vec![Door { fd: beside, which: which - user, origin: Some(origin), when }];
     doors.retain(|door| !door.which.is_empty());
-    doors
+    doors.extend(last.map(|fd| Door { fd, which: user, origin: None, when }));
+    Ok(doors)
 }
 
 fn make(new: u64) -> Result<()> {
     unshare(CloneFlags::from_bits_retain(new as i32)).what(|| "make new namespaces").map_err(cloning)
+}
+
+/// By a process in between, with the host's rights.
+fn enter(task: &Task, cradle: &Cradle<'_>) -> Result<()> {
+    leave_groups(task)?;
+    join_all(cradle)
 }
 
 fn join_all(cradle: &Cradle<'_>) -> Result<()> {
@@ -241,7 +248,7 @@ fn join_all(cradle: &Cradle<'_>) -> Result<()> {
 fn doors(cradle: &Cradle<'_>, left: impl Fn(When) -> bool) -> Vec<Door> {
     let all = cradle.joined.iter().map(|(kind, fd)| (cradle.when(*kind), fd)).filter(|(when, _)| left(*when));
     let opened = all.filter_map(|(when, fd)| Some((when, rustix::io::fcntl_dupfd_cloexec(fd, 3).ok()?)));
-    opened.map(|(when, fd)| Door { fd, which: CloneFlags::empty(), owner: None, when }).collect()
+    opened.map(|(when, fd)| Door { fd, which: CloneFlags::empty(), origin: None, when }).collect()
 }
 
 /// Whether the parent makes this namespace, because init must find it finished.

@@ -34,4 +34,5 @@ mod smoke;
 mod starting;
 mod systemd;
 mod terminal;
+mod user_namespaces;
 mod watcher;

@@ -43,9 +43,10 @@ use crate::step::{Step, reach};
 use crate::sys::clone::Alone;
 use crate::sys::start::forget_arguments_and_environment;
 pub use limits::{affinity, scheduler};
-pub use namespaces::{Door, Owner, When};
+pub use namespaces::{Door, When};
 pub use sibling::sibling;
 use terminal::Console;
+pub use user::leave_groups;
 
 /// What init is born with.
 #[derive(Debug)]
@@ -128,6 +129,8 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     if birth.home.is_none() {
         // ORDER: while /proc is the host's.
         labels::set(task)?;
+        // ORDER: before the user namespace is joined.
+        user::leave_groups(task)?;
     }
     namespaces::late(task)?;
     namespaces::join(birth.joined, When::First)?;

@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 
 use nix::sched::{CloneFlags, setns};
-use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use crate::error::{Context, Error, Kind as ErrorKind, Result};
+use crate::error::{Context, Result};
 use crate::plan::Task;
 use crate::plan::namespaces::Kind;
+use crate::state::Origin;
 
 /// A way into other namespaces.
 #[derive(Debug)]
@@ -17,43 +17,10 @@ pub struct Door {
     pub fd: OwnedFd,
     /// For a pidfd: which namespaces of that process. KERNEL(5.8)
     pub which: CloneFlags,
-    /// Of that process: the user namespace in which it has made them, if that has to be ours.
-    pub owner: Option<Owner>,
+    /// Of that process: where it has to be once they are joined.
+    pub origin: Option<Origin>,
     /// When it is gone through.
     pub when: When,
-}
-
-/// In which user namespace a process is.
-#[derive(Debug)]
-pub struct Owner {
-    /// /proc/PID/ns
-    names: OwnedFd,
-    /// Of this process, which is the container's: it was made without one of its own.
-    ours: u64,
-}
-
-impl Owner {
-    /// Of the process that has this pid.
-    pub fn of(pid: i32) -> Result<Self> {
-        let name = format!("/proc/{pid}/ns");
-        let what = || format!("look at the user namespace of process {pid}");
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let names = rustix::fs::open(&name, flags, Mode::empty()).what(what)?;
-        let ours = rustix::fs::stat("/proc/self/ns/user").what(what)?.st_ino;
-        Ok(Self { names, ours })
-    }
-
-    /// An error if it is not in ours. Whoever leaves his user namespace never comes back: if it is ours now, it was before. Root of another
-    /// one may have made whatever namespaces he likes, and what is found in there would be found as root of this one.
-    pub fn check(&self) -> Result<()> {
-        let theirs = rustix::fs::statat(&self.names, "user", AtFlags::empty());
-        if theirs.what(|| "look at the user namespace of the container's first process")?.st_ino == self.ours
-        {
-            return Ok(());
-        }
-        let what = "the container's first process has gone to a user namespace of its own, and may have made the others";
-        Err(Error::new(ErrorKind::Denied, what).cure("only `rt kill` and `rt delete` reach it now"))
-    }
 }
 
 /// R2: a hook that runs with the host's root is not born into a PID namespace that others live in.
@@ -70,7 +37,7 @@ pub fn join(all: &[Door], when: When) -> Result<()> {
     for door in all.iter().filter(|door| door.when == when) {
         setns(&door.fd, door.which).what(|| "join the container's namespaces")?;
         // ORDER: once it is joined.
-        door.owner.as_ref().map_or(Ok(()), Owner::check)?;
+        door.origin.as_ref().map_or(Ok(()), Origin::check)?;
     }
     Ok(())
 }

@@ -13,6 +13,27 @@ use crate::plan::Task;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::sys::process;
 
+/// Drops the supplementary groups of the host before a user namespace is joined: whoever has rights over that may have denied setgroups(2)
+/// in there for good (user_namespaces(7)).
+pub fn leave_groups(task: &Task) -> Result<()> {
+    if !task.namespaces.has(Namespace::User) {
+        return Ok(());
+    }
+    let what = || "drop the supplementary groups before a user namespace is joined";
+    match process::setgroups(&[]) {
+        Err(Errno::EPERM) if rustix::process::getgroups().what(what)?.is_empty() => Ok(()),
+        // KERNEL(3.19): an ordinary user who maps no group but his own can't, nor can whoever he lets in.
+        Err(Errno::EPERM) if denied()? => Ok(()),
+        done => done.what(what).map_err(|error| error.cure("it needs CAP_SETGID")),
+    }
+}
+
+/// Whether nobody in our user namespace may change groups. Asked while /proc is the host's.
+fn denied() -> Result<bool> {
+    let path = "/proc/self/setgroups";
+    Ok(std::fs::read_to_string(path).what(|| format!("read {path}"))?.trim() == "deny")
+}
+
 /// In a user namespace we come as nobody; what follows needs its root.
 pub fn become_root(task: &Task) -> Result<()> {
     if !task.namespaces.has(Namespace::User) {
@@ -23,7 +44,8 @@ pub fn become_root(task: &Task) -> Result<()> {
         .what(|| "become user 0 of the user namespace")
         .map_err(|error| error.cure("linux.uidMappings must map containerID 0"))?;
     match process::setgroups(&[]) {
-        // A namespace in which setgroups is denied for good (user_namespaces(7)): no groups can be given either.
+        // It is denied in there. Of one that was joined, that is why there are none any more: see [`leave_groups`]. In one that was made
+        // here it is denied because it is in our own, where nobody can drop any.
         Err(Errno::EPERM) if task.process.groups.is_empty() => Ok(()),
         done => done.what(|| "drop the supplementary groups"),
     }

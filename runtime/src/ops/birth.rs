@@ -14,7 +14,7 @@ use crate::parent::place;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Plan, Task};
-use crate::state::{ProcessId, Record, Reserved, SECCOMP, Status};
+use crate::state::{NamespaceId, ProcessId, Record, Reserved, SECCOMP, Status};
 use crate::step::{Step, reach};
 use crate::sys::terminal::is_multiplexer;
 
@@ -39,6 +39,10 @@ pub fn bring_up(
     record.cgroup = berth.record(record.cgroup.take().and_then(|cgroup| cgroup.resources));
     if let Some(maps) = &plan.idmap {
         place::id_maps(child.pid, maps)?;
+    }
+    if plan.task.namespaces.has(Namespace::User) {
+        // Where it can't be looked at, later commands ask what is above it.
+        record.user_namespace = NamespaceId::user_of(&child.pid.to_string()).ok();
     }
     if let Some(score) = plan.task.process.oom_score_adj {
         place::oom_score(child.pid, score)?;

@@ -14,7 +14,7 @@ use super::options::{Exec, ExecChanges, ExecWhat, Global};
 use super::{attend, launch, rootless, sealed, streams};
 use crate::child::Child;
 use crate::error::{Context, Error, Kind, Result};
-use crate::init::{self, Birth, Owner};
+use crate::init::{self, Birth};
 use crate::link::Message;
 use crate::outfile::Name;
 use crate::parent::place;
@@ -23,7 +23,7 @@ use crate::plan::seccomp::{self, Filter};
 use crate::plan::{self, Task};
 use crate::spawn::spawn_beside;
 use crate::spec::{Capabilities, Process};
-use crate::state::{Container, ProcessId, Record, StateDir, Status};
+use crate::state::{Container, Depth, Origin, ProcessId, Record, StateDir, Status};
 
 /// The stored filter: the kernel takes 4096 instructions of 8 bytes, after 4 bytes of flags.
 const MAX_FILTER: u64 = 4 + 4096 * 8;
@@ -119,9 +119,9 @@ fn bring_up(
     let which = flags(record);
     let spawn = |cgroup: Option<&OwnedFd>| {
         let beside = rustix::io::fcntl_dupfd_cloexec(&beside, 3).what(|| "duplicate a pidfd")?;
-        let owner = if which.contains(CloneFlags::CLONE_NEWUSER) { None } else { Some(Owner::of(init.pid)?) };
+        let origin = Origin::of(record, init, Depth::Child)?;
         let paused = record.cgroup.as_ref().map(|cgroup| cgroup.path.clone());
-        spawn_beside((beside, owner), which, (cgroup.map(AsFd::as_fd), paused), |link, joined| {
+        spawn_beside((beside, origin), which, (cgroup.map(AsFd::as_fd), paused), |link, joined| {
             let start = if pace == Pace::Straight { init::Start::Straight } else { init::Start::Link };
             let (root, seen) = (root.as_ref(), which.contains(CloneFlags::CLONE_NEWPID));
             init::run(&Birth {
@@ -211,7 +211,7 @@ fn task(container: &Container, options: &Exec, process: Option<Process>) -> Resu
         tracing::warn!("{warning}");
     }
     launch::pass_descriptors(&mut process, options.preserve_fds)?;
-    let user = record.namespaces.iter().any(|namespace| namespace.kind == "user");
+    let user = record.has(Namespace::User);
     let join = |kind| plan::namespaces::Join { kind, path: std::path::PathBuf::new() };
     let mut task = Task {
         namespaces: Namespaces {

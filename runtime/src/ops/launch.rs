@@ -136,6 +136,7 @@ pub fn launch(global: &Global, id: &Id, options: &Launch, caller: Caller) -> Res
         hooks::shut_out_descriptors(3 + plan.task.process.pass_fds)?;
     }
     let joined = open_joined(&plan.task.namespaces)?;
+    partner.as_ref().map_or(Ok(()), |partner| partner.vouch(&plan, &joined))?;
     spare::host(&plan.surroundings, &joined)?;
     if !plan.hooks.create_container.is_empty() {
         hooks_stay_outside(&plan.task.namespaces, &joined)?;

@@ -4,7 +4,6 @@
 //! mapped by newuidmap(1) and newgidmap(1), which know from /etc/subuid and /etc/subgid what he may have.
 
 use std::ffi::CString;
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
@@ -21,7 +20,7 @@ use crate::plan::capabilities::SYS_ADMIN;
 use crate::plan::idmap;
 use crate::privilege::{MARK, reborn};
 use crate::spec::{IdMapping, Spec};
-use crate::state::Record;
+use crate::state::{Depth, Origin, Record};
 use crate::sys::clone::{Clone3, Side};
 use crate::sys::exec::{Strings, execve};
 use crate::sys::process::{capget, exit_now, parent_namespace};
@@ -49,7 +48,13 @@ pub fn ensure_beside(container: &Record) -> Result<()> {
     let Some(own) = Own::lacking()? else { return Ok(()) };
     let Some(init) = &container.init else { return Ok(()) };
     let what = || "join the user namespace that the container was made in";
-    let theirs = File::open(format!("/proc/{}/ns/user", init.pid)).what(what)?;
+    // Whoever asks for its status is told that it has ended.
+    if !init.is_alive()? {
+        return Ok(());
+    }
+    // R8: this program is executed in there. The container's processes have rights over theirs and what is below, not over the one above.
+    let theirs =
+        Origin::of(container, *init, Depth::Grandchild).and_then(|origin| origin.user()).what(what)?;
     let above = parent_namespace(theirs.as_fd()).what(what)?;
     setns(above, CloneFlags::CLONE_NEWUSER).what(what)?;
     own.begin_anew()

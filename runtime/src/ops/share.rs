@@ -7,14 +7,13 @@ use std::path::Path;
 
 use super::options::{Global, Share, SharedNamespace};
 use crate::error::{Error, Kind, Result};
-use crate::init::Owner;
 use crate::parent::prepare::Prepared;
 use crate::parent::shared_memory;
 use crate::plan::Plan;
 use crate::plan::mounts::Content;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::sharing::{SHARED_MEMORY, Sharing};
-use crate::state::{ProcessId, StateDir, Status};
+use crate::state::{Depth, Origin, ProcessId, StateDir, Status};
 
 /// A running container, held by a descriptor of its init.
 #[derive(Debug)]
@@ -22,6 +21,7 @@ pub struct Partner {
     /// What is shared with it.
     pub sharing: Sharing,
     init: ProcessId,
+    origin: Origin,
     pidfd: OwnedFd,
 }
 
@@ -38,31 +38,40 @@ impl Partner {
         };
         let pidfd = init.open()?.ok_or_else(|| not_there(&what(), Status::Stopped))?;
         let mut namespaces: Vec<_> = share.namespaces.iter().map(|shared| kind(*shared)).collect();
-        if record.namespaces.iter().any(|namespace| namespace.kind == Namespace::User.name()) {
+        let origin = Origin::of(record, init, Depth::Child).map_err(|error| error.during(what()))?;
+        if record.has(Namespace::User) {
             namespaces.insert(0, Namespace::User);
         }
         let sharing = Sharing { with: share.with.as_str().to_owned(), pid: init.pid, namespaces };
-        Ok(Self { sharing, init, pidfd })
+        Ok(Self { sharing, init, origin, pidfd })
     }
 
-    /// Adds what that container lends to what init inherits. Comes after the namespaces were opened: as that container's init
-    /// is still there now, they are its own, and not those of a process that got its pid since.
-    pub fn lend(&self, plan: &Plan, prepared: &mut Prepared) -> Result<()> {
+    /// Comes after the namespaces were opened: as that container's init is still there now, they are its own, and not those of a process
+    /// that got its pid since, nor what it has made itself.
+    pub fn vouch(&self, plan: &Plan, joined: &[(Namespace, OwnedFd)]) -> Result<()> {
         let what = || format!("share with container {:?}", self.sharing.with);
         if !self.init.is_alive()? {
             return Err(not_there(&what(), Status::Stopped));
         }
-        if !self.sharing.namespaces.contains(&Namespace::User) {
-            let owner = Owner::of(self.init.pid).and_then(|owner| owner.check());
-            owner.map_err(|error| error.during(what()))?;
-        }
+        self.origin.check().map_err(|error| error.during(what()))?;
+        // The config may name another user namespace than that container's.
+        let theirs = self.sharing.path(Namespace::User);
+        let named = plan.task.namespaces.join.iter().any(|join| join.path.as_os_str() == theirs.as_str());
+        let user = joined.iter().find(|(kind, _)| *kind == Namespace::User).filter(|_| named);
+        user.map_or(Ok(()), |(_, user)| self.origin.holds(user)).map_err(|error| error.during(what()))
+    }
+
+    /// Adds what that container lends to what init inherits.
+    pub fn lend(&self, plan: &Plan, prepared: &mut Prepared) -> Result<()> {
+        let what = || format!("share with container {:?}", self.sharing.with);
         for (mount, source) in plan.surroundings.mounts.iter().zip(&mut prepared.sources) {
             if matches!(mount.content, Content::Lent { .. }) {
                 let tree = shared_memory::clone_from(&self.pidfd, Path::new(SHARED_MEMORY));
                 *source = Some(tree.map_err(|error| explained(error).during(what()))?);
             }
         }
-        Ok(())
+        // ORDER: once its mount namespace was entered.
+        self.origin.check().map_err(|error| error.during(what()))
     }
 }
 

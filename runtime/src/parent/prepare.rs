@@ -51,7 +51,7 @@ pub fn prepare(plan: &Plan, site: Option<&Site>, joined: &[(Namespace, OwnedFd)]
         return Ok(Prepared::default());
     }
     let nearby = Nearby { joined, made: &plan.task.namespaces.new };
-    let mut mappings = Mappings::new(plan);
+    let mut mappings = Mappings::new(plan, joined);
     let mut sources = Vec::with_capacity(around.mounts.len());
     for mount in &around.mounts {
         sources.push(match &mount.content {

@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use super::place;
 use crate::error::{Context, Error, Kind, Result};
@@ -16,23 +15,23 @@ use crate::plan::mounts::MountIdMap;
 use crate::plan::namespaces::Kind as Namespace;
 use crate::sys::clone::{Clone3, Side};
 use crate::sys::mount::{Depth, MountAttr, mount_setattr};
-use crate::sys::process::{exit_now, open_namespace};
+use crate::sys::process::exit_now;
 
 /// Those made so far, one for each mapping.
 #[derive(Debug)]
 pub struct Mappings<'a> {
     /// The container's own, if its namespace is new.
     own: Option<&'a IdMap>,
-    /// Where the container's is, if it joins one.
-    path: Option<&'a Path>,
-    made: Vec<(Option<IdMap>, OwnedFd)>,
+    /// The container's, if it joins one.
+    joined: Option<&'a OwnedFd>,
+    made: Vec<(IdMap, OwnedFd)>,
 }
 
 impl<'a> Mappings<'a> {
-    /// None made yet.
-    pub fn new(plan: &'a Plan) -> Self {
-        let joined = plan.task.namespaces.join.iter().find(|join| join.kind == Namespace::User);
-        Self { own: plan.idmap.as_ref(), path: joined.map(|join| join.path.as_path()), made: Vec::new() }
+    /// None made yet; `joined` are the namespaces that the container joins.
+    pub fn new(plan: &'a Plan, joined: &'a [(Namespace, OwnedFd)]) -> Self {
+        let joined = joined.iter().find(|(kind, _)| *kind == Namespace::User).map(|(_, fd)| fd);
+        Self { own: plan.idmap.as_ref(), joined, made: Vec::new() }
     }
 
     /// Maps the ids of a detached mount, or of all of a tree. KERNEL(5.12), and a filesystem that takes part.
@@ -59,21 +58,15 @@ impl<'a> Mappings<'a> {
             MountIdMap::Own(map) => Some(map),
             MountIdMap::Container => self.own,
         };
-        let known = self.made.iter().position(|(made, _)| made.as_ref() == wanted);
-        let at = match (known, wanted) {
-            (Some(at), _) => at,
-            (None, Some(map)) => {
-                let made = make(map).what(|| "make a user namespace with the mapping")?;
-                self.made.push((Some(map.clone()), made));
-                self.made.len() - 1
-            }
-            (None, None) => {
-                let path = self.path.ok_or_else(|| Error::new(Kind::Internal, "no mapping to use"))?;
-                let what = || format!("open the user namespace {}", path.display());
-                let file = open_namespace(path).what(what)?;
-                let file =
-                    file.ok_or_else(|| Error::invalid(format!("{}: it is not a namespace", what())))?;
-                self.made.push((None, file));
+        let Some(wanted) = wanted else {
+            let none = || Error::new(Kind::Internal, "no mapping to use");
+            return self.joined.map(AsFd::as_fd).ok_or_else(none);
+        };
+        let at = match self.made.iter().position(|(made, _)| made == wanted) {
+            Some(at) => at,
+            None => {
+                let made = make(wanted).what(|| "make a user namespace with the mapping")?;
+                self.made.push((wanted.clone(), made));
                 self.made.len() - 1
             }
         };

@@ -57,7 +57,7 @@ impl Sharing {
     }
 
     fn join(&self, kind: Kind, linux: &mut Linux) -> Option<String> {
-        let path = format!("/proc/{}/ns/{}", self.pid, kind.proc_name());
+        let path = self.path(kind);
         let entry = linux.namespaces.iter_mut().find(|entry| entry.kind == kind.name());
         let given = entry.as_ref().and_then(|entry| entry.path.clone()).filter(|path| !path.is_empty());
         let warning = match (kind, given) {
@@ -77,6 +77,11 @@ impl Sharing {
             None => linux.namespaces.push(Namespace { kind: kind.name().to_owned(), path: Some(path) }),
         }
         warning
+    }
+
+    /// What stands for one of its namespaces.
+    pub fn path(&self, kind: Kind) -> String {
+        format!("/proc/{}/ns/{}", self.pid, kind.proc_name())
     }
 
     fn theirs(&self, what: &str, kind: Kind) -> String {

@@ -2,6 +2,7 @@
 
 mod dir;
 mod liveness;
+mod origin;
 mod owner;
 mod place;
 mod record;
@@ -9,6 +10,7 @@ mod status;
 
 pub use dir::{Container, Leftover, Reserved, StateDir};
 pub use liveness::{ProcessId, Progress, children, held_below, progress};
+pub use origin::{Depth, NamespaceId, Origin};
 pub use owner::name as user_name;
 pub use place::SECCOMP;
 pub use record::{CgroupRecord, Record, Report, RootMount};

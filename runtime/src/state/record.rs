@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::liveness::ProcessId;
+use super::origin::NamespaceId;
 use super::status::{Stage, Status};
 use crate::id::Id;
 use crate::plan::namespaces::Kind as Namespace;
@@ -43,6 +44,9 @@ pub struct Record {
     /// As in the config: new ones have no path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<spec::Namespace>,
+    /// The user namespace that it was made in, if that is its own, made or joined. Absent in states of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_namespace: Option<NamespaceId>,
     /// Of its user namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub uid_mappings: Vec<IdMapping>,
@@ -109,6 +113,7 @@ impl Record {
             annotations: Annotations::new(),
             cgroup: None,
             namespaces: Vec::new(),
+            user_namespace: None,
             uid_mappings: Vec::new(),
             gid_mappings: Vec::new(),
             hooks: None,
@@ -117,6 +122,11 @@ impl Record {
             personality: None,
             seccomp: None,
         }
+    }
+
+    /// Whether it has a namespace of this type that is its own, made or joined.
+    pub fn has(&self, kind: Namespace) -> bool {
+        self.namespaces.iter().any(|namespace| namespace.kind == kind.name())
     }
 
     /// Whether a namespace of this type was made for it. Of type pid: init is PID 1 there, and the kernel kills all others with it.

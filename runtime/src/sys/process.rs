@@ -282,6 +282,17 @@ pub fn owner_namespace(namespace: BorrowedFd<'_>) -> nix::Result<std::os::fd::Ow
     Ok(own(fd as std::os::fd::RawFd))
 }
 
+/// The user who made a user namespace, as the caller's own knows him. KERNEL(4.11)
+pub fn owner_uid(namespace: BorrowedFd<'_>) -> nix::Result<u32> {
+    const NS_GET_OWNER_UID: libc::c_int = 0xb704;
+    let mut uid: libc::uid_t = 0;
+    // SAFETY: NS_GET_OWNER_UID writes a uid_t, which outlives the call.
+    check(libc::c_long::from(unsafe {
+        libc::ioctl(namespace.as_raw_fd(), NS_GET_OWNER_UID as _, &raw mut uid)
+    }))?;
+    Ok(uid)
+}
+
 /// The namespace above a user or PID namespace. KERNEL(4.9)
 pub fn parent_namespace(namespace: BorrowedFd<'_>) -> nix::Result<std::os::fd::OwnedFd> {
     const NS_GET_PARENT: libc::c_int = 0xb702;

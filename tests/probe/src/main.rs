@@ -5,6 +5,7 @@
 #![no_main]
 
 mod acts;
+mod burrow;
 mod dev;
 mod hold;
 mod hunt;
@@ -37,11 +38,15 @@ probe keep SECONDS [eat] | leave-keeper SECONDS   descriptors of all others, and
 probe reach MARKER | hit            what the working directory leads to | exit 42, and a file /hit
 probe lease SECONDS [PID] | overwrite SECONDS [PID] | usurp SECONDS PID     of the executable of PID or of all others
 probe exchange SECONDS A B [A B…]   swaps each A with its B as fast as it can
+probe burrow below|wide|handler…   into user namespaces of its own; see burrow.rs; executed as /handler it says so: exit 42
 probe guard MARKER NAME…            reach, and whether /proc and /sys, under whatever of these names, are masked; !NAME: not there
 probe chain VERB ARG… [, VERB ARG…] one verb after the other";
 
 /// What `sys::main` calls, with the arguments as they came; the result is the exit code.
 fn run(args: &[String]) -> i32 {
+    if args.first().is_some_and(|name| name == burrow::HANDLER) {
+        return burrow::handle(args);
+    }
     let Some((verb, rest)) = args.get(1..).and_then(|a| a.split_first()) else {
         eprintln!("{VERBS}");
         return 2;
@@ -72,6 +77,7 @@ fn one(verb: &str, rest: &[String]) -> Result<i32, String> {
         "usurp" => links::usurp(rest),
         "exchange" => race::exchange(rest),
         "guard" => race::guard(rest),
+        "burrow" => burrow::burrow(rest),
         _ => acts::act(verb, rest),
     }
 }
