@@ -4,7 +4,7 @@
 //!   parent ── Go ────────▶ init      maps are written, the scope is there (only where init needs that)
 //!   parent ◀── AtMaps ──── init      its user namespace is there, and has no maps yet (only where init made it itself)
 //!   parent ── Limited ───▶ init      limits and device rules are set: nothing that the container chose is opened before (only a container's first process)
-//!   parent ◀── AtHooks ─── init      the root filesystem stands (only where there are hooks to run now)
+//!   parent ◀── AtHooks ─── init      the root filesystem stands (only where there are hooks to run now; twice, where the parent runs those of the container)
 //!   parent ── HooksDone ─▶ init
 //!   parent ◀── Born ────── init      it is a process of its own now, where it was born by one in between (see `spawn.rs`)
 //!   parent ◀── Ready ───── init      all but execve is done; carries the terminal, if there is one (`exec`: only where somebody waits for it)
@@ -43,9 +43,9 @@ pub enum Message {
     AtMaps,
     /// Parent: limits and device rules are in force.
     Limited,
-    /// Init: the root filesystem stands.
+    /// Init: the root filesystem stands, or the hooks of the runtime have run.
     AtHooks,
-    /// Parent: the hooks ran.
+    /// Parent: the hooks ran. From a process that was sent to run some ([`crate::parent::neighbour_hooks`]), too.
     HooksDone,
     /// Init: waits for start; with the terminal's other end.
     Ready(Option<OwnedFd>),

@@ -21,7 +21,7 @@ use crate::init::{Door, When, leave_groups, sibling};
 use crate::link::{Link, Message};
 use crate::plan::Task;
 use crate::plan::namespaces::{Join, Kind, Namespaces};
-use crate::state::{self, Origin};
+use crate::state::{self, NamespaceId, Origin};
 use crate::step::Step;
 use crate::sys::clone::{Clone3, Side};
 use crate::sys::process::{exit_now, namespace_type, open_namespace, owner_namespace, parent_namespace};
@@ -44,10 +44,21 @@ impl Cradle<'_> {
     }
 }
 
-/// With createContainer hooks the PID namespace is joined from within the user namespace, if there is one; that must own it. KERNEL:
-/// pidns_install(): by who has CAP_SYS_ADMIN over it.
+/// createContainer hooks are programs of the host: in a mount namespace of others they would be files of theirs.
+///
+/// With them the PID namespace is joined from within the user namespace, if there is one; that must own it. KERNEL: pidns_install(): by
+/// who has CAP_SYS_ADMIN over it.
 pub fn hooks_stay_outside(namespaces: &Namespaces, joined: &[(Kind, OwnedFd)]) -> Result<()> {
     let named = |wanted| joined.iter().find(|(kind, _)| *kind == wanted).map(|(_, fd)| fd);
+    if let Some(mounts) = named(Kind::Mount) {
+        let what = || "look at the mount namespace to join";
+        let ours = rustix::fs::stat("/proc/self/ns/mnt").what(what)?;
+        if NamespaceId::of(mounts).what(what)? != NamespaceId::from(&ours) {
+            let what = "run createContainer hooks in a mount namespace that is joined: their paths lead to files of whoever made it";
+            return Err(Error::unsupported(what)
+                .cure("make them createRuntime hooks, take them out (devices of CDI bring some), or make a new mount namespace"));
+        }
+    }
     let Some(pids) = named(Kind::Pid).filter(|_| namespaces.has(Kind::User)) else { return Ok(()) };
     let owned = match named(Kind::User) {
         Some(users) => is_owned_by(pids, users)?,

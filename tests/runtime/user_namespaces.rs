@@ -188,3 +188,87 @@ fn supplementary_groups_of_the_caller_are_left_behind() {
         Report::parse(&call.args(["run", "--bundle"]).arg(joined.dir()).arg(joined.id()).run().ok().stdout);
     assert_eq!((&report["setgroups"], &report["groups"]), (&json!("deny"), &json!([])));
 }
+
+/// A container with all rights over its user namespace, and the handler in there.
+fn start_reigning(case: &Case) -> Running<'_> {
+    let mut bundle = burrowing(case, "handler");
+    let mut capabilities = config::DEFAULT_CAPABILITIES.to_vec();
+    capabilities.push("CAP_SYS_ADMIN");
+    let container = case.start(bundle.user_namespace(100_000, 65_536).capabilities(&capabilities));
+    container.wait_for_output("ready");
+    container
+}
+
+/// A bundle that joins these namespaces of a process, as a pod's containers do, and has a createContainer hook that reports.
+fn neighbour(case: &Case, pid: i32, kinds: &[(&str, &str)]) -> (Bundle, PathBuf) {
+    let mut bundle = case.bundle();
+    bundle.user_namespace(100_000, 65_536).args(["/probe", "exit", "7"]);
+    for (kind, name) in kinds {
+        bundle.namespace(kind, Some(&namespace_of(pid, name)));
+    }
+    let config = &mut bundle.config;
+    config.as_object_mut().expect("an object").remove("hostname");
+    for maps in ["uidMappings", "gidMappings"] {
+        config["linux"].as_object_mut().expect("an object").remove(maps);
+    }
+    let report = case.dir().join("hook.json");
+    let _ = std::fs::remove_file(&report);
+    let args = ["probe", "hook", &report.to_string_lossy()].map(str::to_owned);
+    config["hooks"] = json!({ "createContainer": [{ "path": probe(), "args": args }] });
+    bundle.write();
+    (bundle, report)
+}
+
+/// They are programs of the host, and whoever has rights over a user namespace says what is executed in it.
+#[test]
+fn create_container_hooks_run_in_no_user_namespace_that_others_have_rights_in() {
+    only_rt!("others run them in it");
+    let case = case!();
+    let reigning = start_reigning(&case);
+    let of = |pid: &str, kind: &str| {
+        let link = std::fs::read_link(format!("/proc/{pid}/ns/{kind}"));
+        json!(link.expect("a process"))
+    };
+    let pid = reigning.pid();
+    for shared in
+        [&[("user", "user"), ("network", "net"), ("uts", "uts")][..], &[("user", "user"), ("pid", "pid")]]
+    {
+        let (mut bundle, report) = neighbour(&case, pid, shared);
+        let output = case.run(&bundle);
+        let text = std::fs::read_to_string(&report).unwrap_or_else(|e| panic!("{e}: {output}"));
+        let seen: Value = serde_json::from_str(&text).expect("a report");
+        assert_eq!(seen["user"], of("thread-self", "user"), "the host's");
+        for kind in ["net", "uts"] {
+            let is_shared = shared.iter().any(|(_, name)| *name == kind);
+            assert_eq!(seen[kind] == of(&pid.to_string(), kind), is_shared, "{kind}");
+            assert_ne!(seen[kind], of("thread-self", kind), "the container's {kind}");
+        }
+        assert_ne!(seen["mnt"], of("thread-self", "mnt"), "the container's mounts");
+        assert_ne!(seen["pid"], of(&pid.to_string(), "pid"), "where others live");
+        assert_eq!(seen["fds"], json!([0, 1, 2]));
+        let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&report).expect("the report"));
+        assert_eq!(owner, 100_000, "what it writes is the container's root's");
+        let hook = &mut bundle.config["hooks"]["createContainer"][0]["args"];
+        hook.as_array_mut().expect("arguments").extend([json!("exit=3"), json!("say=so")]);
+        bundle.write();
+        let words = ["run hook createContainer[0]", "exit status 3", "hook says why"];
+        case.run(&bundle).exits(1).fails(&words);
+    }
+}
+
+/// The paths of hooks are the host's: in a mount namespace of others they are files of theirs.
+#[test]
+fn create_container_hooks_and_a_mount_namespace_of_others_are_refused() {
+    only_rt!("others run what they find there");
+    let case = case!();
+    let (mut bundle, mut other) = (case.bundle(), case.bundle());
+    // All that it takes is found there.
+    bundle.directory(&other.host_path("/").to_string_lossy());
+    let container = case.start_sleeping(&mut bundle);
+    other.args(["/probe", "exit", "7"]).namespace("mount", Some(&namespace_of(container.pid(), "mnt")));
+    other.config["hooks"] =
+        json!({ "createContainer": [{ "path": "/probe", "args": ["probe", "write", "/ran", "yes"] }] });
+    other.write();
+    case.run(&other).exits(1).fails(&["mount namespace that is joined", "make them createRuntime hooks"]);
+    assert!(!bundle.host_path("/ran").exists());
+}

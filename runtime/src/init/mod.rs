@@ -80,6 +80,8 @@ pub struct Home<'a> {
     pub prepared: &'a Prepared,
     /// Those that run on the way.
     pub hooks: &'a Hooks,
+    /// Whether the parent runs the createContainer hooks: see [`crate::parent::neighbour_hooks`].
+    pub hooks_beside: bool,
     /// What they get on standard input.
     pub state: &'a [u8],
     /// The same for those that run at the start.
@@ -236,7 +238,12 @@ fn make_home(birth: &Birth<'_>, home: &Home<'_>, at: &mut Step) -> Result<Option
         expect(&birth.link, |m| matches!(m, Message::HooksDone))?;
     }
     take(at, Step::ContainerHooks)?;
-    hooks::run_all("createContainer", &home.hooks.create_container, home.state)?;
+    if home.hooks_beside {
+        birth.link.send(&Message::AtHooks)?;
+        expect(&birth.link, |m| matches!(m, Message::HooksDone))?;
+    } else {
+        hooks::run_all("createContainer", &home.hooks.create_container, home.state)?;
+    }
     // ORDER: who is born from here on is born where others live, the rights to go there are still here.
     namespaces::join(birth.joined, When::AfterHooks)?;
     // ORDER: after the hooks, which may bring the network device that a parameter is of; while /proc is the host's.

@@ -9,8 +9,8 @@ use crate::error::{Error, Kind, Result};
 use crate::hooks;
 use crate::init;
 use crate::link::{Message, step_name};
-use crate::parent::cgroup::Berth;
-use crate::parent::place;
+use crate::parent::cgroup::{Berth, Cgroup};
+use crate::parent::{neighbour_hooks, place};
 use crate::plan::namespaces::Kind as Namespace;
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Plan, Task};
@@ -63,6 +63,12 @@ pub fn bring_up(
         hooks::run_all("prestart", &plan.hooks.prestart, &state)?;
         hooks::run_all("createRuntime", &plan.hooks.create_runtime, &state)?;
         reach(Step::RuntimeHooks)?;
+        child.link.send(&Message::HooksDone)?;
+    }
+    if neighbour_hooks::has_any(plan) {
+        expect(child, |message| matches!(message, Message::AtHooks).then_some(()))?;
+        let state = record.hook_state(Status::Creating);
+        neighbour_hooks::run_all(plan, child, berth.cgroup().map(Cgroup::fd), &state)?;
         child.link.send(&Message::HooksDone)?;
     }
     if child.born()? {

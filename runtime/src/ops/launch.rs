@@ -19,6 +19,7 @@ use crate::init::{self, Birth, Home};
 use crate::link::Message;
 use crate::outfile::Name;
 use crate::parent::cgroup::{Berth, Cgroup};
+use crate::parent::neighbour_hooks;
 use crate::parent::prepare;
 use crate::parent::prepare::Prepared;
 use crate::parent::shared_root::SharedRoot;
@@ -218,6 +219,7 @@ fn bear(
             around: &plan.surroundings,
             prepared: nest.prepared,
             hooks: &plan.hooks,
+            hooks_beside: neighbour_hooks::has_any(plan),
             state: &hook_state,
             start_state: &start_hook_state,
         };

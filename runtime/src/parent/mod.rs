@@ -3,6 +3,7 @@
 pub mod cgroup;
 pub mod filesystem;
 pub mod mountinfo;
+pub mod neighbour_hooks;
 pub mod occupants;
 pub mod overlay;
 pub mod place;

@@ -326,7 +326,7 @@ pub fn hook(rest: &[String]) -> Done {
         "env": std::env::vars().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
         "cwd": std::env::current_dir().ok(),
         "stdin": stdin,
-        "mnt": link("mnt"), "pid": link("pid"), "net": link("net"), "uts": link("uts"),
+        "mnt": link("mnt"), "pid": link("pid"), "net": link("net"), "uts": link("uts"), "user": link("user"),
         "fds": (0..1024).filter(|&fd| sys::fd_flags(fd).is_some()).collect::<Vec<_>>(),
         "time_us": std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok().map(|d| d.as_micros().to_string()),
     });
