@@ -179,7 +179,7 @@ async fn bundle(
         let config = &container.config;
         let place = place::place(&node, &sandbox, (&container, &image), &cancel)?;
         let facts = place::facts(&sandbox);
-        let users = users(config, &image)?;
+        let users = users(config, &image, &cancel)?;
         let request = oci::container::Request {
             config,
             sandbox_config: &spec::config(&sandbox),
@@ -201,11 +201,11 @@ async fn bundle(
 }
 
 /// What the image knows of who the container should run as.
-fn users(config: &api::ContainerConfig, image: &Image) -> Result<Users> {
+fn users(config: &api::ContainerConfig, image: &Image, cancel: &Cancel) -> Result<Users> {
     let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
     let name = context.map_or("", |context| context.run_as_username.as_str());
     let uid = context.and_then(|context| context.run_as_user.as_ref()).map(|uid| uid.value.to_string());
-    image.users(&[name, uid.as_deref().unwrap_or_default()])
+    image.users(&[name, uid.as_deref().unwrap_or_default()], cancel)
 }
 
 async fn in_shim(node: &Node, sandbox: &Sandbox, container: &Container) -> Result<u32> {

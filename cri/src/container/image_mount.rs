@@ -7,12 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, umount2};
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 
 use crate::api;
 use crate::error::{Context, Error, Result};
 use crate::image::Image;
+use crate::image::unpack::open_in_root;
 use crate::node::Node;
 use crate::oci::{self, ImageVolume};
 use crate::paths;
@@ -86,14 +87,8 @@ fn within(root: &Path, path: &str) -> Result<PathBuf> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let dir = rustix::fs::openat(CWD, root, flags | OFlags::DIRECTORY, Mode::empty())
         .what(|| format!("open {}", root.display()))?;
-    let found = rustix::fs::openat2(
-        &dir,
-        path,
-        flags,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    )
-    .map_err(|errno| match errno {
+    let found = open_in_root(&dir, path.as_bytes(), flags, &|_| Ok(()))?;
+    let found = found.map_err(|errno| match errno {
         rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => Error::not_found("there is no such path"),
         errno => Error::os(errno.raw_os_error(), "open it"),
     })?;

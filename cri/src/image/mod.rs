@@ -61,10 +61,10 @@ pub struct Image {
 
 impl Image {
     /// Of `/etc/passwd` and `/etc/group` what concerns who a container should run as: names or ids. Blocks.
-    pub fn users(&self, asked: &[&str]) -> crate::error::Result<Users> {
+    pub fn users(&self, asked: &[&str], cancel: &unpack::Cancel) -> crate::error::Result<Users> {
         let own =
             self.config.config().as_ref().and_then(|config| config.user().as_deref()).unwrap_or_default();
         let asked: Vec<&str> = asked.iter().copied().chain([own]).collect();
-        merged::Merged::open(&self.layers)?.users(&asked)
+        merged::Merged::open(&self.layers, cancel)?.users(&asked)
     }
 }

@@ -65,7 +65,8 @@ impl Files {
         let missing = || Error::not_found(format!("find {name} in archive"));
         match self {
             Self::Directory(directory) => {
-                let file = open_in_root(directory, name.as_bytes(), OFlags::RDONLY | OFlags::NONBLOCK);
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+                let file = open_in_root(directory, name.as_bytes(), flags, &|_| Ok(()))?;
                 Ok(Box::new(File::from(file.map_err(|_| missing())?)))
             }
             Self::Archive { file, places } => {

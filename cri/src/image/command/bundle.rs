@@ -2,6 +2,7 @@
 
 use crate::error::{Context, Error, Result};
 use crate::image::merged::Merged;
+use crate::image::unpack::Cancel;
 use crate::image::userspec::Resolved;
 use crate::image::{Image, UserSpec, Users};
 use crate::oci::{DEFAULT_CAPABILITIES as DEFAULT, PATH};
@@ -34,7 +35,7 @@ pub fn write(bundle: &Path, source: &Source) -> Result<()> {
     let what = || format!("make bundle {}", bundle.display());
     let user =
         source.config.config().as_ref().and_then(|config| config.user().as_deref()).unwrap_or_default();
-    let users = Merged::open(&source.chain)?.users(&[user])?;
+    let users = Merged::open(&source.chain, &Cancel::default())?.users(&[user])?;
     let config = spec(&bundle, source, &users).what(what)?;
     // What the container writes is its own; nobody else passes here.
     std::fs::DirBuilder::new().mode(0o700).create(&bundle).what(what)?;

@@ -15,6 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 const FREE: u64 = 1 << 30;
 /// What a file, directory, link, extended attribute or piece of a file with holes costs at least: a block of the disk.
 pub const BLOCK: u64 = 4096;
+/// What a part of a path costs that is walked by itself: a tenth of what it takes to make a file.
+const PART_OF_PATH: u64 = 1 << 10;
 /// Free space is looked at each time that so much was spent.
 const STEP: u64 = 64 << 20;
 /// The part of a filesystem that is the most that is left free of it, so that a small one can be used.
@@ -147,6 +149,11 @@ impl Account {
             true => keeps_room(directory, self.limits().free_bytes),
             false => Ok(()),
         }
+    }
+
+    /// Parts of paths that were walked one by one below `directory`.
+    pub fn walk(&self, parts: u64, directory: &OwnedFd) -> Result<()> {
+        self.spend(parts.saturating_mul(PART_OF_PATH), directory)
     }
 }
 

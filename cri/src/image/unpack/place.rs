@@ -1,10 +1,11 @@
-//! Directories of a layer by handle: every path is resolved by the kernel below the layer's root, so that no `..`, absolute path or
-//! symlink of an archive leads out of it. It sets no attributes of entries.
+//! Directories of a layer by handle: every path is resolved below the layer's root, so that no `..`, absolute path or symlink of an
+//! archive leads out of it. It sets no attributes of entries.
 
 use super::budget::{Account, BLOCK};
 use super::field::{bad, beyond};
+use super::resolve::{Found, open_in_root, open_plain};
 use crate::error::{Context, Result};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -105,7 +106,7 @@ impl<'a> Directories<'a> {
             return Ok(open.clone());
         }
         let before = std::mem::take(&mut self.aliased);
-        let found = match self.look(path) {
+        let found = match self.look(path)? {
             Ok(found) => found,
             Err(Errno::NOENT | Errno::NOTDIR) => self.make(path)?,
             Err(errno) => {
@@ -141,26 +142,27 @@ impl<'a> Directories<'a> {
         }
     }
 
-    fn look(&mut self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
-        match open_resolving(&self.root, path, (DIRECTORY, ResolveFlags::NO_SYMLINKS)) {
+    fn look(&mut self, path: &[u8]) -> Found {
+        match open_plain(&self.root, path, DIRECTORY) {
             Err(Errno::LOOP) => {
                 self.aliased = true;
-                open_in_root(&self.root, path, DIRECTORY)
+                open_in_root(&self.root, path, DIRECTORY, &|parts| self.account.walk(parts, &self.root))
             }
-            other => other,
+            other => Ok(other),
         }
     }
 
     /// Makes what is missing of the path, from its first part on.
     fn make(&mut self, path: &[u8]) -> Result<OwnedFd> {
         let shown = || format!("make directory {:?} in layer", String::from_utf8_lossy(path));
-        let mut parent = self.look(b"").what(shown)?;
+        let mut parent = self.look(b"")?.what(shown)?;
         let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in ends.chain([path.len()]) {
             let (here, name) = (&path[..end], split(&path[..end]).1);
+            self.account.walk(1, &self.root)?;
             // From the one above, so that a deep path is not walked anew for each of its parts.
-            let step = match open_resolving(&parent, name, (DIRECTORY, ResolveFlags::NO_SYMLINKS)) {
-                Err(Errno::LOOP) => self.look(here),
+            let step = match open_plain(&parent, name, DIRECTORY) {
+                Err(Errno::LOOP) => self.look(here)?,
                 step => step,
             };
             parent = match step {
@@ -175,8 +177,7 @@ impl<'a> Directories<'a> {
                         }
                         Err(errno) => return Err(errno).what(shown),
                     }
-                    let made =
-                        open_resolving(&parent, name, (DIRECTORY, ResolveFlags::NO_SYMLINKS)).what(shown)?;
+                    let made = open_plain(&parent, name, DIRECTORY).what(shown)?;
                     if hides {
                         make_opaque(&made).what(shown)?;
                     }
@@ -222,27 +223,6 @@ impl<'a> Directories<'a> {
             ));
         }
         Ok(())
-    }
-}
-
-/// Opens a path below `root`, whatever its symlinks say.
-pub fn open_in_root(root: &OwnedFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    open_resolving(root, path, (flags, ResolveFlags::empty()))
-}
-
-fn open_resolving(
-    root: &OwnedFd,
-    path: &[u8],
-    (flags, resolve): (OFlags, ResolveFlags),
-) -> rustix::io::Result<OwnedFd> {
-    let path = if path.is_empty() { b"." } else { path };
-    let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            // Something was renamed elsewhere on the system meanwhile.
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! the one before, so only the rest is kept; where that is much, in a file.
 
 use super::budget::{Account, BLOCK};
-use super::place;
+use super::resolve::open_in_root;
 use crate::error::{Context, Error, Result};
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -97,7 +97,8 @@ fn one(input: &mut impl Read, path: &mut Vec<u8>, (root, account): (&OwnedFd, &A
         Timespec { tv_sec: i64::from_le_bytes(seconds), tv_nsec: u32::from_le_bytes(nanoseconds).into() };
     let times = Timestamps { last_access: time, last_modification: time };
     let what = || format!("set times of {:?}", String::from_utf8_lossy(path));
-    match place::open_in_root(root, path, OFlags::RDONLY | OFlags::DIRECTORY) {
+    let walk = |parts| account.walk(parts, root);
+    match open_in_root(root, path, OFlags::RDONLY | OFlags::DIRECTORY, &walk).what(what)? {
         Ok(directory) => rustix::fs::futimens(directory, &times).what(what),
         // Replaced by a later entry.
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),

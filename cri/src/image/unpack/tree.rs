@@ -9,6 +9,7 @@ use super::cores;
 use super::creators::{Creators, Job, make};
 use super::field::{bad, beyond};
 use super::place::{self, Directories, make_opaque, split};
+use super::resolve::open_in_root;
 use super::seal::Seals;
 use super::sum;
 use super::times::Times;
@@ -368,7 +369,9 @@ impl<'a> Tree<'a> {
         let target = place::clean(&entry.link, self.account.limits().path_bytes)?;
         let what = || format!("link to {:?}, which this layer should have", String::from_utf8_lossy(&target));
         let (other, other_name) = split(&target);
-        let other = place::open_in_root(&self.root, other, OFlags::RDONLY | OFlags::DIRECTORY).what(what)?;
+        let walk = |parts| self.account.walk(parts, &self.root);
+        let other = open_in_root(&self.root, other, OFlags::RDONLY | OFlags::DIRECTORY, &walk);
+        let other = other.what(what)?.what(what)?;
         if place::is_whiteout(&other, other_name) {
             return Err(Errno::NOENT).what(what);
         }

@@ -73,6 +73,42 @@ fn a_symlink_does_not_lead_deeper_than_a_path_may_be() {
     );
 }
 
+/// Forty links of 4 kB each were 65 000 parts and 3 ms for each path through them, and nobody paid for it.
+#[test]
+fn what_symlinks_lead_through_is_bounded_for_a_path_and_paid_for_by_the_layer() {
+    let chain = |turns: usize| {
+        (0..40).fold(Tarball::default().file("d/f", "x").dir("d/g"), |tar, number| {
+            let last = if number == 39 { "d".to_owned() } else { format!("L{}", number + 1) };
+            tar.pax(&[("linkpath", &("d/../".repeat(turns) + &last))]).symlink(&format!("L{number}"), "")
+        })
+    };
+    for (name, tar) in [
+        ("linkedfar", chain(800).link("x", "L0/f")),
+        ("madefar", chain(800).file("L0/new", "")),
+        ("dirfar", chain(800).dir("L0/g")),
+        ("impliedfar", chain(800).file("L0/g/new/f", "")),
+    ] {
+        let error = tar.unpack(name).error();
+        assert!(
+            error.contains("a path that with its symlinks has 16") && error.contains("at most 512"),
+            "{error}"
+        );
+        assert!(error.contains("shorter symlinks"), "{error}");
+    }
+    // A few parts each: 40 links with 440 parts. A link more is refused as by the kernel.
+    let made =
+        chain(5).link("x", "L0/f").file("L0/new", "").file("L0/g/more/f", "").unpack("linkednear").ok();
+    assert_eq!(std::fs::read_to_string(made.fs().join("x")).unwrap(), "x");
+    assert!(made.fs().join("d/new").exists() && made.fs().join("d/g/more/f").exists());
+    // Each such way is 440 kB of what is paid for: a gigabyte is free.
+    let few = (0..1000).fold(chain(5), |tar, _| tar.link("x", "L0/f"));
+    few.unpack("linkedfew").ok();
+    let many = (0..2500).fold(chain(5), |tar, _| tar.link("x", "L0/f"));
+    let limits = Limits { expansion: 1, ..Limits::default() };
+    let error = many.unpack_with("linkedmany", &limits).error();
+    assert!(error.contains("bytes that came are unpacked to 107"), "{error}");
+}
+
 #[test]
 fn times_of_many_directories_with_long_names_are_kept_outside_of_memory() {
     let name = |number: usize| format!("{number:05}{}", "n".repeat(240));
