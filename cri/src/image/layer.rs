@@ -1,4 +1,5 @@
-//! One layer on its way: one download for all who want it, unpacked as it comes, committed when it is on disk.
+//! One layer on its way: one download for all who want it from the same repository, unpacked as it comes, committed when it is on disk.
+//! Nobody waits for what another's registry sends: of two that bring the same layer, the first to end is taken.
 //!
 //! Dropping all futures that wait for a layer ends its download and removes what was unpacked of it.
 
@@ -48,6 +49,22 @@ pub struct Wanted {
     pub budget: Arc<Budget>,
 }
 
+/// What a download is shared by: the same blob for the same place, from the same hosts of the same repository, which are shown the same.
+#[derive(PartialEq, Eq, Hash)]
+pub struct Source {
+    asked: Digest,
+    blob: (Digest, u64),
+    place: (Digest, Digest),
+}
+
+impl Source {
+    fn new(from: &Repository, wanted: &Wanted) -> Self {
+        let Wanted { descriptor, diff, chain, .. } = wanted;
+        let blob = (descriptor.digest.clone(), descriptor.size);
+        Self { asked: from.asked.clone(), blob, place: (diff.clone(), chain.clone()) }
+    }
+}
+
 /// The layer in the store: there already, or brought by this caller or by another.
 pub async fn bring(
     store: Arc<Store>,
@@ -64,10 +81,9 @@ pub async fn bring(
         progress.layer(&digest, Event::Waiting(wanted.descriptor.size));
         let (way, watcher) = ((store.clone(), from.clone()), progress.clone());
         let start = |working| fly(way, wanted.clone(), watcher, working).boxed();
-        let key = (wanted.diff.clone(), wanted.chain.clone());
-        let (flight, own) = store.flights.join(key, start);
+        let (flight, own) = store.flights.join(Source::new(&from, &wanted), start);
         match flight.await {
-            // It may have been another repository's trouble, or another caller's credentials.
+            // It may have been the other image's trouble: what all its layers may cost.
             Err(error) if !own => {
                 tracing::debug!(%error, "a download that was shared failed; starting an own one");
             }
@@ -217,9 +233,19 @@ impl Making {
         }
         // The disk is waited for without keeping others from their turn.
         drop((slot, turn));
-        let held = commit(&store, part, layer.clone())?;
+        // Another registry may have been faster.
+        let (held, blob) = match store.hold_layer(&wanted.diff, &wanted.chain) {
+            Some(held) => {
+                let blob = store.layer(held.number).map(|layer| layer.blob);
+                drop(part);
+                (held, blob)
+            }
+            None => (commit(&store, part, layer.clone())?, Some(layer.blob.clone())),
+        };
         match partial {
-            Some(partial) if store.config.keep_blobs => partial.keep(&store.disk.blob(&layer.blob))?,
+            Some(partial) if store.config.keep_blobs && blob.as_ref() == Some(&layer.blob) => {
+                partial.keep(&store.disk.blob(&layer.blob))?;
+            }
             Some(partial) => partial.remove()?,
             None => {}
         }

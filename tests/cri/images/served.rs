@@ -51,6 +51,57 @@ fn many_who_want_one_image_share_its_downloads() {
     );
 }
 
+/// Another registry's image whose config says that it has this one's first layer, and which has something else instead.
+fn claims(registry: &Registry, of: &Image) -> (String, &'static str) {
+    let other = Image::of(&[archive(&[("other", &noise(100_000))])], &serde_json::json!({}));
+    let layers = std::iter::once(&other.layers[0]).chain(&of.layers[1..]).cloned().collect();
+    let name = registry.add("claims:1", &Image::made(of.config.clone(), layers));
+    (name, Box::leak(digest(&other.layers[0]).into_boxed_str()))
+}
+
+#[test]
+fn nobody_waits_for_what_another_registry_sends() {
+    let (place, registry, slow) = (surroundings!(), Registry::start(), Registry::start());
+    let image = two_layers();
+    let name = registry.add("app:1", &image);
+    let (claiming, blob) = claims(&slow, &image);
+    // Nor for another repository of the same registry.
+    let (beside, same_blob) = claims(&registry, &image);
+    for (registry, blob) in [(&slow, blob), (&registry, same_blob)] {
+        registry.when(blob, usize::MAX, Act::Stall(1000));
+    }
+    let pulls = [&claiming, &beside].map(|name| place.crictl(["pull", name]).spawn());
+    until("both have begun", || (slow.asked(blob) > 0 && registry.asked(same_blob) > 0).then_some(()));
+    place.crictl(["pull", &name]).run().ok();
+    assert_eq!(registry.asked(&digest(&image.layers[0])), 1, "{:?}", registry.log());
+    for pull in pulls {
+        pull.end(nix::sys::signal::Signal::SIGKILL);
+    }
+    until("the connections are closed", || (slow.gone() + registry.gone() == 2).then_some(()));
+    until("what was unpacked is gone", || parts(&place).is_empty().then_some(()));
+}
+
+#[test]
+fn two_registries_that_send_the_same_layer_make_one() {
+    let (place, one, other) = (surroundings!(), Registry::start(), Registry::start());
+    let image = two_layers();
+    let names = [one.add("app:1", &image), other.add("app:1", &image)];
+    let large = digest(&image.layers[1]);
+    let all = Arc::new(Barrier::new(2));
+    for registry in [&one, &other] {
+        registry.when(Box::leak(large.clone().into_boxed_str()), 1, Act::Meet(1000, all.clone()));
+    }
+    let pulls: Vec<_> = names.iter().map(|name| place.crictl(["pull", name]).spawn()).collect();
+    for pull in pulls {
+        pull.wait().ok();
+    }
+    assert_eq!((one.asked(&large), other.asked(&large)), (1, 1));
+    for name in &names {
+        place.crictl(["inspecti", name]).run().ok();
+    }
+    images(&place, ["fsck"]).run().ok();
+}
+
 #[test]
 fn a_pull_that_nobody_waits_for_ends_and_leaves_nothing() {
     let (place, registry) = (surroundings!(), Registry::start());

@@ -74,6 +74,15 @@ impl HostLogin {
         Ok(login.map(|login| Self { login, is_lent }))
     }
 
+    /// What is shown, and how.
+    pub fn words(&self) -> Vec<&str> {
+        match &self.login {
+            Login::Basic(user, password) => vec!["basic", user, password],
+            Login::Refresh(token) => vec!["refresh", token],
+            Login::Bearer(token) => vec!["bearer", token],
+        }
+    }
+
     /// What is lent to a mirror goes there with TLS only.
     pub fn is_for(&self, endpoint: &Endpoint) -> bool {
         !self.is_lent || endpoint.base.starts_with("https:")

@@ -23,7 +23,7 @@ pub use hosts::{Endpoint, Tls, endpoints};
 use crate::error::{Error, Kind, Result};
 use crate::image::blocking::blocking;
 use crate::image::config::RegistryConfig;
-use crate::image::digest::{Digest, Verified};
+use crate::image::digest::{Digest, Hasher, Verified};
 use crate::image::manifest::Descriptor;
 use crate::image::reference::{Asked, Reference};
 use clients::Clients;
@@ -62,6 +62,7 @@ impl Registries {
     pub async fn repository(&self, of: &Reference, sent: Option<&Credentials>) -> Result<Repository> {
         let pace = Pace::new(self.config.stall_seconds, self.config.least_bytes_per_second);
         let mut connections = Vec::new();
+        let mut asked = Told::of(&of.name());
         // Files are read at each pull, and away from the threads that answer.
         let (config_path, host, clients) =
             (self.config.config_path.clone(), of.host.clone(), self.clients.clone());
@@ -74,11 +75,13 @@ impl Registries {
         };
         for (endpoint, client) in blocking(found).await? {
             let login = HostLogin::find(&endpoint, (&of.host, sent), &self.config.docker_config).await?;
+            asked.host(&endpoint, login.as_ref());
             connections.push(Arc::new(Connection::new(endpoint, (client, pace), (of, login))));
         }
         Ok(Repository {
             host: of.host.clone(),
             name: of.name(),
+            asked: asked.0.finish(),
             connections,
             attempts: self.config.attempts.max(1),
             most: self.config.limits.document_bytes,
@@ -92,10 +95,42 @@ pub struct Repository {
     /// The host of its images, whoever is asked for them.
     pub host: String,
     name: String,
+    /// Of the repository, of its hosts, and of what is shown to them: where two are the same, the same is asked for in the same words.
+    pub asked: Digest,
     connections: Vec<Arc<Connection>>,
     attempts: u32,
     most: usize,
     pace: Pace,
+}
+
+/// Who is asked, and what he is shown, on the way to a digest. Each word has its length before it, so that no two are taken for others.
+struct Told(Hasher);
+
+impl Told {
+    fn of(name: &str) -> Self {
+        let mut told = Self(Hasher::sha256());
+        told.word(name.as_bytes());
+        told
+    }
+
+    fn word(&mut self, word: &[u8]) {
+        self.0.update(&(word.len() as u64).to_le_bytes());
+        self.0.update(word);
+    }
+
+    fn host(&mut self, endpoint: &Endpoint, login: Option<&HostLogin>) {
+        self.word(endpoint.base.as_bytes());
+        self.word(format!("{:?} {}", endpoint.tls, endpoint.headers.len()).as_bytes());
+        for (name, value) in &endpoint.headers {
+            self.word(name.as_str().as_bytes());
+            self.word(value.as_bytes());
+        }
+        login
+            .map(HostLogin::words)
+            .unwrap_or_default()
+            .into_iter()
+            .for_each(|word| self.word(word.as_bytes()));
+    }
 }
 
 impl Repository {

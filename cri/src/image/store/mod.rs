@@ -39,8 +39,8 @@ pub struct Store {
     pub(super) config: RegistryConfig,
     pub(super) registries: Registries,
     pub(super) disk: Disk,
-    /// Layers on their way here, by content and place.
-    pub(super) flights: super::flights::Flights<(Digest, Digest), Arc<Held>>,
+    /// Layers on their way here, by content, place, and who sends them.
+    pub(super) flights: super::flights::Flights<super::layer::Source, Arc<Held>>,
     /// Whose turn it is to download.
     pub(super) slots: super::slots::Slots,
     /// What readers see; replaced as a whole.
