@@ -1,5 +1,5 @@
 //! One layer on its way: one download for all who want it from the same repository, unpacked as it comes, committed when it is on disk.
-//! Nobody waits for what another's registry sends: of two that bring the same layer, the first to end is taken.
+//! What is here already is for those whose registry shows that it has it (`store/given.rs`). Nobody waits for what another's registry sends: of two that bring the same layer, the first to end is taken.
 //!
 //! Dropping all futures that wait for a layer ends its download and removes what was unpacked of it.
 
@@ -11,6 +11,7 @@ use super::progress::{Event, Progress};
 use super::registry::{Download, Repository};
 use super::slots::Slot;
 use super::store::disk::{Layer, Part};
+use super::store::given::Given;
 use super::store::partial::Partial;
 use super::store::{Held, Store};
 use super::unpack::{Account, Budget, Cancel, Expected, Turn, unpack};
@@ -45,6 +46,8 @@ pub struct Wanted {
     pub diff: Digest,
     /// The archive upon those below it.
     pub chain: Digest,
+    /// The stream as its repository's.
+    pub given: Given,
     /// What the image may cost.
     pub budget: Arc<Budget>,
 }
@@ -53,16 +56,34 @@ pub struct Wanted {
 #[derive(PartialEq, Eq, Hash)]
 pub struct Source {
     asked: Digest,
-    blob: (Digest, u64),
+    given: Given,
     place: (Digest, Digest),
 }
 
 impl Source {
     fn new(from: &Repository, wanted: &Wanted) -> Self {
-        let Wanted { descriptor, diff, chain, .. } = wanted;
-        let blob = (descriptor.digest.clone(), descriptor.size);
-        Self { asked: from.asked.clone(), blob, place: (diff.clone(), chain.clone()) }
+        let place = (wanted.diff.clone(), wanted.chain.clone());
+        Self { asked: from.asked.clone(), given: wanted.given.clone(), place }
     }
+}
+
+impl Wanted {
+    /// Diff id and chain id.
+    fn place(&self) -> (&Digest, &Digest) {
+        (&self.diff, &self.chain)
+    }
+}
+
+/// The layer that is here, where the repository gave it before, or shows that it has it.
+async fn here(store: &Arc<Store>, from: &Repository, wanted: &Wanted) -> Result<Option<Held>> {
+    if let Some(held) = store.hold_given(wanted.place(), &wanted.given) {
+        return Ok(Some(held));
+    }
+    if !store.has_by_host(wanted.place(), &wanted.given) || !from.has(&wanted.descriptor).await {
+        return Ok(None);
+    }
+    let (store, wanted) = (store.clone(), wanted.clone());
+    blocking(move || store.hold_shown(wanted.place(), Some(&wanted.given))).await
 }
 
 /// The layer in the store: there already, or brought by this caller or by another.
@@ -74,7 +95,7 @@ pub async fn bring(
 ) -> Result<Arc<Held>> {
     let digest = wanted.descriptor.digest.clone();
     loop {
-        if let Some(held) = store.hold_layer(&wanted.diff, &wanted.chain) {
+        if let Some(held) = here(&store, &from, &wanted).await? {
             progress.layer(&digest, Event::Done);
             return Ok(Arc::new(held));
         }
@@ -141,7 +162,8 @@ async fn partial(store: &Arc<Store>, wanted: &Wanted) -> Result<Option<Partial>>
         return Ok(None);
     }
     let store = store.clone();
-    blocking(move || store.disk.partial(&digest, size)).await
+    let repository = wanted.given.repository.clone();
+    blocking(move || store.disk.partial((&digest, size), &repository)).await
 }
 
 async fn one_host(making: Making, download: &mut Download, progress: &dyn Progress) -> Result<Held> {
@@ -226,15 +248,15 @@ impl Making {
             // What came is wrong, or there is no room for it, or nothing was kept.
             partial.iter().try_for_each(Partial::remove)?;
         }
-        let layer = made?;
+        let layer = Layer { given: vec![wanted.given.clone()], ..made? };
         if wanted.descriptor.size >= KEPT {
             // Pieces and buffers of this layer, before the next one takes its own.
             runtime::sys::memory::give_back();
         }
         // The disk is waited for without keeping others from their turn.
         drop((slot, turn));
-        // Another registry may have been faster.
-        let (held, blob) = match store.hold_layer(&wanted.diff, &wanted.chain) {
+        // It was here for others, or another registry was faster.
+        let (held, blob) = match store.hold_shown(wanted.place(), Some(&wanted.given))? {
             Some(held) => {
                 let blob = store.layer(held.number).map(|layer| layer.blob);
                 drop(part);
@@ -268,6 +290,10 @@ pub fn make(
         unpack_in(&part, (input, expected), (chain, account))?
     };
     let blob = store.disk.blob(&layer.blob);
+    // It was here for others.
+    if let Some(held) = store.hold_shown((expected.diff, chain), None)? {
+        return Ok(held);
+    }
     let held = commit(store, part, layer)?;
     if store.config.keep_blobs {
         let copy = store.disk.layer(held.number).join("blob");
@@ -296,6 +322,7 @@ fn unpack_in(
         inodes: grown.inodes,
         opaque_root: grown.opaque_root,
         exact: grown.exact,
+        given: Vec::new(),
         implied: Vec::new(),
     })
 }

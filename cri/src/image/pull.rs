@@ -11,6 +11,7 @@ use super::progress::Progress;
 use super::reference::{Asked, Reference};
 use super::registry::{Credentials, Document, Repository};
 use super::store::disk::Record;
+use super::store::given::Given;
 use super::store::{Arrived, Held, Store, Top};
 use super::unpack::{Budget, Cancel};
 use super::{Image, fit};
@@ -72,10 +73,10 @@ impl Pull {
     async fn run(&self, credentials: Option<&Credentials>) -> Result<Arc<Image>> {
         let policy = self.policy().await?;
         let repository = Arc::new(self.store.registries.repository(&self.reference, credentials).await?);
-        // Also where the image is here: whoever pulls must be one whom the registry lets.
+        // Also where the image is here: whoever pulls must be one whom the registry lets, and the registry one that gave it.
         let resolved = repository.resolve(self.reference.wanted()).await?;
         if let Some(digest) = &resolved
-            && let Some((record, top)) = self.store.present(digest)
+            && let Some((record, top)) = self.store.present(&self.reference, digest)
         {
             self.judge(policy.as_ref(), &repository, top.digest()).await?;
             return self.add(record, top).await;
@@ -141,10 +142,16 @@ impl Pull {
         let budget = Arc::new(Budget::new(&self.store.config.limits));
         let each = manifest.layers.iter().zip(diffs).zip(chain).map(|((descriptor, diff), chain)| {
             let budget = budget.clone();
-            let wanted = Wanted { descriptor: descriptor.clone(), diff: diff.clone(), chain, budget };
+            let given = self.given(descriptor);
+            let wanted = Wanted { descriptor: descriptor.clone(), diff: diff.clone(), chain, given, budget };
             super::layer::bring(self.store.clone(), from.clone(), wanted, self.progress.clone())
         });
         try_join_all(each).await
+    }
+
+    /// A blob of the repository, as of who gives it.
+    fn given(&self, of: &Descriptor) -> Given {
+        Given { repository: self.reference.name(), blob: of.digest.clone(), bytes: of.size }
     }
 
     /// What can only be known with all layers there.
@@ -157,7 +164,8 @@ impl Pull {
     }
 
     async fn add(&self, record: Record, top: Top) -> Result<Arc<Image>> {
-        let arrived = Arrived { record, reference: Some(self.reference.clone()), top: Some(top) };
+        let reference = Some(self.reference.clone());
+        let arrived = Arrived { record, reference, top: Some(top), is_given: true };
         let store = self.store.clone();
         blocking(move || store.add(arrived)).await
     }

@@ -5,6 +5,7 @@ mod bundles;
 mod declared;
 mod docker;
 mod durable;
+mod given;
 mod magic_links;
 mod passed_on;
 pub mod registry;
@@ -58,6 +59,12 @@ pub fn two_layers() -> Image {
     let low = archive(&[("etc/", b""), ("etc/passwd", b"root:x:0:0::/root:/bin/sh\n"), ("low", b"low")]);
     let high = archive(&[("high", b"high"), ("noise", &noise(300_000))]);
     Image::of(&[low, high], &json!({"Cmd": ["/bin/sh"]}))
+}
+
+/// Where what comes of a blob of a repository (`HOST/REPOSITORY`) is kept.
+fn partial(case: &Case, repository: &str, blob: &str) -> PathBuf {
+    let name = format!("{}.{}", &blob[7..], &digest(repository.as_bytes())[7..39]);
+    case.dir().join("root/images/partial").join(name)
 }
 
 /// The files of the only image's layers, read back.
@@ -281,7 +288,7 @@ fn a_download_goes_on_after_a_crash_where_it_was() {
     let name = registry.add("app:1", &image);
     let large: &'static str = Box::leak(digest(&image.layers[0]).into_boxed_str());
     std::fs::write(case.dir().join("cri.toml"), "[registry]\n").expect("write configuration");
-    let partial = case.dir().join("root/images/partial").join(&large[7..]);
+    let partial = partial(&case, &format!("{}/app", registry.host()), large);
     let came = |least: u64| {
         until("what comes is kept", || std::fs::metadata(&partial).ok().filter(|stat| stat.len() >= least));
     };
@@ -311,10 +318,10 @@ fn what_was_kept_of_a_download_is_fetched_anew_where_it_is_wrong() {
     let image = Image::of(&[archive(&[("large", &content)])], &json!({}));
     let name = registry.add("app:1", &image);
     let large = digest(&image.layers[0]);
-    let partial = case.dir().join("root/images/partial");
-    std::fs::create_dir_all(&partial).expect("make directory");
+    let partial = partial(&case, &format!("{}/app", registry.host()), &large);
+    std::fs::create_dir_all(partial.parent().expect("a parent")).expect("make directory");
     // As a disk leaves it that made a file long before it had its content.
-    std::fs::write(partial.join(&large[7..]), vec![0; 500_000]).expect("write file");
+    std::fs::write(&partial, vec![0; 500_000]).expect("write file");
     images(&case, ["pull", &name]).run().ok();
     assert_eq!(self::content(&case, "large").expect("a file"), content);
     let asked: Vec<_> = registry.log().into_iter().filter(|line| line.contains(&large)).collect();

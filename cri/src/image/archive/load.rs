@@ -2,13 +2,13 @@
 
 use super::files::Files;
 use crate::error::{Context, Error, Result};
-use crate::image::digest::{Digest, Verified};
+use crate::image::digest::{Digest, Hasher, Verified};
 use crate::image::layer::make;
 use crate::image::manifest::{self, Descriptor, Manifest, Named, Platform};
 use crate::image::reference::Reference;
 use crate::image::store::disk::Record;
 use crate::image::store::{Arrived, Held, Store, Top};
-use crate::image::unpack::{Account, Budget, Cancel, Expected};
+use crate::image::unpack::{Account, Budget, Cancel, Expected, Hashed};
 use crate::image::{Image, pull};
 use serde::Deserialize;
 use std::path::Path;
@@ -133,7 +133,9 @@ impl Loading<'_> {
         let budget = Arc::new(Budget::new(&self.store.config.limits));
         let mut layers = Vec::new();
         for ((piece, diff), chain) in pieces.iter().zip(&diffs).zip(&chain) {
-            let held = match self.store.hold_layer(diff, chain) {
+            // A layer that is here is for archives that have it too.
+            let had = || self.digest(piece);
+            let held = match self.store.hold_had((diff, chain), had)? {
                 Some(held) => held,
                 None => {
                     let expected = Expected { blob: piece.blob.as_ref(), diff };
@@ -148,6 +150,15 @@ impl Loading<'_> {
         let sizes = layers.iter().filter_map(|held| self.store.layer(held.number));
         let sizes = sizes.map(|layer| (layer.blob, layer.blob_bytes)).collect();
         Ok((layers, sizes))
+    }
+
+    /// What a layer's file is.
+    fn digest(&self, piece: &Piece) -> Result<Digest> {
+        let hasher = piece.blob.as_ref().map_or_else(Hasher::sha256, Digest::hasher);
+        let what = || format!("read {}", piece.name);
+        let (found, ..) =
+            Hashed::new(self.files.reader(&piece.name)?, hasher, u64::MAX).finish().what(what)?;
+        Ok(found)
     }
 
     fn record(
@@ -175,12 +186,15 @@ impl Loading<'_> {
         let mut image = None;
         for name in names {
             let reference = Some(Reference::parse(name)?);
-            let arrived = Arrived { record: record.clone(), reference, top: top.cloned() };
+            let arrived = Arrived { record: record.clone(), reference, top: top.cloned(), is_given: false };
             image = Some(self.store.add(arrived)?);
         }
         match image {
             Some(image) => Ok(image),
-            None => self.store.add(Arrived { record: record.clone(), reference: None, top: None }),
+            None => {
+                let record = record.clone();
+                self.store.add(Arrived { record, reference: None, top: None, is_given: false })
+            }
         }
     }
 

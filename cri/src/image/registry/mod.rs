@@ -31,7 +31,12 @@ use connection::{Ask, Connection, Expected};
 use credentials::HostLogin;
 use pace::Pace;
 use reqwest::Method;
+use reqwest::header::CONTENT_LENGTH;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Blobs that a pull asks about at a time.
+const ASKING: usize = 8;
 
 /// What is understood of what a tag or digest may name.
 const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -86,6 +91,7 @@ impl Registries {
             attempts: self.config.attempts.max(1),
             most: self.config.limits.document_bytes,
             pace,
+            asking: Semaphore::new(ASKING),
         })
     }
 }
@@ -101,6 +107,7 @@ pub struct Repository {
     attempts: u32,
     most: usize,
     pace: Pace,
+    asking: Semaphore,
 }
 
 /// Who is asked, and what he is shown, on the way to a digest. Each word has its length before it, so that no two are taken for others.
@@ -202,6 +209,26 @@ impl Repository {
             }
         }
         Err(self.all_failed(errors))
+    }
+
+    /// Whether the registry says that this repository has the blob, of that length, for whoever pulls. Only of a host that gave it before
+    /// does that mean something.
+    pub async fn has(&self, of: &Descriptor) -> bool {
+        let Ok(_few) = self.asking.acquire().await else { return false };
+        for method in [Method::HEAD, Method::GET] {
+            let path = format!("blobs/{}", of.digest);
+            let ask = Ask { method, path, accept: None, from: 0, is_proved: false };
+            match self.first(&ask, false).await {
+                Ok(response) => {
+                    let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+                    return length.and_then(|text| text.parse().ok()) == Some(of.size);
+                }
+                // Some know no HEAD, or lead to stores where only a GET is let in. Of a GET's answer nothing but the head is read.
+                Err(error) if matches!(error.kind(), Kind::Invalid | Kind::Denied) => {}
+                Err(_) => return false,
+            }
+        }
+        false
     }
 
     /// A large blob, piece by piece; hosts before the number `from` are not asked, nor for the first `kept` bytes.

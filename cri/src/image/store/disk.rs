@@ -6,12 +6,13 @@
 //! ROOT/images/HEX.json one image: manifest, config, its layers' numbers
 //! ROOT/layers/N/       layer.json, files (what fsck compares with), implied (directories without an entry), fs/ for overlayfs (numbers keep lists of lower directories short)
 //! ROOT/layers/N.part/  a layer that is being unpacked; rubbish after a crash
-//! ROOT/partial/HEX     what has come of a compressed layer, so that its download goes on where it broke off
+//! ROOT/partial/HEX.HEX what has come of a compressed layer from a repository, so that its download goes on where it broke off
 //! ROOT/blobs/HEX       compressed layers, where they are kept
 //! ROOT/trash/          on its way out; rubbish after a crash
 //! ```
 
 use super::flush::Flushes;
+use super::given::Given;
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::digest::Digest;
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -41,6 +42,9 @@ pub struct Names {
     pub tags: BTreeSet<String>,
     /// `docker.io/library/busybox@sha256:…`
     pub digests: BTreeSet<String>,
+    /// Those of `digests` that the repository gave, where an archive only says so. Not known of what older programs brought.
+    #[serde(default)]
+    pub given: BTreeSet<String>,
     /// Not listed: kept for containers only.
     #[serde(default)]
     pub removed: bool,
@@ -69,7 +73,7 @@ pub struct Record {
     pub size: u64,
 }
 
-/// `layers/N/layer.json`, never changed.
+/// `layers/N/layer.json`, changed only in who gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// Of the archive.
@@ -89,6 +93,9 @@ pub struct Layer {
     /// Whether `bytes` is the sum of the files' sizes: nothing was replaced, and nothing has holes.
     #[serde(default)]
     pub exact: bool,
+    /// Who gave it; nobody where it is of an archive, or of an older program.
+    #[serde(default)]
+    pub given: Vec<Given>,
     /// Directories that had no entry, in layers made before these had a file: their attributes are those of the layers below.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub implied: Vec<Vec<u8>>,
@@ -205,7 +212,12 @@ impl Disk {
         self.root.join("layers").join(number.to_string())
     }
 
-    /// How long ago a layer was made.
+    /// Replaces what is said of a layer.
+    pub fn rewrite_layer(&self, number: u64, layer: &Layer) -> Result<()> {
+        self.write(&self.layer(number).join("layer.json"), layer)
+    }
+
+    /// How long ago a layer was made, or given anew.
     pub fn age(&self, number: u64) -> std::time::Duration {
         let modified =
             std::fs::metadata(self.layer(number).join("layer.json")).and_then(|stat| stat.modified());

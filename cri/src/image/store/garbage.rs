@@ -20,6 +20,7 @@ impl Store {
             Some(names) if in_use.contains(&image.id) => {
                 names.tags.clear();
                 names.digests.clear();
+                names.given.clear();
                 names.removed = true;
             }
             _ => {

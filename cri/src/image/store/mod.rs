@@ -6,6 +6,7 @@ mod check;
 pub mod disk;
 mod flush;
 mod garbage;
+pub mod given;
 mod names;
 pub mod partial;
 
@@ -85,6 +86,8 @@ pub struct Arrived {
     pub reference: Option<Reference>,
     /// What the reference names; None where no manifest came with it.
     pub top: Option<Top>,
+    /// Whether the reference's repository gave all of it, or showed that it has it.
+    pub is_given: bool,
 }
 
 /// The digest of a manifest or index that was hashed when it came, now or before. Nothing that a registry says is one.
@@ -171,15 +174,6 @@ impl Store {
         Usage { mountpoint: self.disk.root().to_owned(), bytes: view.bytes, inodes: view.inodes }
     }
 
-    /// A layer with this content that fits on the chain, kept from garbage collection.
-    pub(super) fn hold_layer(self: &Arc<Self>, diff: &Digest, chain: &Digest) -> Option<Held> {
-        let mut books = self.books();
-        let fits = |layer: &Layer| layer.diff == *diff && layer.chain.as_ref().is_none_or(|own| own == chain);
-        let number = *books.layers.iter().find(|(_, layer)| fits(layer))?.0;
-        *books.held.entry(number).or_default() += 1;
-        Some(Held { store: self.clone(), number })
-    }
-
     /// Takes note of a layer that was just committed.
     pub(super) fn add_layer(self: &Arc<Self>, number: u64, layer: Layer) -> Held {
         let mut books = self.books();
@@ -203,17 +197,10 @@ impl Store {
         self.books().records.get(id).cloned()
     }
 
-    /// The record of an image that came under this digest before, from whatever repository.
-    pub(super) fn present(&self, digest: &Digest) -> Option<(Record, Top)> {
-        let end = format!("@{digest}");
-        let is_it = |image: &Arc<Image>| image.repo_digests.iter().any(|name| name.ends_with(&end));
-        let here = self.list().into_iter().find(is_it)?;
-        Some((self.record(&here.id)?, Top(digest.clone())))
-    }
-
     /// Makes an image of what arrived, or adds its names to the one that is there. Blocks until that is on disk.
     pub(super) fn add(&self, arrived: Arrived) -> Result<Arc<Image>> {
         let (tag, digest) = arrived.names()?;
+        let given = digest.clone().filter(|_| arrived.is_given);
         let id = arrived.record.id.to_string();
         let mut books = self.books();
         if !books.records.contains_key(&id) {
@@ -223,6 +210,7 @@ impl Store {
         }
         let before = books.index.clone();
         books.index.add(&id, tag, digest);
+        books.index.images.entry(id.clone()).or_default().given.extend(given);
         if books.index.images != before.images
             && let Err(error) = self.disk.write_index(&books.index)
         {
@@ -331,7 +319,8 @@ mod tests {
         };
         let names = |reference: &str, top: Option<&Verified>| {
             let reference = Some(Reference::parse(reference).expect("a reference"));
-            Arrived { record: record.clone(), reference, top: top.map(Top::of) }.names()
+            let top = top.map(Top::of);
+            Arrived { record: record.clone(), reference, top, is_given: true }.names()
         };
         let by_digest = format!("q.io/a@{}", asked.digest());
         assert_eq!(names(&by_digest, Some(&asked)).expect("names"), (None, Some(by_digest.clone())));

@@ -19,9 +19,12 @@ pub struct Partial {
 }
 
 impl Disk {
-    /// What there is of a blob of `size` bytes, or an empty one; None where another download of the same has it.
-    pub fn partial(&self, digest: &Digest, size: u64) -> Result<Option<Partial>> {
-        let partial = lock(self.partial_path(digest.hex()), open().create(true).mode(0o600))?;
+    /// What a repository sent of a blob of `size` bytes, or an empty one; None where another download of the same has it. What one sent is
+    /// for no other: it would be given to who only knows its digest.
+    pub fn partial(&self, (digest, size): (&Digest, u64), repository: &str) -> Result<Option<Partial>> {
+        let repository = Digest::of(repository.as_bytes());
+        let name = format!("{}.{}", digest.hex(), &repository.hex()[..32]);
+        let partial = lock(self.partial_path(&name), open().create(true).mode(0o600))?;
         Ok(match partial {
             Some(partial) if partial.length > size => Some(partial.emptied()?),
             partial => partial,
@@ -33,7 +36,8 @@ impl Disk {
         let mut found = Vec::new();
         for name in names_in(&self.partial_path(""))? {
             if let Some(partial) = lock(self.partial_path(&name), &open())? {
-                found.push((name, partial.length));
+                let digits = name.split('.').next().unwrap_or_default();
+                found.push((digits.to_owned(), partial.length));
             }
         }
         Ok(found)
@@ -41,7 +45,7 @@ impl Disk {
 
     /// Removes unfinished downloads that nobody is at and that nobody went on with for so long.
     pub fn drop_unfinished(&self, idle: Duration) -> Result<()> {
-        for (name, _) in self.unfinished()? {
+        for name in names_in(&self.partial_path(""))? {
             let Some(partial) = lock(self.partial_path(&name), &open())? else { continue };
             let changed = partial.file.metadata().and_then(|stat| stat.modified());
             let age = changed.ok().and_then(|time| time.elapsed().ok()).unwrap_or_default();
