@@ -27,8 +27,10 @@ pub async fn layer(node: &Node, sandbox: &Sandbox, container: &Container, image:
     paths::own_dir(&upper)?;
     let work = dir.join("work");
     paths::own_dir(&work)?;
+    // Only with a user namespace: else who owns a file may give it to any project, out of this one and into another's.
+    let is_mapped = (uid, gid) != (0, 0);
     // Both: overlayfs moves files from one to the other, and the kernel lets none leave its project.
-    if let Err(error) = node.stats.count(&[&upper, &work]) {
+    if is_mapped && let Err(error) = node.stats.count(&[&upper, &work]) {
         tracing::warn!(container = container.id, "its writable layer will be walked: {error}");
     }
     let Some(top) = image.layers.last() else { return Ok(()) };

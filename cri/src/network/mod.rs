@@ -8,6 +8,7 @@ mod builtin;
 mod cni;
 mod config;
 pub mod link;
+mod listeners;
 pub mod netns;
 mod nft;
 mod pod;
@@ -196,6 +197,8 @@ impl Network {
             }
             self.take_back(record).await.what(|| "take back a network that was half made")?;
         }
+        let ports = pod.ports.clone();
+        self.blocking(move |_| listeners::free(&ports)).await?;
         let networks = self.inner.plugins.networks()?;
         let attached = if networks.is_empty() {
             self.attach_builtin(pod).await

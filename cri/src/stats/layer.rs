@@ -2,6 +2,7 @@
 //! a walk that is at most ten seconds old and that no answer waits long for.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +19,11 @@ const FRESH: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_millis(20);
 /// Threads that walk for one question: a layer that is large holds up a part of the others only.
 const WALKERS: usize = 2;
-/// Directories deeper than this are not counted: each costs a descriptor while it is walked.
-const DEPTH: u32 = 128;
+/// So many directories from the top down are held open while what is below them is walked.
+const DESCRIPTORS: usize = 64;
+/// So many names of directories are taken from one at a time, and one where so many are held in all.
+const AT_A_TIME: usize = 4096;
+const HELD: usize = 1 << 16;
 
 /// A layer's size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,45 +134,152 @@ impl Layers {
 /// Walks a folder without following links out of it, however its owner moves things about meanwhile.
 fn size(folder: &Path) -> Option<Size> {
     let top = openat(CWD, folder, directory(), Mode::empty()).ok()?;
-    let mut size = Size { at: super::now(), bytes: 0, inodes: 0 };
-    let mut seen = HashSet::new();
-    walk(&top, DEPTH, &mut size, &mut seen);
-    Some(size)
+    let mut count = Count { size: Size { at: super::now(), bytes: 0, inodes: 0 }, seen: HashSet::new() };
+    count.walk(top);
+    Some(count.size)
 }
 
 fn directory() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }
 
-fn walk(folder: &OwnedFd, depth: u32, size: &mut Size, seen: &mut HashSet<(u64, u64)>) {
-    let Ok(entries) = Dir::read_from(folder) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
-            continue;
-        }
-        let Ok(stat) = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        // A file of several names counts once.
-        if stat.st_nlink > 1
-            && FileType::from_raw_mode(stat.st_mode) != FileType::Directory
-            && !seen.insert((stat.st_dev, stat.st_ino))
-        {
-            continue;
-        }
-        size.inodes += 1;
-        size.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory
-            && depth > 0
-            && let Ok(inner) = openat(folder, name, directory(), Mode::empty())
-        {
-            walk(&inner, depth - 1, size, seen);
+/// Which file it is.
+type Identity = (u64, u64);
+
+/// A directory that is being walked.
+struct Level {
+    identity: Identity,
+    /// Directories in it that were not walked yet, and how many were taken from it so far.
+    left: Vec<CString>,
+    taken: usize,
+    /// Whether it may have more of them.
+    more: bool,
+    /// Kept of those near the top.
+    descriptor: Option<OwnedFd>,
+}
+
+struct Count {
+    size: Size,
+    /// Files of several names that were counted.
+    seen: HashSet<Identity>,
+}
+
+impl Count {
+    /// A tree of any depth: no level costs stack, and few a descriptor.
+    fn walk(&mut self, top: OwnedFd) {
+        let mut at = top;
+        let mut level = self.enter(&at);
+        let mut above: Vec<Level> = Vec::new();
+        let mut held = 0;
+        loop {
+            if let Some(name) = level.left.pop() {
+                let Ok(below) = openat(&at, &name, directory(), Mode::empty()) else { continue };
+                let mut next = self.enter(&below);
+                std::mem::swap(&mut next, &mut level);
+                held += next.left.len();
+                let upper = std::mem::replace(&mut at, below);
+                next.descriptor = (above.len() < DESCRIPTORS).then_some(upper);
+                above.push(next);
+            } else if level.more {
+                let most = if held < HELD { AT_A_TIME } else { 1 };
+                (level.left, level.more) = directories(&at, level.taken, most);
+                level.taken += level.left.len();
+            } else {
+                loop {
+                    let Some(upper) = above.pop() else { return };
+                    held -= upper.left.len();
+                    let up = match upper.descriptor {
+                        Some(_) => None,
+                        None => match openat(&at, c"..", directory(), Mode::empty()) {
+                            Ok(up) if identity(&up) == upper.identity => Some(up),
+                            // Moved away meanwhile: what is left of it is for the next walk.
+                            _ => continue,
+                        },
+                    };
+                    level = upper;
+                    if let Some(up) = up.or_else(|| level.descriptor.take()) {
+                        at = up;
+                    }
+                    break;
+                }
+            }
         }
     }
+
+    /// Counts what a directory has.
+    fn enter(&mut self, folder: &OwnedFd) -> Level {
+        let (mut left, mut more) = (Vec::new(), false);
+        for entry in Dir::read_from(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let Ok(stat) = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            // A file of several names counts once.
+            if !is_directory && stat.st_nlink > 1 && !self.seen.insert((stat.st_dev, stat.st_ino)) {
+                continue;
+            }
+            self.size.inodes += 1;
+            self.size.bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+            if is_directory && left.len() < AT_A_TIME {
+                left.push(name.to_owned());
+            } else {
+                more |= is_directory;
+            }
+        }
+        Level { identity: identity(folder), taken: left.len(), left, more, descriptor: None }
+    }
+}
+
+/// The names of so many directories in it after the first `skipped`, and whether it has more.
+fn directories(folder: &OwnedFd, skipped: usize, most: usize) -> (Vec<CString>, bool) {
+    let is_directory = |name: &CStr| {
+        name != c"."
+            && name != c".."
+            && statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    };
+    let entries = Dir::read_from(folder).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_owned()).filter(|name| is_directory(name));
+    let mut names: Vec<CString> = names.skip(skipped).take(most + 1).collect();
+    let more = names.len() > most;
+    names.truncate(most);
+    (names, more)
+}
+
+fn identity(folder: &OwnedFd) -> Identity {
+    rustix::fs::fstat(folder).map_or((0, 0), |stat| (stat.st_dev, stat.st_ino))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A container hides nothing by depth, or by the number of directories.
+    #[test]
+    fn all_is_counted_however_deep_and_wide() {
+        let folder = std::env::temp_dir().join(format!("rt-cri-deep-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let top = openat(CWD, &folder, directory(), Mode::empty()).unwrap();
+        let mut at = top;
+        for _ in 0..2000 {
+            rustix::fs::mkdirat(&at, c"d", Mode::from_raw_mode(0o755)).unwrap();
+            rustix::fs::mkdirat(&at, c"e", Mode::from_raw_mode(0o755)).unwrap();
+            at = openat(&at, c"d", directory(), Mode::empty()).unwrap();
+        }
+        let file = openat(&at, c"file", OFlags::WRONLY | OFlags::CREATE, Mode::from_raw_mode(0o600)).unwrap();
+        rustix::io::write(&file, &[1; 100_000]).unwrap();
+        drop((at, file));
+        for number in 0..AT_A_TIME + 10 {
+            std::fs::create_dir(folder.join(number.to_string())).unwrap();
+        }
+        std::fs::write(folder.join(format!("{}/f", AT_A_TIME + 9)), [1; 1000]).unwrap();
+        let size = size(&folder).unwrap();
+        assert_eq!(size.inodes, 2 * 2000 + 1 + AT_A_TIME as u64 + 10 + 1);
+        assert!(size.bytes >= 100_000, "{size:?}");
+        crate::removal::remove_all(&folder).unwrap();
+    }
 
     #[test]
     fn files_of_several_names_count_once_and_links_are_not_followed() {
