@@ -37,6 +37,8 @@ pub struct Child {
     pub pidfd: OwnedFd,
     /// The parent's end.
     pub link: Link,
+    /// What it has sent before it was born where others live.
+    pub terminal: Option<OwnedFd>,
     kept: bool,
     in_between: bool,
     /// Children of whoever executed this program, who has left them to us.
@@ -63,7 +65,8 @@ pub struct Patience {
 impl Child {
     /// Born just now.
     pub fn new((pid, pidfd): (Pid, OwnedFd), link: Link) -> Self {
-        Self { pid, pidfd, link, kept: false, in_between: false, others: Vec::new(), watch: None }
+        let others = Vec::new();
+        Self { pid, pidfd, link, terminal: None, kept: false, in_between: false, others, watch: None }
     }
 
     /// Who goes on is yet to be cloned by it: none of those who were children of ours before.
@@ -156,8 +159,16 @@ impl Child {
             return Ok(false);
         }
         self.link.ask_who(true)?;
-        let said = self.receive()?;
+        let mut said = self.receive()?;
+        if let Some(Message::Terminal(terminal)) = said {
+            self.terminal = Some(terminal);
+            said = self.receive()?;
+        }
         self.link.ask_who(false)?;
+        // ORDER: where others live, from here on they can take its end of the link; the terminal was sent before.
+        if self.watch.is_some() {
+            self.link.refuse_descriptors()?;
+        }
         let pid = match said {
             Some(Message::Born(pid)) => Pid::from_raw(pid),
             Some(Message::Failed(_, error)) => return Err(error),

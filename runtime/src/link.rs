@@ -6,6 +6,7 @@
 //!   parent ── Limited ───▶ init      limits and device rules are set: nothing that the container chose is opened before (only a container's first process)
 //!   parent ◀── AtHooks ─── init      the root filesystem stands (only where there are hooks to run now; twice, where the parent runs those of the container)
 //!   parent ── HooksDone ─▶ init
+//!   parent ◀── Terminal ── init      carries the terminal (only where it is then born where others live)
 //!   parent ◀── Born ────── init      it is a process of its own now, where it was born by one in between (see `spawn.rs`)
 //!   parent ◀── Ready ───── init      all but execve is done; carries the terminal, if there is one (`exec`: only where somebody waits for it)
 //!   parent ── Start ─────▶ init      (only `run` and `exec`; said before Ready where nothing happens between the two)
@@ -49,6 +50,8 @@ pub enum Message {
     HooksDone,
     /// Init: waits for start; with the terminal's other end.
     Ready(Option<OwnedFd>),
+    /// Init: the terminal's other end, before it is born where others live.
+    Terminal(OwnedFd),
     /// Parent: execute.
     Start,
     /// Parent: the record is committed; whatever becomes of this process, the container is known.
@@ -81,12 +84,18 @@ impl Link {
             .what(|| "ask for the senders of messages")
     }
 
+    /// From here on nobody can send this side a descriptor. KERNEL(6.16): before, whoever has the other end can send one whose last close,
+    /// which is ours then, takes as long as he has said (SO_LINGER).
+    pub fn refuse_descriptors(&self) -> Result<()> {
+        crate::sys::net::refuse_descriptors(&self.0).what(|| "refuse descriptors on the link")
+    }
+
     /// Sends one message.
     pub fn send(&self, message: &Message) -> Result<()> {
         let bytes = message.encode();
         let raw: [RawFd; 1];
         let fds: &[RawFd] = match message {
-            Message::Ready(Some(fd)) | Message::Opened(fd, _) => {
+            Message::Ready(Some(fd)) | Message::Terminal(fd) | Message::Opened(fd, _) => {
                 raw = [fd.as_raw_fd()];
                 &raw
             }
@@ -171,6 +180,7 @@ impl Message {
             Self::HooksDone => vec![b'H'],
             Self::Ready(None) => vec![b'R'],
             Self::Ready(Some(_)) => vec![b'T'],
+            Self::Terminal(_) => vec![b'P'],
             Self::Start => vec![b'S'],
             Self::Committed => vec![b'C'],
             Self::Born(_) => vec![b'B'],
@@ -189,6 +199,7 @@ impl Message {
         let fd = fds.pop();
         match (bytes, fd) {
             ([b'T'], Some(fd)) if fds.is_empty() => Ok(Self::Ready(Some(fd))),
+            ([b'P'], Some(fd)) if fds.is_empty() => Ok(Self::Terminal(fd)),
             ([b'O'], Some(fd)) if fds.is_empty() && sender.is_some_and(|pid| pid > 0) => {
                 Ok(Self::Opened(fd, sender.unwrap_or_default()))
             }
@@ -260,6 +271,19 @@ mod tests {
             panic!("not a failure")
         };
         assert_eq!((step_name(step), back.to_string(), back.kind()), ("mounts", text, Kind::Os(libc::EPERM)));
+    }
+
+    #[test]
+    fn descriptors_can_be_refused() {
+        let (a, b) = Link::pair().unwrap();
+        a.refuse_descriptors().unwrap();
+        let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        let sent = b.send(&Message::Ready(Some(file)));
+        if crate::sys::net::can_refuse_descriptors(&a.0) {
+            assert_eq!(sent.unwrap_err().errno(), Some(libc::EPERM));
+        } else {
+            println!("SKIP: this kernel has no SO_PASSRIGHTS (Linux 6.16)");
+        }
     }
 
     #[test]

@@ -171,7 +171,7 @@ impl<'a> Walk<'a> {
                 }
             }
             if stop.at_or_after("user") {
-                stop.judge_descriptors(asked, &mut say);
+                stop.judge_descriptors(asked, host.others.contains(&stop.pid_namespace), &mut say);
             }
         }
         assert!(self.stops.iter().any(|stop| stop.step == "exec"), "it never came to exec");
@@ -181,7 +181,8 @@ impl<'a> Walk<'a> {
 }
 
 impl Stop {
-    fn judge_descriptors(&self, asked: u32, say: &mut impl FnMut(String)) {
+    /// `seen`: by others, in their PID namespace.
+    fn judge_descriptors(&self, asked: u32, seen: bool, say: &mut impl FnMut(String)) {
         let (mut sockets, mut fifos, mut programs) = (0, 0, 0);
         for fd in self.descriptors.iter().filter(|fd| fd.number >= 3 + asked) {
             let inside = self.mounts.contains(&fd.mount);
@@ -195,8 +196,8 @@ impl Stop {
                 // The container's root, as it sees it.
                 inside && fd.identity == self.root
             } else if fd.kind.is_char_device() {
-                // The other end of the container's own terminal, on its way to the parent.
-                inside && fd.target == "/dev/pts/ptmx" && !self.at_or_after("start")
+                // The other end of the container's own terminal, on its way to the parent: one with the parent's, so that nobody may take it.
+                inside && fd.target == "/dev/pts/ptmx" && !self.at_or_after("start") && !seen
             } else if fd.kind.is_file() {
                 programs += 1;
                 inside && programs == 1

@@ -149,3 +149,25 @@ fn who_says_more_than_that_it_is_ready_does_not_wait() {
     call.deadline(Duration::from_secs(20)).run().exits(1).fails(&["onnection refused"]);
     assert_eq!(hear(&socket), "READY=1\n");
 }
+
+/// Whoever sends one says how long its close takes (SO_LINGER), which would be the runtime's.
+#[test]
+fn no_descriptor_can_be_sent_to_the_runtime() {
+    only_rt!("what its socket takes is its own");
+    if !passes_can_be_refused() {
+        return say_skip("no_descriptor_can_be_sent_to_the_runtime", "SO_PASSRIGHTS came with Linux 6.16");
+    }
+    let case = case!();
+    let (socket, path) = waiting(&case);
+    let mut bundle = case.bundle();
+    bundle.args(["/probe", "chain", "notify-descriptor", ",", "notify", "READY=1"]).write();
+    let call = case.call(["run", "--bundle"]).arg(bundle.dir()).arg(bundle.id()).env("NOTIFY_SOCKET", &path);
+    assert_eq!(call.run().ok().stdout.trim(), "errno 1");
+    assert_eq!(hear(&socket), "READY=1\n");
+}
+
+fn passes_can_be_refused() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's version");
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(16))
+}

@@ -51,7 +51,7 @@ fn forget_the_namespace(state_root: &Path, id: &str) {
     std::fs::write(&path, state.to_string()).expect("write");
 }
 
-fn refused(output: Output, word: &str) {
+fn refused(output: &Output, word: &str) {
     assert!(!output.stderr.contains(HANDLER), "a program of the container ran: {output}");
     assert!(output.stderr.contains(word), "{output}");
 }
@@ -66,13 +66,13 @@ fn nobody_enters_a_user_namespace_that_the_container_made() {
         if words.is_empty() {
             exec().exits(7);
         } else {
-            refused(exec().exits(255), GONE);
+            refused(&exec().exits(255), GONE);
         }
         forget_the_namespace(&case.state_root(), container.id());
         if words.is_empty() {
             exec().exits(7);
         } else {
-            refused(exec().exits(255), "not in one that rt made here");
+            refused(&exec().exits(255), "not in one that rt made here");
         }
         container.delete();
     }
@@ -91,7 +91,7 @@ fn nobody_shares_what_a_container_made_in_a_user_namespace_of_its_own() {
         other.write();
         for with in [format!("{}=net", container.id()), container.id().to_owned()] {
             let run = case.call(["run", "--share", &with, "--bundle"]).arg(other.dir()).arg(other.id());
-            refused(run.run().exits(1), GONE);
+            refused(&run.run().exits(1), GONE);
         }
         container.delete();
     }
@@ -157,7 +157,7 @@ fn an_ordinary_users_exec_begins_in_no_namespace_that_the_container_made() {
             if words.is_empty() {
                 exec().exits(7);
             } else {
-                refused(exec().exits(255), word);
+                refused(&exec().exits(255), word);
             }
             if word == GONE {
                 forget_the_namespace(&person.state_root(), bundle.id());

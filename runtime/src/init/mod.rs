@@ -162,6 +162,11 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     if !birth.seen {
         terminal::take(task)?;
     }
+    // ORDER: before it is born where others can take it: the multiplexer is one with the parent's, flags and bytes.
+    let terminal = match terminal {
+        Some(terminal) if birth.seen => birth.link.send(&Message::Terminal(terminal)).map(|()| None)?,
+        terminal => terminal,
+    };
     let alone = birth.seen.then(Alone::seen).transpose().what(|| "look for threads")?;
     // ORDER: what comes between this and execve is listed there.
     let mut sealed = seal::early(birth)?;

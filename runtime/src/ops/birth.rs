@@ -90,6 +90,8 @@ pub fn ready(child: &mut Child, task: &Task) -> Result<Option<OwnedFd>> {
         Message::Ready(terminal) => Some(terminal),
         _ => None,
     })?;
+    child.link.refuse_descriptors()?;
+    let terminal = terminal.or(child.terminal.take());
     let fits = match &terminal {
         Some(terminal) => task.process.terminal.is_some() && is_multiplexer(terminal),
         None => task.process.terminal.is_none(),

@@ -87,6 +87,8 @@ impl Notify {
         rustix::process::umask(mask);
         let socket = socket.what(what)?;
         socket.set_nonblocking(true).what(what)?;
+        // Whoever could send one says how long its close takes, which is ours.
+        crate::sys::net::refuse_descriptors(&socket).what(what)?;
         Ok(Some(Listener { host: self.host, socket, done: false, left: MOST, since: Instant::now() }))
     }
 }

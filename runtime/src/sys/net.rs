@@ -1,4 +1,4 @@
-//! Network devices, by ioctl(2): enough to set one up.
+//! Sockets: network devices by ioctl(2), enough to set one up; descriptors that a Unix socket does not take.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -13,6 +13,47 @@ struct InterfaceFlags {
     name: [u8; 16],
     flags: libc::c_short,
     rest: [u8; 22],
+}
+
+/// KERNEL(6.16): include/uapi/asm-generic/socket.h
+const SO_PASSRIGHTS: libc::c_int = 83;
+
+/// Whoever sends this Unix socket a descriptor gets EPERM. A kernel that has no such option passes them as ever.
+pub fn refuse_descriptors(socket: impl AsFd) -> nix::Result<()> {
+    let off: libc::c_int = 0;
+    let size = std::mem::size_of_val(&off) as libc::socklen_t;
+    // SAFETY: SO_PASSRIGHTS reads an int, which outlives the call.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const off).cast(),
+            size,
+        )
+    };
+    match check(libc::c_long::from(set)) {
+        Err(Errno::ENOPROTOOPT) => Ok(()),
+        done => done.map(drop),
+    }
+}
+
+/// Whether [`refuse_descriptors`] has an effect, told by a socket on which it was called.
+#[cfg(test)]
+pub fn can_refuse_descriptors(socket: impl AsFd) -> bool {
+    let mut on: libc::c_int = 1;
+    let mut size = std::mem::size_of_val(&on) as libc::socklen_t;
+    // SAFETY: SO_PASSRIGHTS writes an int, which outlives the call, as does its size.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw mut on).cast(),
+            &raw mut size,
+        )
+    };
+    got == 0 && on == 0
 }
 
 /// Raises IFF_UP. `socket` is any socket in the device's network namespace.

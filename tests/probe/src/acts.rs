@@ -45,6 +45,7 @@ pub fn act(verb: &str, rest: &[String]) -> Done {
         "sysv-read" => sysv(first()?, None),
         "signal-wait" => signal_wait(rest.first()),
         "notify" => notify(first()?),
+        "notify-descriptor" => notify_descriptor(),
         "notify-flood" => notify_flood(first()?),
         "print-lines" => print_lines(first()?),
         "fill" => fill(),
@@ -178,6 +179,17 @@ fn notify(text: &str) -> Done {
     let path = std::env::var("NOTIFY_SOCKET").map_err(|e| format!("NOTIFY_SOCKET: {e}"))?;
     let socket = std::os::unix::net::UnixDatagram::unbound().map_err(|e| e.to_string())?;
     socket.send_to(text.as_bytes(), &path).map(|_| 0).map_err(|e| format!("{path}: {e}"))
+}
+
+/// A message with a descriptor.
+fn notify_descriptor() -> Done {
+    let path = std::env::var("NOTIFY_SOCKET").map_err(|e| format!("NOTIFY_SOCKET: {e}"))?;
+    let socket = std::os::unix::net::UnixDatagram::unbound().map_err(|e| e.to_string())?;
+    socket.connect(&path).map_err(|e| format!("{path}: {e}"))?;
+    match sys::send_descriptor(socket.as_raw_fd(), socket.as_raw_fd()) {
+        Ok(()) => say("ok"),
+        Err(errno) => say(&format!("errno {errno}")),
+    }
 }
 
 /// Writes to stdout until there has been no room for a second.

@@ -27,7 +27,7 @@ probe old-socket FAMILY             socket(2) through socketcall, as a 32-bit pr
 probe listen PORT [COUNT] | connect PORT TEXT
 probe shm-write NAME TEXT | shm-read NAME | sysv-write KEY TEXT | sysv-read KEY
 probe signal-wait [COUNT]           prints `ready`, then each signal's number as it comes
-probe notify TEXT | notify-flood SECONDS    sends it to $NOTIFY_SOCKET | as much as it can
+probe notify TEXT | notify-descriptor | notify-flood SECONDS    sends it to $NOTIFY_SOCKET | a descriptor | as much as it can
 probe print-lines BYTES | fill      lines of 100 bytes on stdout, 64 KiB at once | as much as there is room for
 probe eat-memory BYTES | spin SECONDS | fork COUNT | orphan | tty-size
 probe hook FILE [exit=N] [sleep=S]  writes what a hook is given (argv, env, stdin, namespaces) as JSON to FILE

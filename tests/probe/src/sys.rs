@@ -351,6 +351,26 @@ pub fn reap() -> Vec<i32> {
     }
 }
 
+/// A byte and a descriptor, over a connected Unix socket.
+pub fn send_descriptor(socket: i32, fd: i32) -> Result<(), Errno> {
+    let mut byte = [b'x'];
+    let mut bytes = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    let mut control = [0u64; 3];
+    // SAFETY: zeros are a msghdr; what it points to, room for one header and one descriptor among it, outlives the call.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        (message.msg_iov, message.msg_iovlen) = (&raw mut bytes, 1);
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = libc::CMSG_SPACE(4) as _;
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(4) as _;
+        libc::CMSG_DATA(header).cast::<i32>().write_unaligned(fd);
+        check(libc::sendmsg(socket, &raw const message, 0) as c_long).map(drop)
+    }
+}
+
 /// fork(2): 0 in the child.
 pub fn fork() -> Result<i32, Errno> {
     // SAFETY: this program has one thread, so the child may do anything.
