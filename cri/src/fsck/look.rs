@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::error::{Context, Result};
 use crate::host;
 use crate::image::Store;
+use crate::image::unpack::Cancel;
 use crate::network::Network;
 use crate::oci;
 use crate::paths::Paths;
@@ -41,7 +42,7 @@ pub fn all(config: &Config) -> Result<Vec<Finding>> {
     cgroups(&known, &mut found);
     if paths.images().exists() {
         let store = Store::open(&paths.images(), &config.registry)?;
-        found.extend(store.check()?.into_iter().map(Finding::Image));
+        found.extend(store.check(&Cancel::default())?.into_iter().map(Finding::Image));
     }
     Ok(found)
 }

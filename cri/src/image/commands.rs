@@ -84,8 +84,10 @@ impl api::images_server::Images for CommandRpc {
     ) -> Result<Response<api::CheckResponse>, Status> {
         let repair = request.into_inner().repair;
         let (store, in_use) = (self.store.clone(), self.in_use.clone());
+        let cancel = Cancel::default();
+        let _waiting = cancel.on_drop();
         let answer = blocking(move || {
-            let flaws = store.check()?;
+            let flaws = store.check(&cancel)?;
             let broken = flaws.iter().filter(|flaw| flaw.breaks()).count();
             let kept = if repair { store.repair(&flaws, &in_use())? } else { Vec::new() };
             Ok(api::CheckResponse {

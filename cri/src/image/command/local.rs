@@ -71,7 +71,8 @@ async fn stopped() -> &'static str {
 }
 
 fn fsck(store: &Arc<Store>, repair: bool) -> Result<()> {
-    let flaws = store.check()?;
+    // Who gives up ends this program.
+    let flaws = store.check(&Cancel::default())?;
     let found = Found {
         flaws: flaws.iter().map(ToString::to_string).collect(),
         broken: flaws.iter().filter(|flaw| flaw.breaks()).count(),

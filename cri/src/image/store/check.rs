@@ -3,7 +3,7 @@
 use super::disk::{Layer, Record};
 use super::{Held, Store};
 use crate::error::{Context, Error, Result};
-use crate::image::unpack::{SEALS, seal, walk};
+use crate::image::unpack::{Cancel, SEALS, seal, walk};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
@@ -70,8 +70,8 @@ struct Standing {
 }
 
 impl Store {
-    /// Looks at everything. Blocks; reads all files, while the store goes on.
-    pub fn check(self: &Arc<Self>) -> Result<Vec<Flaw>> {
+    /// Looks at everything, for as long as somebody waits. Blocks; reads all files, while the store goes on.
+    pub fn check(self: &Arc<Self>, cancel: &Cancel) -> Result<Vec<Flaw>> {
         let Standing { records, layers, unused } = self.standing();
         let mut flaws: Vec<_> = unused.into_iter().map(Flaw::Unused).collect();
         let users = |number: u64| {
@@ -89,7 +89,10 @@ impl Store {
             flaws.push(Flaw::Missing { layer: *number, images: users(*number) });
         }
         for (number, (layer, _held)) in &layers {
-            if let Err(why) = self.sound(*number, layer) {
+            let sound = self.sound(*number, layer, cancel);
+            // ORDER: a layer that was not read to its end has no flaw for that.
+            cancel.check().what(|| "check layers")?;
+            if let Err(why) = sound {
                 flaws.push(Flaw::Changed { layer: *number, why, images: users(*number) });
             }
         }
@@ -113,12 +116,13 @@ impl Store {
     }
 
     /// Compares a layer with what was noted when it was unpacked: the content of all files, and how many bytes they are.
-    fn sound(&self, number: u64, layer: &Layer) -> Result<(), String> {
+    fn sound(&self, number: u64, layer: &Layer, cancel: &Cancel) -> Result<(), String> {
         let (directory, root) = (self.disk.layer(number), self.layer_root(number));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::open(&root, flags, Mode::empty());
         let opened = opened.map_err(|error| format!("{}: {error}", root.display()))?;
-        let sound = whole(&opened, layer).and_then(|()| seal::verify(&opened, &directory.join(SEALS)));
+        let sound = whole(&opened, layer, cancel);
+        let sound = sound.and_then(|()| seal::verify(&opened, &directory.join(SEALS), cancel));
         sound.map_err(|error| error.to_string())
     }
 
@@ -150,11 +154,12 @@ impl Store {
 }
 
 /// Counts the bytes of files, each file once: holes and links apart it is what was unpacked.
-fn whole(root: &OwnedFd, layer: &Layer) -> Result<()> {
+fn whole(root: &OwnedFd, layer: &Layer, cancel: &Cancel) -> Result<()> {
     // Of files with several names.
     let mut seen = BTreeSet::new();
     let mut bytes = 0u64;
     walk(root, |found| {
+        cancel.check()?;
         let stat = rustix::fs::statat(found.parent, found.name, AtFlags::SYMLINK_NOFOLLOW);
         let stat = stat.what(|| format!("look at {:?}", String::from_utf8_lossy(found.path)))?;
         let is_new = stat.st_nlink == 1 || seen.insert(stat.st_ino);

@@ -18,6 +18,12 @@ impl Made {
         self.dir.join("layer/fs")
     }
 
+    /// Reads all files back.
+    fn verify(&self) -> Result<()> {
+        let root = std::fs::File::open(self.fs()).expect("the tree").into();
+        seal::verify(&root, &self.dir.join("layer").join(SEALS), &Cancel::default())
+    }
+
     #[track_caller]
     fn error(&self) -> String {
         let Err(error) = &self.result else { panic!("it is unpacked, which it should not be") };
@@ -153,8 +159,7 @@ fn many_small_files_are_all_there_and_what_concerns_one_of_them_finds_it() {
     }
     let file = std::fs::metadata(made.fs().join("to")).expect("a file");
     assert_eq!((file.nlink(), file.mode() & 0o7777, file.mtime()), (2, 0o644, 1_000_000));
-    seal::verify(&std::fs::File::open(made.fs()).expect("the tree").into(), &made.dir.join("layer/files"))
-        .expect("all as listed");
+    made.verify().expect("all as listed");
     let error = Tarball::default().file("a", "").file("a/b", "").unpack("below").error();
     assert!(error.contains("\"a\" as a directory"), "{error}");
 }
