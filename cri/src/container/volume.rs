@@ -16,11 +16,14 @@ use crate::paths;
 /// a container again and again.
 const ENTRIES: u64 = 200_000;
 const BYTES: u64 = 64 << 30;
+/// The most names that are looked for in directories of layers: each part of a volume's path, and each directory in it, may be in each of
+/// five hundred layers. Some seconds of a core.
+const LOOKS: u64 = 1_000_000;
 /// Files of several names that are known again; of more, each name gets a copy.
 const LINKED: usize = 4096;
 /// Bytes copied before it is asked again whether anybody waits, and whether the disk keeps room.
 const PIECE: u64 = 8 << 20;
-/// Deepest directory below a volume.
+/// Deepest volume, and deepest directory below one.
 const DEPTH: usize = 64;
 
 /// The host's ids of the container's root: what is copied belongs to the ids that follow.
@@ -33,6 +36,7 @@ pub struct Copying<'a> {
     cancel: &'a Cancel,
     entries: u64,
     bytes: u64,
+    looks: u64,
     /// The copies of files with several names, by where they came from.
     linked: HashMap<(u64, u64), PathBuf>,
 }
@@ -40,13 +44,20 @@ pub struct Copying<'a> {
 impl<'a> Copying<'a> {
     /// For a container whose root has these ids; so much of the disk is left free.
     pub fn new(root: Root, free_bytes: u64, cancel: &'a Cancel) -> Self {
-        Self { root, free_bytes, cancel, entries: 0, bytes: 0, linked: HashMap::new() }
+        Self { root, free_bytes, cancel, entries: 0, bytes: 0, looks: 0, linked: HashMap::new() }
     }
 
     fn entry(&mut self, at: &Path) -> Result<()> {
         self.cancel.check().what(|| format!("copy to {}", at.display()))?;
         self.entries += 1;
         self.bounded(self.entries, (ENTRIES, "files"), at)
+    }
+
+    /// Before a name is looked for in a directory of a layer.
+    fn look(&mut self, at: &Path) -> Result<()> {
+        self.cancel.check().what(|| format!("copy to {}", at.display()))?;
+        self.looks += 1;
+        self.bounded(self.looks, (LOOKS, "directories of layers"), at)
     }
 
     /// Before so many bytes are written to a file.
@@ -72,8 +83,16 @@ impl<'a> Copying<'a> {
 pub fn create(path: &Path, volume: &str, layers: &[PathBuf], copying: &mut Copying<'_>) -> Result<()> {
     let root = copying.root;
     let parts = parts(volume)?;
+    if parts.len() > DEPTH {
+        let text = format!(
+            "fill volume {}: it is {} directories deep in the image, at most {DEPTH} are taken",
+            path.display(),
+            parts.len()
+        );
+        return Err(Error::invalid(text).cure("mount something there instead"));
+    }
     paths::own_dir(path)?;
-    let views = views(layers, &parts);
+    let views = views(layers, &parts, (path, copying))?;
     if let Some((_, top)) = views.first() {
         attributes(path, top, root)?;
     } else {
@@ -98,13 +117,18 @@ fn parts(volume: &str) -> Result<Vec<OsString>> {
 }
 
 /// The directories that make up `parts`, topmost first: those below a whiteout, an opaque directory or a file don't count.
-fn views(layers: &[PathBuf], parts: &[OsString]) -> Vec<(PathBuf, Metadata)> {
+fn views(
+    layers: &[PathBuf],
+    parts: &[OsString],
+    (to, copying): (&Path, &mut Copying<'_>),
+) -> Result<Vec<(PathBuf, Metadata)>> {
     let mut views = Vec::new();
     for layer in layers.iter().rev() {
         let mut at = layer.clone();
         let mut hides = false;
         let mut found = fs::symlink_metadata(&at).ok();
         for part in parts {
+            copying.look(to)?;
             at.push(part);
             found = fs::symlink_metadata(&at).ok();
             match &found {
@@ -122,7 +146,7 @@ fn views(layers: &[PathBuf], parts: &[OsString]) -> Vec<(PathBuf, Metadata)> {
             break;
         }
     }
-    views
+    Ok(views)
 }
 
 /// Copies the merged content of `dirs`, topmost first.
@@ -142,7 +166,8 @@ fn copy(dirs: &[PathBuf], to: &Path, copying: &mut Copying<'_>, depth: usize) ->
             if there.is_dir() {
                 let name = [entry.file_name()];
                 let below: Vec<PathBuf> = dirs[index..].iter().rev().cloned().collect();
-                let merged: Vec<PathBuf> = views(&below, &name).into_iter().map(|(dir, _)| dir).collect();
+                let merged = views(&below, &name, (&target, copying))?;
+                let merged: Vec<PathBuf> = merged.into_iter().map(|(dir, _)| dir).collect();
                 fs::create_dir(&target).what(|| format!("create directory {}", target.display()))?;
                 copy(&merged, &target, copying, depth + 1)?;
                 attributes(&target, &there, copying.root)?;
@@ -310,6 +335,16 @@ mod tests {
         let error =
             create(&dir.join("many"), "/data", &[dir.join("1")], &mut many).expect_err("many").to_string();
         assert!(error.contains("more than 200000 files"), "{error}");
+        let mut looked = Copying::new((0, 0), 0, &cancel);
+        fs::create_dir_all(data.join("sub/below")).expect("directories");
+        // The volume and two directories in it, each in three layers.
+        create(&dir.join("looked"), "/data", &vec![dir.join("1"); 3], &mut looked).expect("create");
+        assert_eq!(looked.looks, 9);
+        let mut far = Copying { looks: LOOKS - 8, ..Copying::new((0, 0), 0, &cancel) };
+        let error = create(&dir.join("far"), "/data", &vec![dir.join("1"); 3], &mut far).expect_err("far");
+        assert!(error.to_string().contains("more than 1000000 directories of layers"), "{error}");
+        let error = create(&dir.join("deep"), &"/d".repeat(65), &[], &mut looked).expect_err("deep");
+        assert!(error.to_string().contains("65 directories deep"), "{error}");
         cancel.cancel();
         let error =
             create(&dir.join("gone"), "/data", &[dir.join("1")], &mut copying).expect_err("cancelled");
