@@ -20,7 +20,7 @@ use crate::image::registry::Registries;
 use crate::image::{Image, Reference, manifest};
 use disk::{Disk, Index, Layer, Record};
 use names::View;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -284,7 +284,11 @@ impl Books {
         // A layer that hides all below it at the root: overlayfs doesn't look for that mark there.
         let opaque = |number: &u64| self.layers.get(number).is_some_and(|layer| layer.opaque_root);
         let first = record.layers.iter().rposition(opaque).unwrap_or(0);
-        let layers = record.layers[first..].iter().map(|number| disk.layer(*number).join("fs")).collect();
+        // One that comes twice hides itself, and overlayfs takes none twice.
+        let mut seen = HashSet::new();
+        let seen_from = record.layers[first..].iter().rev().filter(|number| seen.insert(**number));
+        let mut layers: Vec<_> = seen_from.map(|number| disk.layer(*number).join("fs")).collect();
+        layers.reverse();
         let pinned = config.pinned.iter().any(|pinned| {
             let full = Reference::parse(pinned).map(|reference| reference.to_string());
             full.is_ok_and(|full| names.tags.contains(&full) || names.digests.contains(&full))
