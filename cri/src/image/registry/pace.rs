@@ -2,14 +2,19 @@
 
 use super::follow::unreachable;
 use crate::error::{Error, Kind, Result};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use reqwest::Response;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 /// How long a manifest, a config, a token or the like may take in all.
 const DOCUMENT: Duration = Duration::from_secs(300);
 /// And the words of an error.
 const WORDS: Duration = Duration::from_secs(10);
+
+/// Small pieces are handed on as one, of about so many bytes, or of what came in so long: each costs whoever takes it as much as a large one.
+const GATHERED: usize = 64 << 10;
+const GATHERING: Duration = Duration::from_millis(2);
 
 /// The least that must come.
 #[derive(Debug, Clone, Copy)]
@@ -36,19 +41,51 @@ pub struct Paced {
     /// For the network only: whoever takes the bytes may take his time.
     waited: Duration,
     came: u64,
+    /// How it ended, found while what had come before was gathered.
+    ended: Option<reqwest::Result<Option<Bytes>>>,
 }
 
 impl Paced {
     /// From its first byte.
     pub fn new(response: Response, pace: Pace) -> Self {
-        Self { response, pace, waited: Duration::ZERO, came: 0 }
+        Self { response, pace, waited: Duration::ZERO, came: 0, ended: None }
+    }
+
+    /// What has come, waited for; and what else comes at once.
+    async fn gathered(&mut self) -> reqwest::Result<Option<Bytes>> {
+        if let Some(ended) = self.ended.take() {
+            return ended;
+        }
+        let Some(first) = self.response.chunk().await? else { return Ok(None) };
+        if first.len() >= GATHERED {
+            return Ok(Some(first));
+        }
+        let mut all = BytesMut::from(first);
+        // A connection hands its next piece on only when it is asked for it: one that is there already is not there at the first look.
+        let mut patience = pin!(tokio::time::sleep(GATHERING));
+        while all.len() < GATHERED {
+            let next = tokio::select! {
+                biased;
+                next = self.response.chunk() => next,
+                () = &mut patience => break,
+            };
+            match next {
+                Ok(Some(more)) => all.extend_from_slice(&more),
+                // What came before has come all the same; how it ended is for the next.
+                ended => {
+                    self.ended = Some(ended);
+                    break;
+                }
+            }
+        }
+        Ok(Some(all.freeze()))
     }
 
     /// The next piece; None at the end.
     pub async fn chunk(&mut self, what: &str) -> Result<Option<Bytes>> {
         let began = Instant::now();
         let left = self.pace.window.saturating_sub(self.waited);
-        let piece = match tokio::time::timeout(left, self.response.chunk()).await {
+        let piece = match tokio::time::timeout(left, self.gathered()).await {
             Ok(piece) => piece.map_err(|error| unreachable(&error, what))?,
             Err(_) => return Err(self.too_slow(what)),
         };
@@ -104,4 +141,58 @@ pub async fn words(mut response: Response, most: usize) -> Vec<u8> {
     };
     let _ = tokio::time::timeout(WORDS, read).await;
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::registry::{Tls, clients::Clients};
+    use std::io::{Read, Write};
+
+    /// An answer in chunks of one byte each, then the end that is told, or none.
+    async fn in_chunks(bytes: &'static [u8], end: &'static [u8]) -> Response {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let _ = stream.read(&mut [0; 4096]);
+            let mut answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            for byte in bytes {
+                answer.extend_from_slice(&[b'1', b'\r', b'\n', *byte, b'\r', b'\n']);
+            }
+            answer.extend_from_slice(end);
+            let _ = stream.write_all(&answer);
+        });
+        let clients = Clients::default().of(&Tls::default(), Duration::from_secs(10)).expect("clients");
+        clients.of(true).get(format!("http://{address}/")).send().await.expect("an answer")
+    }
+
+    async fn gathered(response: Response) -> (Vec<Bytes>, Result<()>) {
+        let (mut paced, mut pieces) = (Paced::new(response, Pace::new(10, 1)), Vec::new());
+        loop {
+            match paced.chunk("read").await {
+                Ok(Some(piece)) => pieces.push(piece),
+                Ok(None) => return (pieces, Ok(())),
+                Err(error) => return (pieces, Err(error)),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn chunks_of_a_byte_are_handed_on_as_large_pieces() {
+        let sent: &'static [u8] = Box::leak((0..=255).cycle().take(100_000).collect::<Vec<u8>>().into());
+        let (mut response, mut one_by_one) = (in_chunks(sent, b"0\r\n\r\n").await, 0);
+        while response.chunk().await.expect("a chunk").is_some() {
+            one_by_one += 1;
+        }
+        let (pieces, ended) = gathered(in_chunks(sent, b"0\r\n\r\n").await).await;
+        ended.expect("the end");
+        // It depends on how many come while it waits.
+        assert!(pieces.len() < one_by_one / 10, "{} pieces instead of {one_by_one}", pieces.len());
+        assert_eq!(pieces.concat(), sent);
+        // What came before a connection broke off has come.
+        let (pieces, ended) = gathered(in_chunks(&sent[..100], b"").await).await;
+        ended.expect_err("it broke off");
+        assert_eq!(pieces.concat(), &sent[..100]);
+    }
 }
