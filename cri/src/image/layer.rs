@@ -240,6 +240,7 @@ impl Making {
             given_up: &given_up,
             fast: &fast,
             keep: store.config.keep_blobs,
+            free_bytes: store.free_bytes(),
         };
         let account = Account::new(&wanted.budget, cancel.clone());
         let made = unpack_in(&part, (input, &expected), (&wanted.chain, &account));
@@ -398,6 +399,8 @@ struct Resumed<'a> {
     fast: &'a AtomicBool,
     /// To the end, however fast it comes.
     keep: bool,
+    /// Of the filesystem, for others.
+    free_bytes: u64,
 }
 
 impl Read for Resumed<'_> {
@@ -409,7 +412,7 @@ impl Read for Resumed<'_> {
         }
         let count = self.input.read(buffer).inspect_err(|_| self.given_up.store(true, Ordering::Relaxed))?;
         if let Some(partial) = self.partial {
-            partial.write_at(&buffer[..count], self.at)?;
+            partial.write_at(&buffer[..count], self.at, self.free_bytes)?;
         }
         self.at += count as u64;
         self.forget_if_fast();
