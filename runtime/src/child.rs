@@ -162,13 +162,14 @@ impl Child {
         let mut said = self.receive()?;
         if let Some(Message::Terminal(terminal)) = said {
             self.terminal = Some(terminal);
+            // ORDER: once it is born others can take its end of the link.
+            self.link.refuse_descriptors()?;
+            self.link.ask_who(false)?;
+            self.link.send(&Message::Go)?;
+            self.link.ask_who(true)?;
             said = self.receive()?;
         }
         self.link.ask_who(false)?;
-        // ORDER: where others live, from here on they can take its end of the link; the terminal was sent before.
-        if self.watch.is_some() {
-            self.link.refuse_descriptors()?;
-        }
         let pid = match said {
             Some(Message::Born(pid)) => Pid::from_raw(pid),
             Some(Message::Failed(_, error)) => return Err(error),

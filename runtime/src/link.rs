@@ -7,6 +7,7 @@
 //!   parent ◀── AtHooks ─── init      the root filesystem stands (only where there are hooks to run now; twice, where the parent runs those of the container)
 //!   parent ── HooksDone ─▶ init
 //!   parent ◀── Terminal ── init      carries the terminal (only where it is then born where others live)
+//!   parent ── Go ────────▶ init
 //!   parent ◀── Born ────── init      it is a process of its own now, where it was born by one in between (see `spawn.rs`)
 //!   parent ◀── Ready ───── init      all but execve is done; carries the terminal, if there is one (`exec`: only where somebody waits for it)
 //!   parent ── Start ─────▶ init      (only `run` and `exec`; said before Ready where nothing happens between the two)

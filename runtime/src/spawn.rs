@@ -165,6 +165,9 @@ fn bear(
         // Nothing is sent to it before it has said that it is there.
         ours.ask_who(true)?;
     }
+    if task.process.terminal.is_none() {
+        ours.refuse_descriptors()?;
+    }
     let at_once = if matches!(birth, Birth::Direct | Birth::Beside) { new } else { 0 };
     let before = if in_between { state::children()? } else { Vec::new() };
     let born = Clone3 { namespaces: at_once, cgroup: cradle.cgroup, sibling: false }.call();
@@ -199,16 +202,20 @@ fn bear(
 }
 
 /// Clones into the namespaces of a process that runs: `which` of them. In its PID namespace it is only [`Child::born`]. `cgroup`: where
-/// it is born; `paused`: the container's cgroup, in which its time stands still while that is frozen. `origin`: where that process has to be.
+/// it is born; `paused`: the container's cgroup, in which its time stands still while that is frozen. `origin`: where that process has to be. `terminal`: whether it
+/// sends one.
 pub fn spawn_beside(
     (beside, origin): (OwnedFd, Origin),
     which: CloneFlags,
-    (cgroup, paused): (Option<BorrowedFd<'_>>, Option<PathBuf>),
+    (cgroup, paused, terminal): (Option<BorrowedFd<'_>>, Option<PathBuf>, bool),
     init: impl Fn(Link, Vec<Door>),
 ) -> Result<Child> {
     let doors = doors_of(beside, which, origin)?;
     let (ours, theirs) = Link::pair()?;
     let in_between = which.contains(CloneFlags::CLONE_NEWPID);
+    if !terminal {
+        ours.refuse_descriptors()?;
+    }
     let before = if in_between { state::children()? } else { Vec::new() };
     let born = Clone3 { namespaces: 0, cgroup, sibling: false }.call();
     if let Ok(Side::Child) = born {

@@ -164,7 +164,12 @@ fn steps(birth: &Birth<'_>, at: &mut Step) -> Result<Infallible> {
     }
     // ORDER: before it is born where others can take it: the multiplexer is one with the parent's, flags and bytes.
     let terminal = match terminal {
-        Some(terminal) if birth.seen => birth.link.send(&Message::Terminal(terminal)).map(|()| None)?,
+        Some(terminal) if birth.seen => {
+            birth.link.send(&Message::Terminal(terminal))?;
+            // ORDER: the parent takes no more descriptors by then.
+            expect(&birth.link, |m| matches!(m, Message::Go))?;
+            None
+        }
         terminal => terminal,
     };
     let alone = birth.seen.then(Alone::seen).transpose().what(|| "look for threads")?;

@@ -121,7 +121,8 @@ fn bring_up(
         let beside = rustix::io::fcntl_dupfd_cloexec(&beside, 3).what(|| "duplicate a pidfd")?;
         let origin = Origin::of(record, init, Depth::Child)?;
         let paused = record.cgroup.as_ref().map(|cgroup| cgroup.path.clone());
-        spawn_beside((beside, origin), which, (cgroup.map(AsFd::as_fd), paused), |link, joined| {
+        let terminal = task.process.terminal.is_some();
+        spawn_beside((beside, origin), which, (cgroup.map(AsFd::as_fd), paused, terminal), |link, joined| {
             let start = if pace == Pace::Straight { init::Start::Straight } else { init::Start::Link };
             let (root, seen) = (root.as_ref(), which.contains(CloneFlags::CLONE_NEWPID));
             init::run(&Birth {

@@ -25,7 +25,7 @@ pub fn burrow(steps: &[String]) -> Result<i32, String> {
 }
 
 /// The program in whose place this one runs is the first argument.
-pub fn handle(args: &[String]) -> i32 {
+pub fn stand_in(args: &[String]) -> i32 {
     let [uid, ..] = sys::user_ids();
     eprintln!("HANDLER: instead of {:?}, uid {uid}", args.get(1));
     42

@@ -45,7 +45,7 @@ probe chain VERB ARG… [, VERB ARG…] one verb after the other";
 /// What `sys::main` calls, with the arguments as they came; the result is the exit code.
 fn run(args: &[String]) -> i32 {
     if args.first().is_some_and(|name| name == burrow::HANDLER) {
-        return burrow::handle(args);
+        return burrow::stand_in(args);
     }
     let Some((verb, rest)) = args.get(1..).and_then(|a| a.split_first()) else {
         eprintln!("{VERBS}");

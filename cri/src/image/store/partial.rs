@@ -29,10 +29,11 @@ impl Disk {
     /// What a repository sent of a blob of `size` bytes, or an empty one; None where another download of the same has it. What one sent is
     /// for no other: it would be given to who only knows its digest.
     pub fn partial(&self, (digest, size): (&Digest, u64), repository: &str) -> Result<Option<Partial>> {
-        self.bound_unfinished(MOST)?;
         let repository = Digest::of(repository.as_bytes());
         let name = format!("{}.{}", digest.hex(), &repository.hex()[..32]);
         let partial = lock(self.partial_path(&name), open().create(true).mode(0o600))?;
+        // ORDER: not this one, which is somebody's now.
+        self.bound_unfinished(MOST)?;
         Ok(match partial {
             Some(partial) if partial.length > size => Some(partial.emptied()?),
             partial => partial,
