@@ -232,7 +232,7 @@ fn only_who_runs_in_the_pod_is_joined_by_number() {
     };
     let (_, refused) = join("joins-a-stranger", stranger.id());
     let refused = refused.expect_err("a process of the host");
-    assert!(refused.message.contains("no container of this pod runs with that pid"), "{refused:?}");
+    assert!(refused.message.contains("no container of this pod runs with it"), "{refused:?}");
     let (second, made) = join("joins", first_pid);
     made.unwrap_or_else(|refused| panic!("{refused:?}"));
     shim.stop(second.id(), 10);

@@ -10,6 +10,7 @@ pub mod config;
 pub mod digest;
 mod fit;
 mod flights;
+mod incoming;
 mod layer;
 pub mod manifest;
 pub mod merged;

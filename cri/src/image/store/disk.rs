@@ -264,7 +264,7 @@ impl Disk {
     pub fn sweep(&self) -> Result<()> {
         let trash = self.root.join("trash");
         for name in names_in(&trash)? {
-            remove(&trash, &trash.join(name))?;
+            crate::paths::remove_dir(&trash.join(name))?;
         }
         Ok(())
     }
@@ -310,7 +310,7 @@ impl Part<'_> {
     /// Makes it a layer of the store: first all of it is on disk, then it gets its name.
     pub fn commit(self, layer: &Layer) -> Result<u64> {
         let what = || format!("commit {}", self.path.display());
-        let _ = remove(&self.disk.root.join("trash"), &self.path.join("old"));
+        let _ = crate::paths::remove_dir(&self.path.join("old"));
         let bytes = serde_json::to_vec(layer).what(what)?;
         std::fs::write(self.path.join("layer.json"), bytes).what(what)?;
         let directory = std::fs::File::open(&self.path).what(what)?;
@@ -353,53 +353,4 @@ pub(super) fn names_in(directory: &Path) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(directory).what(what)?;
     let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().ok()));
     Ok(names.collect::<std::io::Result<Vec<_>>>().what(what)?.into_iter().flatten().collect())
-}
-
-/// Removes a tree of any depth without a stack or a path as deep: directories are moved up to `place` before they are emptied.
-fn remove(place: &Path, tree: &Path) -> Result<()> {
-    static MOVED: AtomicU64 = AtomicU64::new(0);
-    let what = |path: &Path| format!("remove {}", path.display());
-    let mut waiting = vec![tree.to_owned()];
-    while let Some(path) = waiting.pop() {
-        let stat = match std::fs::symlink_metadata(&path) {
-            Ok(stat) => stat,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error).what(|| what(&path)),
-        };
-        if !stat.is_dir() {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).what(|| what(&path));
-                }
-                _ => continue,
-            }
-        }
-        let Ok(entries) = std::fs::read_dir(&path) else { continue };
-        for entry in entries {
-            let entry = entry.what(|| what(&path))?;
-            let kind = entry.file_type().what(|| what(&path))?;
-            if !kind.is_dir() {
-                match std::fs::remove_file(entry.path()) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(error).what(|| what(&path));
-                    }
-                    _ => continue,
-                }
-            }
-            // An empty one goes at once; one with content waits with a short path.
-            if std::fs::remove_dir(entry.path()).is_err() {
-                let number = MOVED.fetch_add(1, Ordering::Relaxed);
-                let up = place.join(format!("{}.d{number}", std::process::id()));
-                std::fs::rename(entry.path(), &up).what(|| what(&path))?;
-                waiting.push(up);
-            }
-        }
-        match std::fs::remove_dir(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).what(|| what(&path));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
