@@ -277,20 +277,18 @@ fn delete_of_what_a_living_shim_has_leaves_neither() {
 #[test]
 fn delete_of_what_is_being_made_leaves_nothing_once_it_is_made() {
     let case = case!();
-    let (begun, go) = (case.dir().join("begun"), case.dir().join("go"));
-    let wait = format!("touch {}; until [ -e {} ]; do sleep 0.02; done", begun.display(), go.display());
+    let mut hook = None;
     let living = Living::new(&case, "half", |bundle| {
-        bundle.args(["/probe", "sleep"]);
-        bundle.config["hooks"] =
-            json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", wait] }] });
+        hook = Some(bundle.args(["/probe", "sleep"]).hook_that_waits(case.dir()));
     });
+    let hook = hook.expect("its hook");
     // Asked for, and then the connection is gone.
     Client::connect(&living.socket).send(TASK, "Create", &living.request());
-    until("the hook runs", || begun.exists().then_some(()));
+    hook.runs();
     let output = call(&case, living.bundle.dir(), "delete", b"");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("is a hook of its create stuck?"), "{output:?}");
-    std::fs::write(&go, "").expect("let the hook end");
+    hook.let_go();
     living.gone(&case);
 }
 
@@ -298,21 +296,19 @@ fn delete_of_what_is_being_made_leaves_nothing_once_it_is_made() {
 #[test]
 fn a_task_delete_of_what_is_being_made_waits_for_it() {
     let case = case!();
-    let (begun, go) = (case.dir().join("begun"), case.dir().join("go"));
-    let wait = format!("touch {}; until [ -e {} ]; do sleep 0.02; done", begun.display(), go.display());
+    let mut hook = None;
     let living = Living::new(&case, "soon", |bundle| {
-        bundle.args(["/probe", "sleep"]);
-        bundle.config["hooks"] =
-            json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", wait] }] });
+        hook = Some(bundle.args(["/probe", "sleep"]).hook_that_waits(case.dir()));
     });
+    let hook = hook.expect("its hook");
     Client::connect(&living.socket).send(TASK, "Create", &living.request());
-    until("the hook runs", || begun.exists().then_some(()));
+    hook.runs();
     let mut client = Client::connect(&living.socket);
     client.send(TASK, "Delete", &task::DeleteRequest { id: "soon".into(), exec_id: String::new() });
     // Asked after it, so that it finds the hook running.
     let _: task::ConnectResponse =
         Client::connect(&living.socket).ask(TASK, "Connect", &task::ConnectRequest { id: String::new() });
-    std::fs::write(&go, "").expect("let the hook end");
+    hook.let_go();
     let deleted = client.answer().1.unwrap_or_else(|refused| panic!("{refused:?}"));
     let deleted = task::DeleteResponse::decode(deleted.as_slice()).expect("an answer");
     assert_eq!(deleted.exit_status, 137);

@@ -15,6 +15,26 @@ pub struct Bundle {
     pub config: Value,
 }
 
+/// See [`Bundle::hook_that_waits`].
+pub struct WaitingHook {
+    begun: PathBuf,
+    go: PathBuf,
+}
+
+impl WaitingHook {
+    /// Waits until it runs.
+    #[track_caller]
+    pub fn runs(&self) {
+        crate::until("the hook runs", || self.begun.exists().then_some(()));
+    }
+
+    /// Lets it end.
+    #[track_caller]
+    pub fn let_go(&self) {
+        std::fs::write(&self.go, "").expect("let the hook end");
+    }
+}
+
 impl Bundle {
     /// A directory with a root filesystem and an engine's config.
     pub fn create(dir: &Path, id: String, cgroup: &str) -> Self {
@@ -46,6 +66,16 @@ impl Bundle {
     /// A path of the container, seen from the host.
     pub fn host_path(&self, path: &str) -> PathBuf {
         self.dir.join("rootfs").join(path.trim_start_matches('/'))
+    }
+
+    /// Adds a createRuntime hook that says that it runs, and goes on when it is told to; its files are in `dir`.
+    pub fn hook_that_waits(&mut self, dir: &Path) -> WaitingHook {
+        let hook = WaitingHook { begun: dir.join("begun"), go: dir.join("go") };
+        let (begun, go) = (hook.begun.display(), hook.go.display());
+        let script = format!("touch {begun}; until [ -e {go} ]; do sleep 0.02; done");
+        self.config["hooks"] =
+            json!({ "createRuntime": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
+        hook
     }
 
     /// Sets the process's arguments.
